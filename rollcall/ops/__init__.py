@@ -1,0 +1,1 @@
+"""What operators see and set: configuration, logs, metrics and the admin HTTP site."""
