@@ -1,0 +1,1 @@
+"""The registrar: it knows where each phone is, and sends calls there."""

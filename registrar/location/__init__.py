@@ -1,0 +1,1 @@
+"""Where bindings are kept."""
