@@ -175,7 +175,7 @@ class Metrics:
         for name, export in self._families.items():
             try:
                 yield export()
-            except Exception:  # noqa: BLE001  one broken reading must not hide all others
+            except Exception:
                 self._log.failure("while reading metric {name}", name=name)
 
 
