@@ -1,0 +1,98 @@
+"""Programs that the bench starts: pinned to a core, logged to a file, and ended by pid whatever happens."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tools.bench import accounting
+
+LOOPBACK = "127.0.0.1"
+PORTS = range(21_000, 22_000)  # below the ephemeral ones, which would collide
+START_SECONDS = 30.0
+END_SECONDS = 10.0
+
+
+class BenchError(Exception):
+    """The measurement can't go on; the text says what to look at."""
+
+
+@contextmanager
+def running(
+    words: Sequence[str], *, core: int, log: Path, folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program on one core with its output in `log`; it has ended, children included, when the block is left."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*pinned(core), *words],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,  # Ctrl-C is for the bench, which then ends its servers in order
+        )
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def pinned(core: int) -> list[str]:
+    """Return the words that keep a program on a core; none where there is no second one to keep apart from."""
+    if core not in os.sched_getaffinity(0) or shutil.which("taskset") is None:
+        return []
+    return ["taskset", "-c", str(core)]
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a program: by a closed standard input and SIGTERM, and what is left of it after that by SIGKILL."""
+    known = {pid: accounting.started_at(pid) for pid in accounting.family(process.pid)}
+    if process.stdin is not None:
+        process.stdin.close()
+    if process.poll() is None:
+        process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(END_SECONDS)
+    for pid, began in known.items():
+        while began is not None and accounting.started_at(pid) == began:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            process.poll()
+            time.sleep(0.01)
+    process.wait()
+
+
+def free_port() -> int:
+    """Return a port on which nobody listens, over UDP or TCP."""
+    for port in PORTS:
+        try:
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(socket.AF_INET, kind) as probe:
+                    probe.bind((LOOPBACK, port))
+        except OSError:
+            continue
+        return port
+    raise BenchError(f"no free port from {PORTS.start} to {PORTS.stop - 1}")
+
+
+def wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Return once something accepts on the port. Raises BenchError, with the log's end, when the program gives up."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            if probe.connect_ex((LOOPBACK, port)) == 0:
+                return
+        time.sleep(0.05)
+    words = process.args if isinstance(process.args, list) else [process.args]
+    raise BenchError(f"{' '.join(map(str, words))} does not serve port {port}:\n{tail(log)}")
+
+
+def tail(log: Path) -> str:
+    """Return the last lines of a log."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-30:])

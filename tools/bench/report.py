@@ -1,0 +1,159 @@
+"""What the rounds say: medians, ratios, and the two forms in which people read them."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from attrs import asdict, frozen
+from rich.table import Table
+
+from tools.bench.generator import Tally
+
+
+@frozen(kw_only=True)
+class Round:
+    """One measured run of one server."""
+
+    case: str
+    server: str
+    cpu_us: float
+    """CPU of the server per REGISTER that got its 200 OK."""
+    tally: Tally
+
+
+@frozen(kw_only=True)
+class Holding:
+    """What idle registered phones cost a server, in bytes per phone of user-space memory."""
+
+    case: str
+    server: str
+    phones: int
+    proportional: float
+    """Growth of the resident pages of all processes, shared ones included once."""
+    private: float
+    shared_used: float | None
+    """Growth of what the server itself says it uses of its shared pool."""
+    tally: Tally
+    """Of the refresh of every phone before the last look, which shows that all are held."""
+
+
+@frozen(kw_only=True)
+class Row:
+    """One line of the result; None where it was not measured."""
+
+    case: str
+    server: str
+    cpu_us: float | None = None
+    ratio_kamailio: float | None = None
+    ratio_floor: float | None = None
+    p99_ms: float | None = None
+    bytes_per_phone: float | None = None
+
+
+def rows(rounds: Sequence[Round], holdings: Sequence[Holding], reference: str, floor: str) -> list[Row]:
+    """Return a row per case and server, in order of appearance; ratios are of medians within the case."""
+    medians: dict[tuple[str, str], float] = {
+        key: median(one.cpu_us for one in group) for key, group in _grouped(rounds).items()
+    }
+    made = [
+        Row(
+            case=case,
+            server=server,
+            cpu_us=_rounded(cpu_us, 2),
+            ratio_kamailio=_ratio(cpu_us, medians.get((case, reference))),
+            ratio_floor=_ratio(cpu_us, medians.get((case, floor))),
+            p99_ms=_rounded(median(one.tally.p99_us for one in _grouped(rounds)[case, server]) / 1000, 2),
+        )
+        for (case, server), cpu_us in medians.items()
+    ]
+    held = {key: median(one.proportional for one in group) for key, group in _grouped(holdings).items()}
+    return made + [
+        Row(
+            case=case,
+            server=server,
+            ratio_kamailio=_ratio(bytes_per_phone, held.get((case, reference))),
+            bytes_per_phone=_rounded(bytes_per_phone, 0),
+        )
+        for (case, server), bytes_per_phone in held.items()
+    ]
+
+
+def spread(rounds: Iterable[Round]) -> dict[tuple[str, str], float]:
+    """Return, for each case and server, how far the rounds lie apart: (largest - smallest) / median."""
+    return {
+        key: (max(costs) - min(costs)) / median(costs)
+        for key, group in _grouped(rounds).items()
+        for costs in [[one.cpu_us for one in group]]
+    }
+
+
+def table(made: Sequence[Row], spreads: Mapping[tuple[str, str], float]) -> Table:
+    """Return the rows for a terminal."""
+    drawn = Table()
+    for heading in ("case", "server"):
+        drawn.add_column(heading, no_wrap=True)
+    for heading in ("CPU µs", "± %", "× Kamailio", "× floor", "p99 ms", "bytes/phone"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    case = None
+    for row in made:
+        if case not in (None, row.case):
+            drawn.add_section()
+        case = row.case
+        between = spreads.get((row.case, row.server))
+        drawn.add_row(
+            row.case,
+            row.server,
+            _shown(row.cpu_us, 1),
+            _shown(None if between is None else between * 50, 0),
+            _shown(row.ratio_kamailio, 2),
+            _shown(row.ratio_floor, 2),
+            _shown(row.p99_ms, 1),
+            _shown(row.bytes_per_phone, 0),
+        )
+    return drawn
+
+
+def write(
+    path: Path, machine: Mapping[str, Any], made: Sequence[Row], rounds: Sequence[Round], holdings: Sequence[Holding]
+) -> None:
+    """Write the rows, with every round behind them, as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = {
+        "machine": machine,
+        "rows": [asdict(row) for row in made],
+        "rounds": [asdict(one) for one in rounds],
+        "holdings": [asdict(one) for one in holdings],
+    }
+    path.write_text(json.dumps(text, indent=1) + "\n")
+
+
+def complaints(rounds: Iterable[Round], holdings: Iterable[Holding]) -> list[str]:
+    """Return a sentence for each run whose figures do not count, because not every REGISTER got its 200 OK."""
+    runs: list[Round | Holding] = [*rounds, *holdings]
+    return [
+        f"{one.case} on {one.server}: of {one.tally.sent} sent {one.tally.answered} got 200, {one.tally.unanswered} "
+        f"no answer, {one.tally.lost} connections were lost; statuses {dict(one.tally.statuses)}"
+        for one in runs
+        if not one.tally.clean
+    ]
+
+
+def _grouped(items: Iterable[Any]) -> dict[tuple[str, str], list[Any]]:
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for item in items:
+        groups.setdefault((item.case, item.server), []).append(item)
+    return groups
+
+
+def _ratio(value: float, base: float | None) -> float | None:
+    return None if not base else _rounded(value / base, 3)
+
+
+def _rounded(value: float, digits: int) -> float:
+    return round(value, digits)
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
