@@ -1,0 +1,200 @@
+"""Reading SIP messages: where every header field is, and whether one may be worked with (RFC 3261 §7, §16.3, §18.3).
+
+The values of the header fields stay raw text until somebody asks for one.
+"""
+
+import re
+
+from rollcall.sip.errors import ParseError
+from rollcall.sip.fields import Field, Message, Request, Response
+from rollcall.sip.grammar import is_token
+from rollcall.sip.headers import parse_cseq, parse_max_forwards, parse_name_addr, parse_via
+from rollcall.sip.names import CONTENT_LENGTH, KEYS, REASONS, canonical
+from rollcall.sip.replies import response_to, salvage_response
+from rollcall.sip.uri import SipUri, parse_uri
+
+__all__ = [
+    "MAX_FIELDS",
+    "REASONS",
+    "Message",
+    "ParseError",
+    "Request",
+    "Response",
+    "check_request",
+    "check_response",
+    "parse_message",
+    "response_to",
+    "salvage_response",
+]
+
+MAX_FIELDS = 256  # header lines of one message
+_MAX_LENGTH_DIGITS = 10
+
+_VERSION = re.compile(r"SIP/[0-9]+\.[0-9]+", re.IGNORECASE | re.ASCII)
+_FOLD = re.compile(r"\r\n[ \t]+")
+
+_METHODS = frozenset({
+    "INVITE", "ACK", "BYE", "CANCEL", "REGISTER", "OPTIONS", "SUBSCRIBE", "NOTIFY", "PUBLISH", "MESSAGE",
+    "INFO", "PRACK", "UPDATE", "REFER"
+})
+_MANDATORY = ("from", "to", "call-id", "cseq")
+_SPELLING = {"from": "From", "to": "To", "call-id": "Call-ID", "cseq": "CSeq"}
+_SINGLE = frozenset({*_MANDATORY, "max-forwards"})
+
+
+def parse_message(data: bytes) -> Request | Response:
+    """Return the message in a datagram, or one that a stream framer cut out (§18.3).
+
+    Bytes beyond Content-Length are dropped; without one the body reaches to the end. Raises
+    ParseError: 505 for another version of SIP, 513 for too many fields, 400 otherwise.
+    """
+    end = data.find(b"\r\n\r\n")
+    if end <= 0:
+        return _parse_after_blank_lines(data)
+    text = data[:end].decode("utf-8", "surrogateescape")
+    lines = text.split("\r\n")
+    breaks = len(lines) - 1
+    if text.count("\n") != breaks or text.count("\r") != breaks:
+        raise ParseError("line ended by a lone CR or LF")
+    start = lines[0]
+    if not start:
+        return _parse_after_blank_lines(data)
+    if breaks > MAX_FIELDS:
+        raise ParseError("too many header fields", 513)
+    fields, length = _parse_fields(lines[1:])
+    body = data[end + 4 :]
+    if length is not None and length != len(body):
+        if length > len(body):
+            raise ParseError("body shorter than Content-Length")
+        body = body[:length]
+    if start[:4].upper() == "SIP/":
+        status, reason = _parse_status_line(start)
+        return Response(fields, body, status, reason)
+    method, uri = _parse_request_line(start)
+    return Request(fields, body, method, uri)
+
+
+def _parse_after_blank_lines(data: bytes) -> Request | Response:
+    # "MUST ignore any CRLF appearing before the start-line" (§7.5)
+    if not data.startswith(b"\r\n"):
+        raise ParseError("no empty line after the header fields")
+    place = 2
+    while data.startswith(b"\r\n", place):
+        place += 2
+    if place == len(data):
+        raise ParseError("empty message")
+    return parse_message(data[place:])
+
+
+def _parse_fields(lines: list[str]) -> tuple[list[Field], int | None]:
+    """Return the fields that these header lines hold, and what Content-Length says."""
+    fields: list[Field] = []
+    add = fields.append
+    known = KEYS.get
+    length = None
+    for line in lines:
+        name, colon, value = line.partition(":")
+        key = known(name)
+        if key is None or not colon:
+            if line[0] in " \t":
+                return _parse_fields(_unfold(lines))
+            if not colon:
+                raise ParseError("header line without a colon")
+            name = name.rstrip(" \t")
+            key = canonical(name)
+            if key == CONTENT_LENGTH:
+                length = _parse_length(value.strip(" \t"), length)
+                continue
+        add((key, name, value.strip(" \t")))
+    return fields, length
+
+
+def _unfold(lines: list[str]) -> list[str]:
+    # "The line break and the whitespace at the beginning of the next line are treated as a single SP" (§7.3.1)
+    if lines[0][0] in " \t":
+        raise ParseError("folded start line")
+    return _FOLD.sub(" ", "\r\n".join(lines)).split("\r\n")
+
+
+def _parse_length(text: str, before: int | None) -> int:
+    """Return the value of Content-Length; `before` is what an earlier one said."""
+    if not (text.isascii() and text.isdigit()):
+        raise ParseError("malformed Content-Length")
+    if len(text) > _MAX_LENGTH_DIGITS:
+        raise ParseError("Content-Length out of range")
+    length = int(text)
+    if before is not None and length != before:
+        raise ParseError("conflicting Content-Length values")
+    return length
+
+
+def _parse_request_line(line: str) -> tuple[str, str]:
+    parts = line.split(" ")
+    if len(parts) != 3:
+        raise ParseError("malformed request line")
+    method, uri, version = parts
+    if version != "SIP/2.0" and version.upper() != "SIP/2.0":
+        if _VERSION.fullmatch(version):
+            raise ParseError("SIP version not supported", 505)
+        raise ParseError("malformed request line")
+    if not uri or (method not in _METHODS and not is_token(method)):
+        raise ParseError("malformed request line")
+    return method, uri
+
+
+def _parse_status_line(line: str) -> tuple[int, str]:
+    version, _, rest = line.partition(" ")
+    status, _, reason = rest.partition(" ")
+    if version.upper() != "SIP/2.0":
+        raise ParseError("SIP version not supported", 505)
+    if len(status) != 3 or not status.isascii() or not status.isdigit() or not "1" <= status[0] <= "6":
+        raise ParseError("malformed status line")
+    return int(status), reason
+
+
+def check_request(request: Request) -> None:
+    """Raise ParseError unless the request is well-formed enough to be worked with (§8.1.1, §16.3 step 1).
+
+    From, To, Call-ID and CSeq stand in it once, Max-Forwards at most once, Via at least once; these and
+    the Request-URI are well-formed, whatever the scheme; and CSeq names the method of the request.
+    """
+    fields = _single_fields(request)
+    uri = parse_uri(request.uri)
+    # Table 1 of §19.1.1: no headers in a Request-URI.
+    if isinstance(uri, SipUri) and uri.headers is not None:
+        raise ParseError("header fields in Request-URI")
+    if _check_fields(fields, request) != request.method:
+        raise ParseError("CSeq of another method")
+    if "max-forwards" in fields:
+        parse_max_forwards(fields["max-forwards"])
+
+
+def check_response(response: Response) -> None:
+    """Raise ParseError unless the response has the fields that every response has, well-formed (§8.1.3.3, §16.7)."""
+    _check_fields(_single_fields(response), response)
+
+
+def _single_fields(message: Message) -> dict[str, str]:
+    """Return the fields that no message may have twice."""
+    fields: dict[str, str] = {}
+    single = _SINGLE
+    for key, _, value in message.fields:
+        if key in single:
+            if key in fields:
+                raise ParseError("header field given twice")
+            fields[key] = value
+    return fields
+
+
+def _check_fields(fields: dict[str, str], message: Message) -> str:
+    """Check what requests and responses share; return the method in CSeq."""
+    via = message.first_value("via")
+    if via is None:
+        raise ParseError("no Via")
+    for key in _MANDATORY:
+        if not fields.get(key):
+            raise ParseError(f"no {_SPELLING[key]}")
+    parse_via(via)
+    parse_name_addr(fields["from"])
+    parse_name_addr(fields["to"])
+    return parse_cseq(fields["cseq"]).method
