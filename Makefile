@@ -1,0 +1,80 @@
+# Everything a person or CI types. Each target sets up what it needs and is quick when nothing changed.
+#
+#   make run    a registrar with two demo users in the foreground       (ADDRESS, PORT_OFFSET)
+#   make test   lint and every test, real clients included              (PYTEST="-k name" to choose)
+#   make lint   ruff, mypy, the floor check, changelog fragments
+#   make bench  CPU and memory of the server beside Debian's Kamailio
+#   make soak   a long run under load
+#   make lock   resolve the requirements again
+#   make clean  remove what the targets above made, the demo's database too
+
+PYTHON ?= python3
+ADDRESS ?=
+PORT_OFFSET ?= 0
+PYTEST ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_READY := $(VENV)/ready-to-run
+TEST_READY := $(VENV)/ready-to-test
+BENCH_READY := $(VENV)/ready-to-bench
+BROWSER := tests/interop/browser
+BROWSER_READY := $(BROWSER)/node_modules/.package-lock.json
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+# setuptools is locked too: the editable install builds with it, without a second download.
+PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe \
+	--strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --build-deps-for editable
+
+.PHONY: run test lint bench soak lock clean
+.DELETE_ON_ERROR:
+
+run: $(RUN_READY)
+	@exec $(BIN)/rollcall demo --dir run --port-offset $(PORT_OFFSET) $(if $(ADDRESS),--address $(ADDRESS))
+
+test: lint $(BROWSER_READY)
+	@exec $(BIN)/python -m pytest $(PYTEST)
+
+lint: $(TEST_READY)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m tools.check_floors
+	$(BIN)/towncrier build --draft --config towncrier.toml > /dev/null
+
+bench: $(BENCH_READY)
+	@exec $(BIN)/python -m tools.bench register
+
+soak: $(TEST_READY)
+	@exec $(BIN)/python -m tools.bench soak
+
+# The plugin cache is written once here, so that a server that may not write to its installation starts quietly.
+$(RUN_READY): requirements/run.lock setup.cfg pyproject.toml
+	@tools/setup-debian
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the locked requirements into $(VENV)"
+	@$(PIP_INSTALL) --require-hashes -r requirements/run.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@$(BIN)/twistd --help > /dev/null
+	@touch $@
+
+$(TEST_READY): $(RUN_READY) requirements/test.lock tools/setup-debian
+	@tools/setup-debian --test
+	@$(PIP_INSTALL) --require-hashes -r requirements/test.lock
+	@touch $@
+
+$(BENCH_READY): $(TEST_READY)
+	@tools/setup-debian --bench
+	@touch $@
+
+$(BROWSER_READY): $(TEST_READY) $(BROWSER)/package.json $(BROWSER)/package-lock.json
+	@cd $(BROWSER) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+lock:
+	@rm -rf build/lock && $(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet pip-tools
+	$(PIP_COMPILE) --output-file requirements/run.lock setup.cfg
+	$(PIP_COMPILE) --extra test --extra lint --constraint requirements/run.lock --output-file requirements/test.lock setup.cfg
+
+clean:
+	rm -rf $(VENV) run build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(BROWSER)/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f twisted/plugins/dropin.cache
