@@ -1,0 +1,195 @@
+"""All transports of a process: its listeners, the flows over them, and the way to open one (RFC 3261 §18)."""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.interfaces import IListeningPort, IProtocol
+from twisted.logger import Logger
+
+from rollcall.net.accepting import Accepting
+from rollcall.net.config import SECURE_TRANSPORTS, ListenerConfig, NetConfig
+from rollcall.net.connections import Connections, Tallies
+from rollcall.net.datagram import MAX_DATAGRAM_BYTES, DatagramPort
+from rollcall.net.dialling import Destination, Dialling
+from rollcall.net.flow import ConnectFailed, Flow, FlowUser, Listener
+from rollcall.net.listening import (
+    advertised_host,
+    bound_address,
+    datagram_socket,
+    family_of,
+    is_loopback,
+    numeric_host,
+    stream_socket,
+)
+from rollcall.net.wheel import TimerWheel
+from rollcall.sip.framing import FramingLimits
+
+WE_OPEN = frozenset(("TCP", "TLS"))
+
+
+class Transports(MultiService):
+    """Listens, connects, and knows every open flow. Nothing is bound before startService."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, wheel: TimerWheel, user: FlowUser, config: NetConfig) -> None:
+        """`reactor` is one of Twisted's that can adopt sockets; `user` hears what comes."""
+        super().__init__()
+        self.tallies = Tallies()
+        self.listeners: dict[str, Listener] = {}
+        self._reactor = reactor
+        self._config = config
+        self._connections = Connections(wheel, user, config.limits, self.tallies)
+        self._framing = FramingLimits(
+            max_head_bytes=config.limits.max_head_bytes, max_body_bytes=config.limits.max_body_bytes
+        )
+        self._datagram_ports: dict[str, DatagramPort] = {}
+        self._ports: list[IListeningPort] = []
+        self._dialled: dict[Destination, Dialling] = {}
+
+    # --- life
+
+    def startService(self) -> None:
+        """Bind and listen. Raises OSError with the listener's name; nothing listens then."""
+        super().startService()
+        for config in self._config.listeners:
+            try:
+                self._listen(config)
+            except OSError as error:
+                self.stopService()
+                place = f"{config.transport} {config.host}:{config.port}"
+                raise OSError(error.errno, f"listener {config.name} ({place}): {error.strerror}") from error
+
+    def stopService(self) -> "Deferred[None]":
+        """Listen no more, close every connection, and return when all are gone."""
+        ports, self._ports = self._ports, []
+        ending: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in ports]
+        for dialling in tuple(self._dialled.values()):
+            dialling.give_up()
+        ending.append(self._connections.close_all("shutting down"))
+        ending.append(maybeDeferred(super().stopService))
+        self.listeners.clear()
+        self._datagram_ports.clear()
+        return DeferredList(ending).addCallback(lambda _: None)
+
+    # --- flows
+
+    def flow(self, flow_id: int) -> Flow | None:
+        """Return the open connection of this id."""
+        return self._connections.find(flow_id)
+
+    def datagram_flow(self, listener_name: str, host: str, port: int) -> Flow | None:
+        """Return the flow from a UDP listener to a numeric host; None when there is no such listener or way."""
+        listening = self._datagram_ports.get(listener_name)
+        if listening is None:
+            return None
+        try:
+            host = numeric_host(host)
+        except ValueError:
+            return None
+        same_family = family_of(host) is family_of(listening.listener.local[0])
+        return listening.flow_to(host, port) if same_family else None
+
+    def flow_counts(self) -> dict[str, int]:
+        """Return how many connections are open, by transport."""
+        return dict(self._connections.by_transport)
+
+    def listener_for(self, transport: str, host: str = "") -> Listener | None:
+        """Return the listener of a transport whose address fits what we send to `host` (numeric; empty for any)."""
+        fitting = [each for each in self.listeners.values() if each.transport == transport]
+        if host:
+            fitting = [each for each in fitting if family_of(each.local[0]) is family_of(host)]
+            # A socket bound to loopback reaches nobody else, and nobody else's address reaches loopback.
+            fitting.sort(key=lambda each: is_loopback(each.local[0]) is not is_loopback(host))
+        return fitting[0] if fitting else None
+
+    async def connect(self, transport: str, host: str, port: int, server_name: str | None = None) -> Flow:
+        """Return an open flow to a numeric host, opened now or before.
+
+        `server_name` is whom TLS has to find there; the host itself when None. Raises ConnectFailed.
+        """
+        try:
+            host = numeric_host(host)
+        except ValueError as error:
+            raise ConnectFailed(f"{transport} {host}:{port}: {error}") from None
+        if transport == "UDP":
+            return self._datagrams_to(host, port)
+        came = self._connections.accepted_from(transport, (host, port))
+        if came is not None:
+            return came
+        if transport not in WE_OPEN:
+            raise ConnectFailed(f"{transport} {host}:{port}: only clients open such connections")
+        name = (server_name or host) if transport in SECURE_TRANSPORTS else None
+        return await self._dialling(Destination(transport, host, port, name)).opened()
+
+    # --- details
+
+    def _datagrams_to(self, host: str, port: int) -> Flow:
+        listener = self.listener_for("UDP", host)
+        flow = self.datagram_flow(listener.name, host, port) if listener else None
+        if flow is None:
+            raise ConnectFailed(f"UDP {host}:{port}: there is no listener of this address family")
+        return flow
+
+    def _dialling(self, destination: Destination) -> Dialling:
+        dialling = self._dialled.get(destination)
+        if dialling is None or dialling.flow.is_ending:
+            dialling = self._dialled[destination] = Dialling(
+                destination,
+                self._connections,
+                self._framing,
+                self.listener_for(destination.transport, destination.host),
+                self._config.keepalive,
+                self._secured_by_client(destination),
+                self._hung_up,
+            )
+            dialling.dial(self._reactor)
+        return dialling
+
+    def _hung_up(self, dialling: Dialling) -> None:
+        if self._dialled.get(dialling.destination) is dialling:
+            del self._dialled[dialling.destination]
+
+    def _listen(self, config: ListenerConfig) -> None:
+        transport = config.transport.upper()
+        opened = datagram_socket(config) if transport == "UDP" else stream_socket(config, self._config.keepalive)
+        local = bound_address(opened)
+        listener = Listener(
+            name=config.name,
+            transport=transport,
+            host=advertised_host(config),
+            port=config.advertise_port or local[1],
+            local=local,
+        )
+        self.listeners[config.name] = listener
+        if transport == "UDP":
+            receiving = self._datagram_ports[config.name] = DatagramPort(opened, listener, self._connections)
+            adopted = self._reactor.adoptDatagramPort(
+                opened.fileno(), family_of(config.host), receiving, maxPacketSize=MAX_DATAGRAM_BYTES
+            )
+        else:
+            accepting = Accepting(
+                config, listener, self._connections, self._framing, self._secured_by_server(transport)
+            )
+            adopted = self._reactor.adoptStreamPort(opened.fileno(), family_of(config.host), accepting)
+            opened.close()
+        self._ports.append(adopted)
+        self._log.info(
+            "listener {name}: {transport} {host}:{port}",
+            name=config.name,
+            transport=transport,
+            host=local[0],
+            port=local[1],
+        )
+
+    def _secured_by_server(self, transport: str) -> Callable[[IProtocol], IProtocol]:
+        return _bare
+
+    def _secured_by_client(self, destination: Destination) -> Callable[[IProtocol], IProtocol]:
+        return _bare
+
+
+def _bare(protocol: IProtocol) -> IProtocol:
+    return protocol
