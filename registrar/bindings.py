@@ -1,172 +1,293 @@
 """The rules of registration: which bindings an address-of-record has after a REGISTER
 (RFC 3261 §10.3 steps 6-8, RFC 3327 §5.3, RFC 5626 §6, RFC 5627 §5.1, RFC 5630 §5.2).
 
-`register` is one pure function over values. What a request says is read in `registrar.reading`, what the
-answer says is written in `registrar.answering`, and instance URIs are made in `registrar.gruu`.
-
-The records of the hot path are `attrs.define`, not `frozen`: a frozen record of this width costs 1.0 µs to make and
-a plain one 0.2 µs, three of which are made per REGISTER. They are never changed after they are made.
+`register` is one pure function over values. What a request says is read in `registrar.reading`, what the answer says
+is written in `registrar.answering`, and GRUUs are made and understood in `registrar.gruu`.
 """
 
+from collections.abc import Callable, Iterable
+
 import attrs
-from attrs import define, field, frozen
-from attrs.validators import and_, ge, le
 
-Params = tuple[tuple[str, str | None], ...]
+from registrar.records import Binding, BindingConfig, NewContact, Params, Refused, Register, Source, Stored
+from rollcall.sip.uri import SipUri, parse_uri
 
-BRIEF_BELOW_SECONDS = 3600
-"""An expiry of an hour or more is never refused as too brief (RFC 3261 §10.3 step 7)."""
+__all__ = [
+    "SUPPORTED_EXTENSIONS",
+    "Binding",
+    "BindingConfig",
+    "NewContact",
+    "Params",
+    "Refused",
+    "Register",
+    "Source",
+    "Stored",
+    "register",
+    "superseded",
+    "unbind",
+]
 
 SUPPORTED_EXTENSIONS = frozenset({"gruu", "outbound", "path", "pref"})
 """Option tags that a REGISTER may name in Require (RFC 3261 §8.2.2; RFC 3327, 3840, 5626, 5627)."""
 
+BRIEF_BELOW_SECONDS = 3600
+"""An expiry of an hour or more is never refused as too brief (RFC 3261 §10.3 step 7)."""
 
-@frozen
-class Source:
-    """Where a REGISTER came from: the flow, and the node that holds it."""
+def register(request: Register, current: Iterable[Binding], config: BindingConfig, now: float,
+             jitter: Callable[[], float]) -> Stored | Refused:
+    """Return the bindings to store and report, or the refusal to send.
 
-    transport: str
-    """UDP, TCP, TLS, WS or WSS."""
-    host: str
-    port: int
-    listener: str
-    """Name of the listener that received it; a datagram goes back through the same one."""
-    node: str
-    epoch: int
-    """Which life of the node: a flow does not outlive its process."""
-    flow_id: int = 0
-    """0 when there is no connection."""
-
-
-@define
-class Binding:
-    """One contact of an address-of-record. Never changed once made."""
-
-    contact: str
-    """The Contact URI as the phone wrote it."""
-    params: Params
-    """Contact parameters to report and to match (+sip.instance, reg-id, methods, …), raw, without expires and q."""
-    q: int
-    """Thousandths: 0..1000."""
-    expires_at: float
-    """Seconds since the epoch."""
-    call_id: str
-    cseq: int
-    path: tuple[str, ...]
-    """Path values, the topmost first (RFC 3327)."""
-    instance: str | None
-    """The instance URN in its canonical spelling, without angle brackets (RFC 5626 §4.1)."""
-    reg_id: int | None
-    """Set only when outbound rules apply to this binding (RFC 5626 §6)."""
-    source: Source
-    direct: bool
-    """The phone itself is our peer: `source` is where it hears us."""
-    connection_bound: bool
-    """The binding lives as long as the connection `source.flow_id` of node `source.node` in life `source.epoch`."""
-    user_agent: str
-    registered_at: float
-    """When this binding first came to be."""
-    refreshed_at: float
-    """When it was last registered: of an instance's contacts the latest is tried first (RFC 5627 §6.1)."""
-    generation: int
-    """Which temporary GRUUs of the instance are valid (RFC 5627 §5.1); 0 without an instance."""
+    `current` may hold lapsed bindings; `now` is in seconds since the epoch; `jitter` returns a random number in
+    [0, 1). All contacts take effect, or none does (RFC 3261 §10.3 step 7).
+    """
+    live: list[Binding] = []
+    lapsed: list[Binding] = []
+    for binding in current:
+        (live if binding.expires_at > now else lapsed).append(binding)
+    if request.path and config.require_path_support and "path" not in request.supported:
+        return Refused(420, "Bad Extension", (("Unsupported", "path"),))
+    if request.star:
+        return _remove_all(request, live, tuple(lapsed))
+    if not request.contacts:
+        return Stored(tuple(live), changed=False, lapsed=tuple(lapsed))
+    contacts = _under_outbound_rules(request)
+    if isinstance(contacts, Refused):
+        return contacts
+    wishes = [(contact, _requested_seconds(contact, request, config)) for contact in contacts]
+    refusal = _forbidden(request, wishes, config)
+    if refusal is not None:
+        return refusal
+    update = _Update(request, live, config, now, jitter)
+    for contact, seconds in wishes:
+        if not update.apply(contact, seconds, wishes):
+            return _out_of_order()
+    return update.outcome(tuple(lapsed))
 
 
-@define
-class NewContact:
-    """One Contact value of a REGISTER."""
-
-    uri: str
-    params: Params
-    q: int
-    expires: int | None
-    """What its expires parameter asks for in seconds; None when there is none."""
-    instance: str | None
-    reg_id: int | None
-    routable: bool = True
-    """Its scheme is sip or sips."""
-    secure: bool = False
-    """Its scheme is sips."""
-    loops: bool = False
-    """It is the address-of-record itself, or a GRUU of it."""
+def unbind(current: Iterable[Binding], node: str, epoch: int, flow_id: int) -> tuple[Binding, ...]:
+    """Return the bindings that are left when a connection has ended (RFC 5626 §7)."""
+    return tuple(binding for binding in current if not _lives_on(binding, node, epoch, flow_id))
 
 
-@define
-class Register:
-    """What a REGISTER asks for."""
+def superseded(stored: Stored, source: Source) -> tuple[Source, ...]:
+    """Return the connections that lost a binding to this REGISTER and carry none of the AOR's any more.
 
-    aor: str
-    contacts: tuple[NewContact, ...]
-    star: bool
-    expires: int | None
-    """The Expires header in seconds; None when there is none."""
-    call_id: str
-    cseq: int
-    path: tuple[str, ...]
-    supported: frozenset[str]
-    user_agent: str
-    source: Source
-    direct: bool
-    """It has a single Via: the phone itself is our peer."""
-    secure: bool
-    """Its Request-URI is a sips URI."""
+    The one that the REGISTER itself came over (`source`) is never among them.
+    """
+    used = {_flow(binding.source) for binding in stored.bindings if binding.connection_bound}
+    used.add(_flow(source))
+    lost = {_flow(binding.source): binding.source for binding in stored.removed + stored.replaced
+            if binding.connection_bound}
+    return tuple(flow_source for flow, flow_source in lost.items() if flow not in used)
 
 
-@define
-class Stored:
-    """The bindings to store and to report in the 200 (OK)."""
-
-    bindings: tuple[Binding, ...]
-    changed: bool
-    """Whether `bindings` has to be saved; False for a fetch that found nothing lapsed."""
-    removed: tuple[Binding, ...] = ()
-    """Bindings that the request took away."""
-    replaced: tuple[Binding, ...] = ()
-    """Bindings whose place another took: the refreshed ones as they were, and those of an earlier life of the phone."""
-    lapsed: tuple[Binding, ...] = ()
-    """Bindings whose time was over before the request came."""
-    outbound: bool = False
-    """Outbound rules were applied: the answer requires `outbound` (RFC 5626 §6)."""
+def _flow(source: Source) -> tuple[str, int, int]:
+    return source.node, source.epoch, source.flow_id
 
 
-@define
-class Refused:
-    """The final answer when nothing is changed."""
-
-    status: int
-    reason: str
-    headers: tuple[tuple[str, str], ...] = ()
+def _lives_on(binding: Binding, node: str, epoch: int, flow_id: int) -> bool:
+    return binding.connection_bound and _flow(binding.source) == (node, epoch, flow_id)
 
 
-def _not_above_max(config: "BindingConfig", attribute: "attrs.Attribute[int]", value: int) -> None:
-    if value > config.max_expires_seconds:
-        raise ValueError(f"{attribute.name} must be at most max_expires_seconds ({config.max_expires_seconds})")
+def _remove_all(request: Register, live: list[Binding], lapsed: tuple[Binding, ...]) -> Stored | Refused:
+    """RFC 3261 §10.3 step 6."""
+    if request.contacts or request.expires != 0:
+        return Refused(400, "Contact * Needs Expires 0 And No Other Contact")
+    if any(_is_out_of_order(request, binding) for binding in live):
+        return _out_of_order()
+    return Stored((), changed=bool(live), removed=tuple(live), lapsed=lapsed)
 
 
-@frozen(kw_only=True)
-class BindingConfig:
-    """The registrar's policy on bindings."""
+def _under_outbound_rules(request: Register) -> tuple[NewContact, ...] | Refused:
+    """Return the contacts, with reg-id only where it counts (RFC 5626 §6)."""
+    contacts = request.contacts
+    if all(contact.reg_id is None for contact in contacts):
+        return contacts
+    # "if the Contact header field value has a reg-id but no instance-id, it simply ignores the reg-id"
+    contacts = tuple(_without_reg_id(contact) if contact.instance is None else contact for contact in contacts)
+    # "If the registrar is not the first hop, it MUST examine the Path header": `ob` is for the first hop alone to set,
+    # and its value is the one that all later hops have put theirs above.
+    if request.direct or request.outbound_path:
+        return contacts
+    if "outbound" in request.supported and any(contact.reg_id is not None for contact in contacts):
+        return Refused(439, "First Hop Lacks Outbound Support")
+    return tuple(_without_reg_id(contact) for contact in contacts)
 
-    max_expires_seconds: int = field(default=7200, validator=and_(ge(1), le(2**32 - 1)))
-    """A longer wish is cut to this."""
-    min_expires_seconds: int = field(default=60, validator=and_(ge(1), _not_above_max))
-    """A shorter wish is refused with 423, if it is below an hour (RFC 3261 §10.3 step 7)."""
-    default_expires_seconds: int = field(default=3600, validator=and_(ge(1), _not_above_max))
-    """For a contact that names no time."""
-    expiry_jitter: float = field(default=0.1, validator=and_(ge(0.0), le(0.9)))
-    """A granted time is shortened by a random part up to this fraction, so that phones which came back together do not
-    return together."""
-    max_contacts: int = field(default=10, validator=ge(1))
-    """Bindings of one address-of-record. One more is refused with 403: a 503 would send the phone to our other nodes,
-    which know the same bindings, and tell balancers that this node is ill."""
-    one_contact_per_instance: bool = True
-    """A phone that comes back with the same +sip.instance, another contact and no reg-id replaces its old contact. RFC
-    5627 §6.1 knows these only as leftovers of a restart; False keeps them until they lapse."""
-    require_path_support: bool = True
-    """A Path from a phone that does not support it is refused with 420, as RFC 3327 §5.3 recommends."""
-    require_outbound: bool = False
-    """A phone must register with outbound (RFC 5626 §6); one that does not support it is told by 421."""
-    flow_timer_seconds: int = field(default=120, validator=ge(0))
-    """Flow-Timer for outbound connections (RFC 5626 §5.4); 0 leaves it out."""
-    service_route: tuple[str, ...] = ()
-    """Service-Route values, topmost first (RFC 3608)."""
+
+def _without_reg_id(contact: NewContact) -> NewContact:
+    params = tuple(param for param in contact.params if param[0] != "reg-id")
+    return attrs.evolve(contact, reg_id=None, params=params)
+
+
+def _requested_seconds(contact: NewContact, request: Register, config: BindingConfig) -> int:
+    """RFC 3261 §10.3 step 7: the parameter, the header, the default."""
+    if contact.expires is not None:
+        return contact.expires
+    return config.default_expires_seconds if request.expires is None else request.expires
+
+
+Wish = tuple[NewContact, int]
+"""A contact and the seconds asked for it; 0 removes it."""
+
+
+def _forbidden(request: Register, wishes: list[Wish], config: BindingConfig) -> Refused | None:
+    """Return why these contacts may not be bound, whatever is bound already."""
+    secure = [contact.secure for contact, _ in wishes]
+    # RFC 5630 §5.2: "This includes the Request-URI and the Contacts and all the Path header fields"
+    if any(secure) and not (all(secure) and request.secure):
+        return Refused(400, "SIPS Contact Needs SIPS Everywhere")
+    added = [wish for wish in wishes if wish[1] > 0]
+    if len(added) > 1 and any(contact.reg_id is not None for contact, _ in added):
+        return Refused(400, "Several Contacts With A reg-id")  # RFC 5626 §6
+    if config.require_outbound and any(contact.reg_id is None for contact, _ in added):
+        if "outbound" not in request.supported:
+            return Refused(421, "Extension Required", (("Require", "outbound"),))
+        return Refused(403, "Contact Without reg-id")
+    for contact, seconds in added:
+        if contact.instance is not None and (contact.loops or not contact.routable):
+            return Refused(403, "Contact Cannot Have A GRUU")  # RFC 5627 §5.1
+        if seconds < config.min_expires_seconds and seconds < BRIEF_BELOW_SECONDS:
+            return Refused(423, "Interval Too Brief", (("Min-Expires", str(config.min_expires_seconds)),))
+    return None
+
+
+class _Update:
+    """The bindings while the contacts of one REGISTER are applied in turn (RFC 3261 §10.3 step 7)."""
+
+    def __init__(self, request: Register, live: list[Binding], config: BindingConfig, now: float,
+                 jitter: Callable[[], float]) -> None:
+        self._request = request
+        self._live = live
+        self._config = config
+        self._now = now
+        self._jitter = jitter
+        self._untouched = live
+        self._added: list[Binding] = []
+        self._removed: list[Binding] = []
+        self._replaced: list[Binding] = []
+
+    def apply(self, contact: NewContact, seconds: int, wishes: list[Wish]) -> bool:
+        """Add, refresh or remove one contact; False when the request came out of order."""
+        named = _matching(contact, self._untouched)
+        touched = named
+        if seconds and contact.instance is not None and self._config.one_contact_per_instance:
+            touched = named + _leftovers(contact, self._untouched, wishes)
+        for binding in touched:
+            if _is_out_of_order(self._request, binding):
+                return False
+        if touched:
+            self._untouched = _apart_from(touched, self._untouched)
+            (self._replaced if seconds else self._removed).extend(touched)
+        if self._added:  # a contact that is named twice in one request: the last one counts
+            self._added = _apart_from(_matching(contact, self._added), self._added)
+        if seconds:
+            self._added.append(self._bind(contact, seconds, named))
+        return True
+
+    def outcome(self, lapsed: tuple[Binding, ...]) -> Stored | Refused:
+        """Return what to store when every contact was applied."""
+        request = self._request
+        bindings = (*_in_generation_of(self._added, self._untouched), *self._added)
+        if len(bindings) > self._config.max_contacts and len(bindings) > len(self._live):
+            return Refused(403, "Too Many Contacts")
+        outbound = "outbound" in request.supported and any(binding.reg_id is not None for binding in self._added)
+        return Stored(bindings, bool(self._added or self._removed), tuple(self._removed), tuple(self._replaced), lapsed,
+                      outbound)
+
+    def _bind(self, contact: NewContact, seconds: int, named: list[Binding]) -> Binding:
+        request, now = self._request, self._now
+        direct, source = request.direct, request.source
+        return Binding(
+            contact.uri, contact.params, contact.q, now + _granted_seconds(seconds, self._config, self._jitter),
+            request.call_id, request.cseq, request.path, contact.instance, contact.reg_id, source, direct,
+            direct and source.flow_id != 0 and contact.routable, request.user_agent,
+            named[0].registered_at if named else now, now,
+            0 if contact.instance is None else _generation(contact, request.call_id, self._live, now),
+        )
+
+
+def _out_of_order() -> Refused:
+    return Refused(500, "CSeq Not Higher Than Before")
+
+
+def _is_out_of_order(request: Register, binding: Binding) -> bool:
+    """Say whether the binding knows a later request of the same series (RFC 3261 §10.3 step 7)."""
+    return binding.call_id == request.call_id and request.cseq <= binding.cseq
+
+
+def _apart_from(some: list[Binding], bindings: list[Binding]) -> list[Binding]:
+    return [binding for binding in bindings if all(binding is not one for one in some)]
+
+
+def _granted_seconds(seconds: int, config: BindingConfig, jitter: Callable[[], float]) -> int:
+    """Return the time to grant: never more than was asked, and only less than the minimum if that was asked."""
+    granted = min(seconds, config.max_expires_seconds)
+    if config.expiry_jitter:
+        granted -= int(granted * config.expiry_jitter * jitter())
+    return max(granted, min(seconds, config.min_expires_seconds))
+
+
+def _matching(contact: NewContact, bindings: list[Binding]) -> list[Binding]:
+    """Return the bindings that `contact` names (RFC 3261 §10.3 step 7, RFC 5626 §6).
+
+    With outbound, instance and reg-id are the name, else the URI. URI equality is not transitive (RFC 3261 §19.1.4), so
+    several can match; but never several stored ones one another, so that the same text is the only match.
+    """
+    reg_id = contact.reg_id
+    if reg_id is not None:
+        return [binding for binding in bindings if binding.reg_id == reg_id and binding.instance == contact.instance]
+    for binding in bindings:
+        if binding.contact == contact.uri and binding.reg_id is None:
+            return [binding]
+    return [binding for binding in bindings if binding.reg_id is None and _are_same(contact.uri, binding.contact)]
+
+
+def _are_same(first: str, second: str) -> bool:
+    """Say whether two contacts are one by RFC 3261 §19.1.4.
+
+    A sips contact and its sip twin are one here: "the second registration replaces the first one" (RFC 5630 §5.1.1.1).
+    """
+    one, other = parse_uri(first), parse_uri(second)
+    if isinstance(one, SipUri) and isinstance(other, SipUri):
+        return one.matches(attrs.evolve(other, scheme=one.scheme))
+    return one == other
+
+
+def _leftovers(contact: NewContact, bindings: list[Binding], wishes: list[Wish]) -> list[Binding]:
+    """Return what the instance registered under other URIs in an earlier life (RFC 5627 §6.1, second case)."""
+    if contact.reg_id is not None:
+        return []
+    return [
+        binding for binding in bindings
+        if binding.instance == contact.instance and binding.reg_id is None
+        and not any(_matching(named, [binding]) for named, _ in wishes)
+    ]
+
+
+def _generation(contact: NewContact, call_id: str, live: list[Binding], now: float) -> int:
+    """Return the generation of the instance's valid temporary GRUUs: a new one when its Call-ID changed.
+
+    RFC 5627 §5.1: "examines the Call-ID value associated with [the most recent contact of the instance and, with
+    outbound, of the reg-id]. If it differs […] invalidate all previously generated temporary GRUUs".
+    """
+    same = [binding for binding in live if binding.instance == contact.instance]
+    if not same:
+        return int(now * 1000)
+    generation = max(binding.generation for binding in same)
+    flow = [binding for binding in same if contact.reg_id is None or binding.reg_id == contact.reg_id]
+    if not flow or max(flow, key=lambda binding: binding.refreshed_at).call_id == call_id:
+        return generation
+    return max(int(now * 1000), generation + 1)
+
+
+def _in_generation_of(added: list[Binding], untouched: list[Binding]) -> list[Binding]:
+    """Return the other bindings, those of a just registered instance with its generation."""
+    generations: dict[str | None, int] = {
+        binding.instance: binding.generation for binding in added if binding.instance is not None
+    }
+    if not generations:
+        return untouched
+    return [
+        attrs.evolve(binding, generation=generations[binding.instance]) if binding.instance in generations else binding
+        for binding in untouched
+    ]
