@@ -1,0 +1,199 @@
+"""Log lines for people or for machines, written by twisted.logger events, and a guard against secrets.
+
+As text an event is one line: time (UTC), level, namespace, sentence; a traceback follows it. As JSON it is one object
+with the fields kept. Whatever a phone sent is printed with control characters escaped, so that it cannot forge a line.
+Fields with a name like password, response, nonce, secret or authorization never get out.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+
+from attrs import field, frozen
+from twisted.application.service import MultiService
+from twisted.logger import (
+    FileLogObserver,
+    FilteringLogObserver,
+    ILogObserver,
+    LegacyLogObserverWrapper,
+    LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
+    formatEvent,
+)
+from twisted.python.components import Componentized
+from twisted.python.logfile import LogFile
+
+HIDDEN = "(hidden)"
+SECRET_NAME = r"(?:[a-z0-9]+_)*(?:password|passwd|response|c?nonce|secret|authorization|token|ha1)s?"
+SECRET_FIELD = re.compile(SECRET_NAME, re.IGNORECASE)
+# {response}, and {credentials.response} too, which reaches into a harmless looking field
+SECRET_IN_FORMAT = re.compile(r"\{(?:[^{}]*[.\[])?" + SECRET_NAME + r"(?:[]\[.!:(][^{}]*)?\}", re.IGNORECASE)
+# a digest or a password inside another text, such as a whole message
+SECRET_IN_TEXT = re.compile(
+    r"""(?i)\b((?:response|c?nonce|nextnonce|password)=)("[^"]*"|[^\s,;"]+)|(authorization:\s*)[^\r\n]+"""
+)
+OWN_FIELDS = ("time", "level", "namespace", "message", "traceback")
+LEGACY_FIELDS = frozenset({"isError", "system", "why", "failure", "format", "printed", "warning"})
+
+Level = Literal["debug", "info", "warn", "error", "critical"]
+
+
+@frozen(kw_only=True)
+class LogConfig:
+    """[log]: how much, in which form, and where to (without a file: where twistd would write)."""
+
+    level: Level = "info"
+    format: Literal["text", "json"] = "text"
+    levels: Mapping[str, Level] = field(factory=dict)
+    file: Path | None = None
+
+
+class LoggedService(MultiService):
+    """The root of a service, which makes its application log as [log] says.
+
+    twistd looks for an observer on the application before it makes its own; so nothing is printed twice.
+    """
+
+    def __init__(self, config: LogConfig, twistd: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self._config = config
+        self._twistd = twistd or {}
+
+    def setServiceParent(self, parent: Any) -> None:
+        if isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, observer(self._config, self._twistd))
+        super().setServiceParent(parent)
+
+
+def observer(config: LogConfig, twistd: Mapping[str, Any] | None = None) -> ILogObserver:
+    """Return what twistd should log with; `twistd` holds its command-line options (nodaemon, logfile, syslog…)."""
+    options = twistd or {}
+    if options.get("syslog") and config.file is None:
+        from twisted.python.syslog import SyslogObserver
+
+        syslog = SyslogObserver(options.get("prefix", "twisted"))
+        return filtered(LegacyLogObserverWrapper(cast(Any, syslog.emit)), config)
+    return filtered(writing(_destination(config, options), config), config)
+
+
+def writing(file: IO[str], config: LogConfig) -> ILogObserver:
+    """Return an observer that writes every event to `file` in the configured form, secrets hidden."""
+    return FileLogObserver(file, as_json if config.format == "json" else as_text)
+
+
+def filtered(inner: ILogObserver, config: LogConfig) -> ILogObserver:
+    """Return an observer that hands `inner` what the configured levels let through."""
+    levels = LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(config.level))
+    for namespace, level in config.levels.items():
+        levels.setLogLevelForNamespace(namespace, LogLevel.levelWithName(level))
+
+    def write(event: LogEvent) -> None:
+        inner(guarded(event))
+
+    return FilteringLogObserver(cast(ILogObserver, write), [levels])
+
+
+def guarded(event: LogEvent) -> LogEvent:
+    """Return the event without what must not get out."""
+    format = event.get("log_format")
+    safe = {key: HIDDEN if _is_secret(key) else value for key, value in event.items()}
+    if isinstance(format, str):
+        safe["log_format"] = _safe_format(format)
+    return safe
+
+
+def as_text(event: LogEvent) -> str | None:
+    """Return the event as a line, or as one with a traceback below; None when it says nothing."""
+    message = _message(event)
+    traceback = _traceback(event)
+    if not message and not traceback:
+        return None
+    level = event.get("log_level", LogLevel.info).name
+    return f"{_time(event)} {level:<5} {event.get('log_namespace', '-')}: {message}\n{traceback}"
+
+
+def as_json(event: LogEvent) -> str | None:
+    """Return the event as one JSON object on a line; None when it says nothing."""
+    message = _message(event)
+    traceback = _traceback(event)
+    if not message and not traceback:
+        return None
+    fields = {
+        key: _plain(value)
+        for key, value in event.items()
+        if not key.startswith("log_") and key not in OWN_FIELDS and key not in LEGACY_FIELDS
+    }
+    own: dict[str, object] = {
+        "time": _time(event),
+        "level": event.get("log_level", LogLevel.info).name,
+        "namespace": event.get("log_namespace", "-"),
+        "message": message,
+    }
+    if traceback:
+        own["traceback"] = traceback
+    return json.dumps({**own, **fields}, ensure_ascii=False) + "\n"
+
+
+def _destination(config: LogConfig, options: Mapping[str, Any]) -> IO[str]:
+    """Return the file of [log], else the one that twistd(1) would choose."""
+    if config.file is not None:
+        return open(config.file, "a", encoding="utf-8")
+    name = options.get("logfile")
+    if name == "-" or (options.get("nodaemon", True) and not name):
+        return sys.stdout
+    return cast(IO[str], LogFile.fromFullPath(name or "twistd.log"))
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(key: str) -> bool:
+    return SECRET_FIELD.fullmatch(key.replace("-", "_")) is not None
+
+
+@lru_cache(maxsize=1024)
+def _safe_format(format: str) -> str:
+    return SECRET_IN_FORMAT.sub(HIDDEN, format)
+
+
+def _message(event: LogEvent) -> str:
+    return _printable(_scrubbed(formatEvent(event)))
+
+
+def _traceback(event: LogEvent) -> str:
+    failure = event.get("log_failure")
+    if failure is None:
+        return ""
+    lines = _scrubbed(failure.getTraceback()).splitlines()
+    return "".join(f"{_printable(line)}\n" for line in lines)
+
+
+def _scrubbed(text: str) -> str:
+    return SECRET_IN_TEXT.sub(lambda match: (match[1] or match[3]) + HIDDEN, text)
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def _plain(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): HIDDEN if _is_secret(str(key)) else _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
+    return _printable(_scrubbed(str(value)))
+
+
+def _time(event: LogEvent) -> str:
+    moment = datetime.fromtimestamp(event.get("log_time", 0.0), UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
