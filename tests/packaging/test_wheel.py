@@ -10,17 +10,8 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = (
-    "rollcall",
-    "registrar",
-    "balancer",
-    "twisted",
-    "setup.cfg",
-    "pyproject.toml",
-    "README.md",
-    "LICENSE",
-    "MANIFEST.in",
-)
+PACKAGES = ("rollcall", "registrar", "balancer", "twisted")
+SHIPPED = (*PACKAGES, "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in")
 
 
 class WheelTests(SynchronousTestCase):
@@ -51,7 +42,7 @@ class WheelTests(SynchronousTestCase):
         """Each module and each SQL file of the three packages is shipped."""
         ours = {
             path.relative_to(ROOT).as_posix()
-            for package in ("rollcall", "registrar", "balancer")
+            for package in PACKAGES
             for pattern in ("*.py", "*.sql")
             for path in (ROOT / package).rglob(pattern)
         }
@@ -61,7 +52,7 @@ class WheelTests(SynchronousTestCase):
     def test_no_tests_or_tools(self) -> None:
         """Neither tests nor tools nor documents are installed."""
         top = {name.partition("/")[0] for name in self.names if ".dist-info/" not in name}
-        self.assertEqual(top, {"rollcall", "registrar", "balancer", "twisted"})
+        self.assertEqual(top, set(PACKAGES))
 
     def test_command(self) -> None:
         """The wheel installs a `rollcall` command."""
@@ -81,9 +72,8 @@ def copy_checkout(target: Path) -> None:
 
 def build_wheel(checkout: Path, wheels: Path) -> None:
     """Build with the installed setuptools, so that nothing is downloaded."""
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    done = subprocess.run(
-        [*command, "--wheel-dir", str(wheels), str(checkout)], capture_output=True, text=True, check=False
-    )
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    command = [*pip, "--wheel-dir", str(wheels), str(checkout)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise AssertionError(f"pip wheel failed:\n{done.stdout}{done.stderr}")
