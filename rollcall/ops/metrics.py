@@ -7,6 +7,7 @@ A name carries its unit ("…_seconds", "…_bytes"); a counter's ends in "_tota
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
@@ -28,9 +29,11 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 LABEL_COMBINATIONS = 500
 OTHER = "other"
 INFINITY = float("inf")
+NAME = re.compile(r"[a-z][a-z0-9_]*")
 LATENCY_SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
-Reading = float | Mapping[tuple[str, ...], float]
+# The key of a Mapping is invariant, hence the short tuples.
+Reading = float | Mapping[tuple[str, ...], float] | Mapping[tuple[str], float] | Mapping[tuple[str, str], float]
 
 
 class Cell:
@@ -125,7 +128,7 @@ class Metrics:
             for values, cell in family.items():
                 metric.add_metric(values, cell.value)
 
-        self._declare(name, lambda: _counter(name, help, labels), fill)
+        self._declare(name, labels, lambda: _counter(name, help, labels), fill)
         return family
 
     def histogram(
@@ -144,25 +147,35 @@ class Metrics:
             for values, buckets in family.items():
                 metric.add_metric(values, buckets.cumulative(), buckets.total)
 
-        self._declare(name, lambda: HistogramMetricFamily(name, help, labels=labels), fill)
+        self._declare(name, labels, lambda: HistogramMetricFamily(name, help, labels=labels), fill)
         return family
 
     def gauge(self, name: str, help: str, labels: Sequence[str], read: Callable[[], Reading]) -> None:
         """Export what `read()` returns at each scrape: a number, or with labels {(value, …): number}."""
-        self._declare(name, lambda: GaugeMetricFamily(name, help, labels=labels), lambda metric: _fill(metric, read()))
+        self._declare(
+            name, labels, lambda: GaugeMetricFamily(name, help, labels=labels), lambda metric: _fill(metric, read())
+        )
 
     def total(self, name: str, help: str, labels: Sequence[str], read: Callable[[], Reading]) -> None:
         """Like gauge, for a sum that somebody else keeps and that only grows. The name ends in "_total"."""
-        self._declare(name, lambda: _counter(name, help, labels), lambda metric: _fill(metric, read()))
+        self._declare(name, labels, lambda: _counter(name, help, labels), lambda metric: _fill(metric, read()))
 
     def render(self) -> bytes:
         """Return the page in text format (CONTENT_TYPE)."""
         return generate_latest(self._registry)
 
-    def _declare(self, name: str, empty: Callable[[], MetricType], fill: Callable[[MetricType], None]) -> None:
+    def _declare(
+        self,
+        name: str,
+        labels: Sequence[str],
+        empty: Callable[[], MetricType],
+        fill: Callable[[MetricType], None],
+    ) -> None:
         if name in self._families:
             raise ValueError(f"{name} is already counted")
-        empty()  # raises ValueError for a name or label that Prometheus refuses
+        if not all(NAME.fullmatch(each) for each in (name, *labels)):
+            raise ValueError(f"names are of a-z, 0-9 and _, unlike {name} {labels}")
+        empty()  # a counter checks its name
 
         def export() -> Metric:
             metric = empty()
