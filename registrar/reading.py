@@ -82,12 +82,11 @@ def _seconds(text: str) -> int:
 def _read_contact(contact: NameAddr, aor: str, gruus: GruuMaker | None) -> NewContact:
     params = contact.params
     uri = parse_uri(contact.uri)
-    expires, q = params.get("expires", ""), params.get("q")
     return NewContact(
         uri=contact.uri,
         params=tuple(param for param in params.items() if param[0] not in _NOT_REPORTED),
-        q=HIGHEST_Q if q is None else parse_qvalue(q),
-        expires=_seconds(expires or "") if "expires" in params else None,
+        q=parse_qvalue(params["q"] or "") if "q" in params else HIGHEST_Q,
+        expires=_seconds(params["expires"] or "") if "expires" in params else None,
         instance=_instance(params.get("+sip.instance")),
         reg_id=_reg_id(params["reg-id"]) if "reg-id" in params else None,
         routable=isinstance(uri, SipUri),
