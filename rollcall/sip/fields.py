@@ -118,12 +118,11 @@ class Message:
         """
         lines = [self.start_line]
         lines += [f"{name}: {value}" for _, name, value in self.fields]
-        lines.append(f"Content-Length: {len(self.body)}\r\n\r\n")
-        text = "\r\n".join(lines)
-        breaks = len(lines) + 1
-        if text.count("\n") != breaks or text.count("\r") != breaks:
+        joined = "".join(lines)
+        if "\n" in joined or "\r" in joined:
             raise ValueError("line break in a start line or header field")
-        return text.encode("utf-8", "surrogateescape") + self.body
+        lines.append(f"Content-Length: {len(self.body)}\r\n\r\n")
+        return "\r\n".join(lines).encode("utf-8", "surrogateescape") + self.body
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):

@@ -32,6 +32,7 @@ __all__ = [
     "NameAddr",
     "Star",
     "Via",
+    "check_name_addr",
     "delta_seconds",
     "first_comma",
     "option_tags",
@@ -78,6 +79,9 @@ _AUTH_PARAM = re.compile(
     r'("(?:[^"\\]++|\\.)*+"|[^\x00-\x20\x7f",]++)[ \t]*+(?:,|\Z)',
     re.DOTALL,
 )
+_AUTH_NAMES = frozenset({
+    "username", "realm", "nonce", "uri", "response", "algorithm", "cnonce", "qop", "nc", "opaque", "stale", "domain",
+})
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*[ \t]*")
 
 
@@ -144,6 +148,15 @@ def parse_name_addr(text: str) -> NameAddr:
     quoted, tokens, uri = found.groups()
     display = unquote(quoted) if quoted is not None else tokens.strip(" \t")
     return NameAddr(display, uri, parse_params(text[found.end() :]))
+
+
+def check_name_addr(text: str) -> None:
+    """Raise ParseError where `parse_name_addr` would; for those who need no more, in half the time."""
+    found = _NAME_ADDR.match(text) or _ADDR_SPEC.match(text)
+    if found is None:
+        raise ParseError("malformed address")
+    if found.end() != len(text):
+        parse_params(text[found.end() :])
 
 
 def _parse_addr_spec(text: str) -> NameAddr:
@@ -250,12 +263,38 @@ def parse_authorization(text: str) -> AuthHeader:
     if scheme is None:
         raise ParseError("malformed credentials")
     rest = text[scheme.end() :]
-    if _TOKEN68.fullmatch(rest):
-        rest = ""
+    if not rest or _TOKEN68.fullmatch(rest):
+        return AuthHeader(scheme[1], {})
+    params = _plain_auth_params(rest)
+    return AuthHeader(scheme[1], _auth_params(rest) if params is None else params)
+
+
+def _plain_auth_params(text: str) -> dict[str, str] | None:
+    """Return the parameters of credentials as nearly everybody writes them; None for the least oddity."""
+    if "\\" in text:
+        return None
     params: dict[str, str] = {}
-    place, end = 0, len(rest)
+    pieces = text.split(",")
+    for piece in pieces:
+        name, _, value = piece.lstrip(" ").partition("=")
+        if name not in _AUTH_NAMES:
+            return None
+        if value[:1] == '"':
+            if len(value) < 2 or value.find('"', 1) != len(value) - 1:
+                return None
+            params[name] = value[1:-1]
+        elif is_token(value):
+            params[name] = value
+        else:
+            return None
+    return params if len(params) == len(pieces) else None
+
+
+def _auth_params(text: str) -> dict[str, str]:
+    params: dict[str, str] = {}
+    place, end = 0, len(text)
     while place < end:
-        found = _AUTH_PARAM.match(rest, place)
+        found = _AUTH_PARAM.match(text, place)
         if found is None:
             raise ParseError("malformed credentials")
         name = found[1].lower()
@@ -263,4 +302,4 @@ def parse_authorization(text: str) -> AuthHeader:
             raise ParseError("credentials with a parameter given twice")
         params[name] = unquote(found[2])
         place = found.end()
-    return AuthHeader(scheme[1], params)
+    return params

@@ -8,7 +8,7 @@ import re
 from rollcall.sip.errors import ParseError
 from rollcall.sip.fields import Field, Message, Request, Response
 from rollcall.sip.grammar import is_token
-from rollcall.sip.headers import parse_cseq, parse_max_forwards, parse_name_addr, parse_via
+from rollcall.sip.headers import check_name_addr, parse_cseq, parse_max_forwards, parse_via
 from rollcall.sip.names import CONTENT_LENGTH, KEYS, REASONS, canonical
 from rollcall.sip.replies import response_to, salvage_response
 from rollcall.sip.uri import SipUri, parse_uri
@@ -53,15 +53,15 @@ def parse_message(data: bytes) -> Request | Response:
         return _parse_after_blank_lines(data)
     text = data[:end].decode("utf-8", "surrogateescape")
     lines = text.split("\r\n")
-    breaks = len(lines) - 1
-    if text.count("\n") != breaks or text.count("\r") != breaks:
+    joined = "".join(lines)
+    if "\n" in joined or "\r" in joined:
         raise ParseError("line ended by a lone CR or LF")
-    start = lines[0]
+    if len(lines) > MAX_FIELDS:
+        raise ParseError("too many header fields", 513)
+    start = lines.pop(0)
     if not start:
         return _parse_after_blank_lines(data)
-    if breaks > MAX_FIELDS:
-        raise ParseError("too many header fields", 513)
-    fields, length = _parse_fields(lines[1:])
+    fields, length = _parse_fields(lines)
     body = data[end + 4 :]
     if length is not None and length != len(body):
         if length > len(body):
@@ -195,6 +195,6 @@ def _check_fields(fields: dict[str, str], message: Message) -> str:
         if not fields.get(key):
             raise ParseError(f"no {_SPELLING[key]}")
     parse_via(via)
-    parse_name_addr(fields["from"])
-    parse_name_addr(fields["to"])
+    check_name_addr(fields["from"])
+    check_name_addr(fields["to"])
     return parse_cseq(fields["cseq"]).method

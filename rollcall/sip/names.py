@@ -32,6 +32,7 @@ _COMPACT = {
 # Names in the spelling that was received, so that one look-up finds the key. Content-Length is left
 # out: it is no field of a Message, and a miss is how the parser notices it.
 KEYS: dict[str, str] = {}
+_LENGTH_SPELLINGS = frozenset({"Content-Length", "content-length", "Content-length", "CONTENT-LENGTH", "l", "L"})
 _MAX_KEYS = 2048
 _MAX_KEPT_LENGTH = 64
 
@@ -56,6 +57,8 @@ def canonical(name: str) -> str:
     key = KEYS.get(name)
     if key is not None:
         return key
+    if name in _LENGTH_SPELLINGS:
+        return CONTENT_LENGTH
     if not is_token(name):
         raise ParseError("malformed header name")
     key = name.lower()
