@@ -10,11 +10,12 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rollcall.net.config import ListenerConfig
+from rollcall.net.config import WEBSOCKET_TRANSPORTS, ListenerConfig
 from rollcall.net.connections import Connections
 from rollcall.net.flow import Address, Listener
 from rollcall.net.proxy_protocol import ProxyError, ProxyHeader, ProxyHeaderReader
 from rollcall.net.stream import ConnectionFlow, StreamFlow
+from rollcall.net.websocket_flow import WebSocketFlow
 from rollcall.sip.framing import FramingLimits
 
 
@@ -41,7 +42,10 @@ class Accepting(Factory):
         self._secured = secured
         self._max_connections = config.max_connections
         self._proxies = tuple(map(ip_network, config.proxy_protocol_from))
-        self._flow: Callable[..., ConnectionFlow] = partial(StreamFlow, self)
+        self._flow: Callable[[Address, Address | None], ConnectionFlow] = partial(StreamFlow, self)
+        if listener.transport in WEBSOCKET_TRANSPORTS:
+            allowed = frozenset(map(str.lower, config.allowed_origins))
+            self._flow = partial(WebSocketFlow, self, allowed_origins=allowed)
 
     def buildProtocol(self, addr: Any) -> Any:
         """Return what speaks on a new connection; None refuses it."""

@@ -120,11 +120,8 @@ class ConnectionFlow(Flow):
         if self._state is State.OPENING:
             self._abort(reason)
         elif self._state is State.OPEN:
-            self._reason = reason
             self._say_goodbye()
-            self._state = State.CLOSING
-            self._finish_writing()
-            self._allow(self._origin.connections.limits.close_seconds, self._abort)
+            self._end(reason)
 
     def confirm(self) -> None:
         if not self.confirmed:
@@ -218,8 +215,13 @@ class ConnectionFlow(Flow):
 
     # --- ends and limits
 
-    def _finish_writing(self) -> None:
+    def _end(self, reason: str) -> None:
         """Send our end and go on reading until the peer's: closing at once would reset what is still on its way."""
+        if self._state is State.CLOSING:
+            return
+        self._state = State.CLOSING
+        self._reason = reason
+        self._allow(self._origin.connections.limits.close_seconds, self._abort)
         self._wire.unregisterProducer()
         if self._unsent >= 0:
             self._wire.resumeProducing()

@@ -1,6 +1,5 @@
 """All transports of a process: its listeners, the flows over them, and the way to open one (RFC 3261 §18)."""
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -23,6 +22,7 @@ from rollcall.net.listening import (
     numeric_host,
     stream_socket,
 )
+from rollcall.net.tls import Layer, ShownCertificate, Tls
 from rollcall.net.wheel import TimerWheel
 from rollcall.sip.framing import FramingLimits
 
@@ -35,7 +35,10 @@ class Transports(MultiService):
     _log = Logger()
 
     def __init__(self, reactor: Any, wheel: TimerWheel, user: FlowUser, config: NetConfig) -> None:
-        """`reactor` is one of Twisted's that can adopt sockets; `user` hears what comes."""
+        """`reactor` is one of Twisted's that can adopt sockets; `user` hears what comes.
+
+        Raises ValueError when a certificate, key or authority is unusable.
+        """
         super().__init__()
         self.tallies = Tallies()
         self.listeners: dict[str, Listener] = {}
@@ -45,6 +48,7 @@ class Transports(MultiService):
         self._framing = FramingLimits(
             max_head_bytes=config.limits.max_head_bytes, max_body_bytes=config.limits.max_body_bytes
         )
+        self._tls = Tls(config.tls, reactor)
         self._datagram_ports: dict[str, DatagramPort] = {}
         self._ports: list[IListeningPort] = []
         self._dialled: dict[Destination, Dialling] = {}
@@ -124,6 +128,17 @@ class Transports(MultiService):
         name = (server_name or host) if transport in SECURE_TRANSPORTS else None
         return await self._dialling(Destination(transport, host, port, name)).opened()
 
+    # --- TLS
+
+    @property
+    def certificates(self) -> tuple[ShownCertificate, ...]:
+        """The certificates that we show now."""
+        return self._tls.shown
+
+    def reload_certificates(self) -> None:
+        """Read the certificates again; connections from now on get them. Raises ValueError, the old ones stay then."""
+        self._tls.reload()
+
     # --- details
 
     def _datagrams_to(self, host: str, port: int) -> Flow:
@@ -142,7 +157,7 @@ class Transports(MultiService):
                 self._framing,
                 self.listener_for(destination.transport, destination.host),
                 self._config.keepalive,
-                self._secured_by_client(destination),
+                self._client_layer(destination),
                 self._hung_up,
             )
             dialling.dial(self._reactor)
@@ -170,9 +185,7 @@ class Transports(MultiService):
                 opened.fileno(), family_of(config.host), receiving, maxPacketSize=MAX_DATAGRAM_BYTES
             )
         else:
-            accepting = Accepting(
-                config, listener, self._connections, self._framing, self._secured_by_server(transport)
-            )
+            accepting = Accepting(config, listener, self._connections, self._framing, self._server_layer(transport))
             adopted = self._reactor.adoptStreamPort(opened.fileno(), family_of(config.host), accepting)
             opened.close()
         self._ports.append(adopted)
@@ -184,11 +197,16 @@ class Transports(MultiService):
             port=local[1],
         )
 
-    def _secured_by_server(self, transport: str) -> Callable[[IProtocol], IProtocol]:
-        return _bare
+    def _server_layer(self, transport: str) -> Layer:
+        return self._tls.server_side if transport in SECURE_TRANSPORTS else _bare
 
-    def _secured_by_client(self, destination: Destination) -> Callable[[IProtocol], IProtocol]:
-        return _bare
+    def _client_layer(self, destination: Destination) -> Layer:
+        if destination.server_name is None:
+            return _bare
+        try:
+            return self._tls.client_side(destination.server_name)
+        except ValueError:
+            raise ConnectFailed(f"{destination}: {destination.server_name!r} is no server name")
 
 
 def _bare(protocol: IProtocol) -> IProtocol:
