@@ -105,6 +105,8 @@ class BoundedRequest(Request):
             self._refuse()
 
     def handleContentChunk(self, data: bytes) -> None:
+        if self._refused:
+            return
         self._received += len(data)
         if self._received > self._longest():
             self._refuse()
