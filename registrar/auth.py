@@ -166,8 +166,8 @@ class Authentication:
             credentials = self._credentials(request.get_all(role.credentials), realm)
             if credentials is None:
                 return self._challenge(role, request, realm, now, "missing")
-            if self._config.check_uri and not names_same_resource(credentials.uri, request.uri):
-                raise ParseError("credentials for another URI")
+            if credentials.uri != request.uri and self._config.check_uri:
+                _check_uri(credentials.uri, request.uri)
         except ParseError as error:
             return Challenge(400, [], "malformed", error.reason)
         if not self._is_supported(credentials):
@@ -254,6 +254,11 @@ class Authentication:
             return algorithms
         chooses = (request.get("User-Agent") or "").lower().startswith(self._agents)
         return algorithms if chooses else algorithms[-1:]
+
+
+def _check_uri(uri: str, request_uri: str) -> None:
+    if not names_same_resource(uri, request_uri):
+        raise ParseError("credentials for another URI")
 
 
 def _is_for_another(value: str, realm: str) -> bool:

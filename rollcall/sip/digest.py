@@ -24,6 +24,7 @@ _VALUES = {
 }
 _NAMES = tuple(_VALUES)
 _REQUIRED = _NAMES[:5]
+_URI, _CNONCE = _NAMES.index("uri"), _NAMES.index("cnonce")
 
 # Credentials as nearly every phone writes them: nothing escaped, nothing unknown.
 _USUAL_PARAMS = "|".join(f"{name}={value}" for name, value in _VALUES.items())
@@ -115,8 +116,12 @@ def parse_credentials(text: str) -> Credentials | None:
     it is malformed, lacks something, or names its user in a form that was not offered: hashed, or by "username*".
     """
     usual = _USUAL.fullmatch(text)
-    if usual is not None and _has_nothing_twice(text, usual.groups()):
-        return _credentials(usual.groups())
+    if usual is not None:
+        values = usual.groups()
+        # Each "=" belongs to one of the values, or stands in one; a parameter that came before has one too many.
+        in_values = (values[_URI] or "").count("=") + (values[_CNONCE] or "").count("=")
+        if text.count("=") == len(values) - values.count(None) + in_values:
+            return _credentials(values)
     header = parse_authorization(text)
     if header.scheme.lower() != "digest":
         return None
@@ -146,7 +151,8 @@ def expected_response(credentials: Credentials, method: str, ha1_hex: str, body:
 def verify(credentials: Credentials, method: str, ha1_hex: str, body: bytes = b"") -> bool:
     """Say whether the response proves knowledge of H(A1). It takes as long for a wrong response as for a right one."""
     expected = expected_response(credentials, method, ha1_hex, body)
-    return hmac.compare_digest(_bytes(expected), _bytes(credentials.response))
+    # compare_digest takes ASCII text only, and what has anything else is no hexadecimal.
+    return credentials.response.isascii() and hmac.compare_digest(expected, credentials.response)
 
 
 def names_same_resource(uri: str, request_uri: str) -> bool:
@@ -165,12 +171,6 @@ def names_same_resource(uri: str, request_uri: str) -> bool:
         return ours == theirs
     same_user = unescape(ours.user or "") == unescape(theirs.user or "")
     return same_user and ours.host == theirs.host and (ours.port == theirs.port or None in (ours.port, theirs.port))
-
-
-def _has_nothing_twice(text: str, values: tuple[str | None, ...]) -> bool:
-    """Say whether each "=" belongs to one of these values of _NAMES: a parameter that came before has one too many."""
-    in_values = (values[3] or "").count("=") + (values[5] or "").count("=")  # nothing else has one, usually
-    return text.count("=") == len(values) - values.count(None) + in_values
 
 
 def _credentials(values: tuple[str | None, ...]) -> Credentials:
