@@ -1,0 +1,1 @@
+"""Sends every call to the media node that should carry it."""

@@ -1,0 +1,95 @@
+"""The balancer as twistd starts it."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from urllib.request import urlopen
+
+from twisted.application.service import IServiceMaker, ServiceMaker
+from twisted.internet.testing import MemoryReactorClock
+from twisted.plugin import getPlugins
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.server import Site
+
+from balancer.service import Options, makeService
+from tests.balancer.test_config import NODES
+from tests.rollcall.ops.asking import ask
+
+ROOT = Path(__file__).parents[2]
+
+
+class MakeServiceTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp()).absolute()
+        self.options = Options()
+        self.options.parseOptions(["--config", str(self.path)])
+
+    def test_parts_are_joined(self) -> None:
+        """The service answers below /v1 on the configured address, and listens only once it is started."""
+        self.path.write_text(NODES + "[admin]\nport = 8123\ntoken = 't0p'\n")
+        reactor = MemoryReactorClock()
+        service = makeService(self.options, reactor)
+        self.assertEqual(reactor.tcpServers, [])
+        service.startService()
+        self.addCleanup(service.stopService)
+        ((port, site, _, interface),) = reactor.tcpServers
+        assert isinstance(site, Site)
+        self.assertEqual((port, interface), (8123, "127.0.0.1"))
+        answered = ask(site, "POST", "/v1/select", {"call_id": "c"}, authorization="Bearer t0p")
+        self.assertEqual(answered.json["node"], "m1")
+        self.assertEqual(ask(site, "GET", "/readyz").status, 200)
+
+    def test_bad_configuration(self) -> None:
+        """A bad configuration ends the start with all mistakes, not with a traceback."""
+        self.path.write_text("[[node]]\nid = 'm1'\naddress = 'x'\n[admin]\nport = 0.5\n")
+        error = self.assertRaises(SystemExit, makeService, self.options, MemoryReactorClock())
+        self.assertIn("node[0].address", str(error))
+        self.assertIn("admin.port", str(error))
+
+
+class TwistdTests(SynchronousTestCase):
+    def test_plugins_are_found(self) -> None:
+        """twistd finds the plugins of both services, and does so without importing them."""
+        found = [maker for maker in getPlugins(IServiceMaker) if isinstance(maker, ServiceMaker)]
+        makers = {maker.tapname: maker.module for maker in found}
+        self.assertEqual(makers["balancer"], "balancer.service")
+        self.assertEqual(makers["registrar"], "registrar.service")
+        self.assertNotIn("reactor", (ROOT / "twisted/plugins/balancer_plugin.py").read_text())
+
+    def test_a_real_start(self) -> None:
+        """`twistd -n balancer` serves, logs each line once in our form, and ends cleanly on SIGTERM."""
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        config = directory / "balancer.toml"
+        config.write_text(NODES + "[admin]\nport = 0\n")
+        twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+        command = [*twistd, "-n", "--pidfile=", "balancer", "--config", str(config)]
+        with subprocess.Popen(
+            command,
+            cwd=directory,
+            env={"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            self.addCleanup(process.kill)
+            assert process.stdout is not None
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                if found := re.search(r"admin site at (http://\S+)", line):
+                    break
+            else:
+                self.fail("it did not start:\n" + "".join(lines))
+            with urlopen(f"{found[1]}/v1/nodes", timeout=10) as response:
+                self.assertEqual(response.status, 200)
+            process.send_signal(signal.SIGTERM)
+            lines += process.stdout
+            # twistd stops every service, then dies by the signal that asked for it, as a shell expects
+            self.assertEqual(process.wait(10), -signal.SIGTERM)
+        self.assertTrue(lines[-1].endswith("Server Shut Down.\n"), lines)
+        self.assertEqual(len(lines), len(set(lines)), lines)
+        for line in lines:
+            self.assertRegex(line, r"^\S+Z (info |warn ) \S+: ")
