@@ -5,7 +5,7 @@
 is written in `registrar.answering`, and GRUUs are made and understood in `registrar.gruu`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
@@ -33,23 +33,21 @@ SUPPORTED_EXTENSIONS = frozenset({"gruu", "outbound", "path", "pref"})
 BRIEF_BELOW_SECONDS = 3600
 """An expiry of an hour or more is never refused as too brief (RFC 3261 §10.3 step 7)."""
 
-def register(request: Register, current: Iterable[Binding], config: BindingConfig, now: float,
+def register(request: Register, current: Sequence[Binding], config: BindingConfig, now: float,
              jitter: Callable[[], float]) -> Stored | Refused:
     """Return the bindings to store and report, or the refusal to send.
 
     `current` may hold lapsed bindings; `now` is in seconds since the epoch; `jitter` returns a random number in
     [0, 1). All contacts take effect, or none does (RFC 3261 §10.3 step 7).
     """
-    live: list[Binding] = []
-    lapsed: list[Binding] = []
-    for binding in current:
-        (live if binding.expires_at > now else lapsed).append(binding)
+    live = [binding for binding in current if binding.expires_at > now]
+    lapsed = tuple([binding for binding in current if binding.expires_at <= now])
     if request.path and config.require_path_support and "path" not in request.supported:
         return Refused(420, "Bad Extension", (("Unsupported", "path"),))
     if request.star:
-        return _remove_all(request, live, tuple(lapsed))
+        return _remove_all(request, live, lapsed)
     if not request.contacts:
-        return Stored(tuple(live), changed=False, lapsed=tuple(lapsed))
+        return Stored(tuple(live), changed=False, lapsed=lapsed)
     contacts = _under_outbound_rules(request)
     if isinstance(contacts, Refused):
         return contacts
@@ -61,7 +59,7 @@ def register(request: Register, current: Iterable[Binding], config: BindingConfi
     for contact, seconds in wishes:
         if not update.apply(contact, seconds, wishes):
             return _out_of_order()
-    return update.outcome(tuple(lapsed))
+    return update.outcome(lapsed)
 
 
 def unbind(current: Iterable[Binding], node: str, epoch: int, flow_id: int) -> tuple[Binding, ...]:
@@ -101,7 +99,7 @@ def _remove_all(request: Register, live: list[Binding], lapsed: tuple[Binding, .
 def _under_outbound_rules(request: Register) -> tuple[NewContact, ...] | Refused:
     """Return the contacts, with reg-id only where it counts (RFC 5626 §6)."""
     contacts = request.contacts
-    if all(contact.reg_id is None for contact in contacts):
+    if not any(contact.reg_id for contact in contacts):
         return contacts
     # "if the Contact header field value has a reg-id but no instance-id, it simply ignores the reg-id"
     contacts = tuple(_without_reg_id(contact) if contact.instance is None else contact for contact in contacts)
@@ -137,14 +135,14 @@ def _forbidden(request: Register, wishes: list[Wish], config: BindingConfig) -> 
     if any(secure) and not (all(secure) and request.secure):
         return Refused(400, "SIPS Contact Needs SIPS Everywhere")
     added = [wish for wish in wishes if wish[1] > 0]
-    if len(added) > 1 and any(contact.reg_id is not None for contact, _ in added):
+    if len(added) > 1 and any(contact.reg_id for contact, _ in added):
         return Refused(400, "Several Contacts With A reg-id")  # RFC 5626 §6
     if config.require_outbound and any(contact.reg_id is None for contact, _ in added):
         if "outbound" not in request.supported:
             return Refused(421, "Extension Required", (("Require", "outbound"),))
         return Refused(403, "Contact Without reg-id")
     for contact, seconds in added:
-        if contact.instance is not None and (contact.loops or not contact.routable):
+        if contact.loops or (contact.instance is not None and not contact.routable):
             return Refused(403, "Contact Cannot Have A GRUU")  # RFC 5627 §5.1
         if seconds < config.min_expires_seconds and seconds < BRIEF_BELOW_SECONDS:
             return Refused(423, "Interval Too Brief", (("Min-Expires", str(config.min_expires_seconds)),))
@@ -153,6 +151,8 @@ def _forbidden(request: Register, wishes: list[Wish], config: BindingConfig) -> 
 
 class _Update:
     """The bindings while the contacts of one REGISTER are applied in turn (RFC 3261 §10.3 step 7)."""
+
+    __slots__ = ("_added", "_config", "_jitter", "_live", "_now", "_removed", "_replaced", "_request", "_untouched")
 
     def __init__(self, request: Register, live: list[Binding], config: BindingConfig, now: float,
                  jitter: Callable[[], float]) -> None:
@@ -190,7 +190,7 @@ class _Update:
         bindings = (*_in_generation_of(self._added, self._untouched), *self._added)
         if len(bindings) > self._config.max_contacts and len(bindings) > len(self._live):
             return Refused(403, "Too Many Contacts")
-        outbound = "outbound" in request.supported and any(binding.reg_id is not None for binding in self._added)
+        outbound = "outbound" in request.supported and any(binding.reg_id for binding in self._added)
         return Stored(bindings, bool(self._added or self._removed), tuple(self._removed), tuple(self._replaced), lapsed,
                       outbound)
 
@@ -216,7 +216,7 @@ def _is_out_of_order(request: Register, binding: Binding) -> bool:
 
 
 def _apart_from(some: list[Binding], bindings: list[Binding]) -> list[Binding]:
-    return [binding for binding in bindings if all(binding is not one for one in some)]
+    return [binding for binding in bindings if not any(binding is one for one in some)]
 
 
 def _granted_seconds(seconds: int, config: BindingConfig, jitter: Callable[[], float]) -> int:

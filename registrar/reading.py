@@ -82,16 +82,17 @@ def _seconds(text: str) -> int:
 def _read_contact(contact: NameAddr, aor: str, gruus: GruuMaker | None) -> NewContact:
     params = contact.params
     uri = parse_uri(contact.uri)
+    instance = _instance(params.get("+sip.instance"))
     return NewContact(
         uri=contact.uri,
         params=tuple(param for param in params.items() if param[0] not in _NOT_REPORTED),
         q=parse_qvalue(params["q"] or "") if "q" in params else HIGHEST_Q,
         expires=_seconds(params["expires"] or "") if "expires" in params else None,
-        instance=_instance(params.get("+sip.instance")),
+        instance=instance,
         reg_id=_reg_id(params["reg-id"]) if "reg-id" in params else None,
         routable=isinstance(uri, SipUri),
         secure=_is_sips(uri),
-        loops=isinstance(uri, SipUri) and _leads_back(uri, aor, gruus),
+        loops=instance is not None and isinstance(uri, SipUri) and _leads_back(uri, aor, gruus),
     )
 
 

@@ -77,7 +77,7 @@ class NewContact:
     secure: bool = False
     """Its scheme is sips."""
     loops: bool = False
-    """It is the address-of-record itself, or a GRUU of it."""
+    """It has an instance, and is the address-of-record itself or a GRUU of it."""
 
 
 @frozen

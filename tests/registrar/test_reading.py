@@ -139,4 +139,8 @@ class ContactTests(SynchronousTestCase):
             ("sip:tgruu.forged@example.com;gr", False), ("sip:bob@example.com", False), (f"{ALICE}:5061", False),
             ("tel:+1555", False),
         ):
-            self.assertEqual(read_contact(f"<{uri}>").loops, loops, uri)
+            self.assertEqual(read_contact(f'<{uri}>;+sip.instance="<{PHONE}>"').loops, loops, uri)
+
+    def test_leading_back_without_instance(self) -> None:
+        """Without an instance there is no GRUU to loop through: whoever wants his own address may have it."""
+        self.assertFalse(read_contact(f"<{ALICE}>").loops)
