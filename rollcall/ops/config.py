@@ -6,6 +6,7 @@ may be given in another file: for `token` write `token_file`. Relative paths sta
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
@@ -22,6 +23,8 @@ from rollcall.ops.allowed import NotAllowed, Validator
 SECRET = "rollcall.secret"
 HIDDEN = "(hidden)"
 LONGEST_VALUE_SHOWN = 80
+# "'port' must be >= 1: 0" and "'kind' must be in ('a', 'b') (got 'c')" say the key and the value again
+ATTRS_SENTENCE = re.compile(r"(?s)^(?:'\w+' must be )(.*?)(?:: [^:]*| \(got .*)?$")
 
 ConfigType = TypeVar("ConfigType")
 
@@ -203,8 +206,8 @@ def _validate(field: Any, structured: Any, value: object) -> None:
         field.validator(None, field, structured)
     except NotAllowed as error:
         _refuse(value, error.allowed)
-    except (ValueError, TypeError) as error:  # attrs' own validators: the sentence comes first
-        _refuse(value, str(error.args[0]) if error.args else str(error))
+    except (ValueError, TypeError) as error:  # attrs' own validators: the sentence is the first argument
+        _refuse(value, ATTRS_SENTENCE.sub(r"\1", str(error.args[0] if error.args else error)))
 
 
 def _between_values(error: Exception) -> list[_Mistake]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.request import urlopen
 
 from twisted.application.service import IServiceMaker, ServiceMaker
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 class MakeServiceTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.path = Path(self.mktemp()).absolute()
+        self.path = Path(self.enterContext(TemporaryDirectory())) / "balancer.toml"
         self.options = Options()
         self.options.parseOptions(["--config", str(self.path)])
 
@@ -60,8 +61,7 @@ class TwistdTests(SynchronousTestCase):
 
     def test_a_real_start(self) -> None:
         """`twistd -n balancer` serves, logs each line once in our form, and ends cleanly on SIGTERM."""
-        directory = Path(self.mktemp()).absolute()
-        directory.mkdir()
+        directory = Path(self.enterContext(TemporaryDirectory()))
         config = directory / "balancer.toml"
         config.write_text(NODES + "[admin]\nport = 0\n")
         twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]

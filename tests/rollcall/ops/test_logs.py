@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from attrs import frozen
@@ -211,7 +212,7 @@ class GuardTests(SynchronousTestCase):
 class LoggedServiceTests(SynchronousTestCase):
     def test_the_application_gets_the_observer(self) -> None:
         """The application logs as configured, and twistd, which finds an observer there, makes none of its own."""
-        path = Path(self.mktemp())
+        path = Path(self.enterContext(TemporaryDirectory())) / "log"
         application = Application("registrar")
         assert isinstance(application, Componentized)
         service = LoggedService(LogConfig(file=path))
@@ -229,7 +230,7 @@ class LoggedServiceTests(SynchronousTestCase):
 
     def test_where_twistd_would_write(self) -> None:
         """Without a file of its own the log goes where twistd's options say."""
-        path = Path(self.mktemp()).absolute()
+        path = Path(self.enterContext(TemporaryDirectory())) / "log"
         write = observer(LogConfig(), {"logfile": str(path), "nodaemon": True})
         write({"log_time": 0.0, "log_level": LogLevel.info, "log_namespace": "n", "log_format": "é"})
         self.assertIn("n: é\n", path.read_text(encoding="utf-8"))
