@@ -1,0 +1,116 @@
+"""The registrar's configuration file, section by section."""
+
+from pathlib import Path
+from socket import gethostname
+from typing import Literal
+
+from attrs import Factory, field, frozen
+
+from registrar.auth import AuthConfig
+from registrar.bindings import BindingConfig
+from registrar.routing import ProxyConfig
+from rollcall.net.config import (
+    KeepaliveConfig,
+    LimitsConfig,
+    ListenerConfig,
+    NetConfig,
+    ResolverConfig,
+    TlsConfig,
+)
+from rollcall.ops.admin import AdminConfig
+from rollcall.ops.allowed import above, at_least, each, host, name, non_empty
+from rollcall.ops.logs import LogConfig
+from rollcall.sip.transaction import TransactionConfig
+
+
+@frozen(kw_only=True)
+class NodeConfig:
+    """[registrar]: the node itself."""
+
+    node: str = field(default=Factory(gethostname), validator=name())
+    """What this node is called in flow tokens, logs and other nodes' eyes; no two nodes share a name."""
+    data_dir: Path = Path("data")
+    """Where bindings, subscribers and the node's secret are kept."""
+    secret_file: Path | None = None
+    """The secret behind nonces, flow tokens and GRUUs; made at the first start. Default: node.secret in data_dir."""
+    retry_after_seconds: int = field(default=30, validator=at_least(1))
+    """What a 503 asks for at most; half of it is random, so that phones do not return together."""
+
+
+@frozen(kw_only=True)
+class DomainConfig:
+    """[[domain]]: a SIP domain whose phones register here."""
+
+    name: str = field(validator=host())
+    """The part behind the @ of its users; also the realm of its passwords."""
+    aliases: tuple[str, ...] = field(default=(), validator=each(host()))
+    """Other names of the same domain, addresses too."""
+
+
+@frozen(kw_only=True)
+class AuthSection(AuthConfig):
+    """[auth]: who must prove who they are, and how."""
+
+    required: bool = True
+    """False lets everybody register and call as anybody: for closed networks and benchmarks only."""
+
+
+@frozen(kw_only=True)
+class LocationConfig:
+    """[location]: where bindings are kept beyond memory."""
+
+    kind: Literal["sqlite", "memory"] = "sqlite"
+    """"memory" forgets all bindings at a restart."""
+    file: Path | None = None
+    """Default: location.sqlite in data_dir."""
+    max_waiting: int = field(default=100_000, validator=at_least(1))
+    """Writes that wait for the disk; beyond that REGISTERs are answered 503."""
+
+
+@frozen(kw_only=True)
+class SubscribersConfig:
+    """[subscribers]: where users and their password hashes are kept."""
+
+    file: Path | None = None
+    """Default: subscribers.sqlite in data_dir."""
+    max_cached: int = field(default=100_000, validator=at_least(1))
+    """Users remembered in memory."""
+    cache_seconds: float = field(default=300.0, validator=above(0))
+    """How long a user is remembered at most."""
+    negative_cache_seconds: float = field(default=5.0, validator=above(0))
+    """How long it is remembered that there is no such user."""
+
+
+@frozen(kw_only=True)
+class RegistrarConfig:
+    """The whole file."""
+
+    registrar: NodeConfig = NodeConfig()
+    domains: tuple[DomainConfig, ...] = field(alias="domain", validator=non_empty())
+    listeners: tuple[ListenerConfig, ...] = field(alias="listen", validator=non_empty())
+    keepalive: KeepaliveConfig = KeepaliveConfig()
+    limits: LimitsConfig = LimitsConfig()
+    tls: TlsConfig = TlsConfig()
+    resolver: ResolverConfig = ResolverConfig()
+    transactions: TransactionConfig = TransactionConfig()
+    auth: AuthSection = AuthSection()
+    bindings: BindingConfig = BindingConfig()
+    proxy: ProxyConfig = ProxyConfig()
+    location: LocationConfig = LocationConfig()
+    subscribers: SubscribersConfig = SubscribersConfig()
+    admin: AdminConfig = AdminConfig()
+    log: LogConfig = LogConfig()
+
+    @property
+    def net(self) -> NetConfig:
+        """What concerns the transports."""
+        return NetConfig(listeners=self.listeners, keepalive=self.keepalive, limits=self.limits, tls=self.tls,
+                         resolver=self.resolver)
+
+    def path(self, given: Path | None, name: str) -> Path:
+        """Return `given`, or the file `name` in the data directory."""
+        return given if given is not None else self.registrar.data_dir / name
+
+    def __attrs_post_init__(self) -> None:
+        # NetConfig knows which sections must fit together: names, and certificates for TLS.
+        self.net  # noqa: B018

@@ -1,0 +1,320 @@
+"""The response context of one forwarded request: its branches, their answers, the one that goes back.
+
+RFC 3261 §§16.7 to 16.10 (responses, timer C, errors, CANCEL), RFC 3263 §4.3 (the next address),
+RFC 5626 §7 (the next flow of the same phone), RFC 4320 §4 (no 408 to anything but INVITE).
+"""
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from registrar.routing import ByUri, ProxyConfig, best_response, merge_challenges
+from registrar.sending import Attempt, Forwarded, Sender, Undeliverable
+from rollcall.net.flow import Flow
+from rollcall.net.transactions import ClientTransaction, ServerTransaction, Transactions
+from rollcall.net.wheel import Timer
+from rollcall.sip.headers import parse_via
+from rollcall.sip.message import Response, response_to
+from rollcall.sip.targets import Target
+from rollcall.sip.transaction import cancellation
+
+
+class Branch:
+    """One target of a fork: a client transaction at a time, over one address or flow after another."""
+
+    __slots__ = ("_attempts", "_client", "_fork", "_is_cancelled", "_is_over", "_rang", "_targets", "_timer",
+                 "attempt", "was_superseded")
+
+    def __init__(self, fork: "Fork", attempt: Attempt) -> None:
+        self._fork = fork
+        self._attempts = [attempt, *attempt.alternates]
+        self.attempt = attempt
+        self._targets: list[Target] = []
+        self._client: ClientTransaction | None = None
+        self._timer: Timer | None = None
+        self._rang = False
+        self._is_cancelled = False
+        self._is_over = False
+        self.was_superseded = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether this branch has not ended yet."""
+        return not self._is_over
+
+    def start(self) -> None:
+        """Try the first way, or the next one that is left."""
+        self.attempt = self._attempts.pop(0)
+        hop = self.attempt.hop
+        if isinstance(hop, ByUri):
+            resolving = Deferred.fromCoroutine(self._resolve())
+            resolving.addErrback(self._broke)
+        elif isinstance(hop, Flow):
+            self._send(hop)
+        else:
+            flow = self._fork.sender.held(hop)
+            if flow is None:
+                self._end_or_go_on(430)
+            else:
+                self._send(flow)
+
+    def cancel(self, superseded: bool = False) -> None:
+        """End this branch: CANCEL once the phone has answered at all (RFC 3261 §9.1)."""
+        if self._is_over or self._is_cancelled:
+            return
+        self._is_cancelled = True
+        self.was_superseded = superseded
+        self._attempts.clear()
+        self._targets.clear()
+        if self._client is None:
+            self._end(487)
+        elif self._rang:
+            self._send_cancel()
+
+    def response_received(self, response: Response, transaction: ClientTransaction) -> None:
+        """Take an answer of this branch (RFC 3261 §16.7 steps 2 to 5)."""
+        self._client = transaction
+        response.remove_first_value("Via")
+        if response.get("Via") is None:
+            return
+        if response.status < 200:
+            self._provisional(response)
+        elif response.status < 300:
+            self._stop()
+            self._fork.succeeded(self, response)
+        elif self._is_over:
+            return
+        elif response.status == 503 and self._targets:
+            self._next_target()
+        elif response.status == 430 and self._attempts:
+            self.start()
+        else:
+            self._stop()
+            self._fork.failed(self, response)
+
+    def request_failed(self, transaction: ClientTransaction, timed_out: bool) -> None:
+        """Go on with the next address or flow, or end as 408 or, for a broken transport, 503 (§§16.6, 16.9)."""
+        if not self._is_over:
+            self._end_or_go_on(408 if timed_out else 503)
+
+    async def _resolve(self) -> None:
+        try:
+            self._targets = list(await self._fork.sender.targets(self._fork.forwarded, self.attempt))
+        except Undeliverable as problem:
+            self._fork.log.info("no way to {uri}: {problem}", uri=self.attempt.uri, problem=str(problem))
+        await self._connect()
+
+    async def _connect(self) -> None:
+        while self._targets and not self._is_over:
+            target = self._targets.pop(0)
+            try:
+                flow = await self._fork.sender.connect(target)
+            except Undeliverable as problem:
+                self._fork.log.info("no flow to {target}: {problem}", target=target, problem=str(problem))
+                continue
+            if not self._is_over:
+                self._send(flow)
+            return
+        if not self._is_over:
+            self._end_or_go_on(503)
+
+    def _next_target(self) -> None:
+        connecting = Deferred.fromCoroutine(self._connect())
+        connecting.addErrback(self._broke)
+
+    def _broke(self, failure: object) -> None:
+        self._fork.log.error("a branch broke: {failure}", failure=str(failure))
+        if not self._is_over:
+            self._end(500)
+
+    def _send(self, flow: Flow) -> None:
+        if self._fork.is_invite and self._timer is None:
+            self._timer = self._fork.later(self._fork.config.timer_c_seconds, self._timer_c)
+        client = self._fork.sender.send(self._fork.forwarded, self.attempt, flow, self)
+        if client.pending:
+            self._client = client
+
+    def _end_or_go_on(self, status: int) -> None:
+        if self._is_cancelled:
+            self._end(487)
+        elif self._targets:
+            self._next_target()
+        elif self._attempts:
+            self.start()
+        else:
+            self._end(status)
+
+    def _provisional(self, response: Response) -> None:
+        if self._is_over:
+            return
+        if not self._rang:
+            self._rang = True
+            if self._is_cancelled:
+                self._send_cancel()
+        if response.status > 100:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = self._fork.later(self._fork.config.timer_c_seconds, self._timer_c)
+            self._fork.progressed(response)
+
+    def _timer_c(self) -> None:
+        # RFC 3261 §16.8: CANCEL what rings, treat silence as 408.
+        if self._rang:
+            self.cancel()
+        else:
+            self._give_up()
+
+    def _send_cancel(self) -> None:
+        client = self._client
+        if client is None or not client.pending:
+            return
+        cancel = cancellation(client.request)
+        branch = parse_via(cancel.values("Via")[0]).branch or ""
+        self._fork.transactions.send(cancel, branch, client.flow, SILENT)
+        # §9.1: "if there is no final response … in 64*T1 seconds", the INVITE is considered cancelled.
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._fork.later(64 * self._fork.transactions.config.t1_seconds, self._give_up)
+
+    def _give_up(self) -> None:
+        if self._client is not None:
+            self._client.abandon()
+        self._end(487 if self._is_cancelled else 408)
+
+    def _stop(self) -> None:
+        self._is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end(self, status: int) -> None:
+        self._stop()
+        self._fork.failed(self, response_to(self._fork.request, status, to_tag=self._fork.tag))
+
+
+class _Silent:
+    """The user of a CANCEL: nobody cares what is said to it (RFC 3261 §9.1)."""
+
+    def response_received(self, response: Response, transaction: ClientTransaction) -> None:
+        """Ignore the answer."""
+
+    def request_failed(self, transaction: ClientTransaction, timed_out: bool) -> None:
+        """Ignore the silence."""
+
+
+SILENT = _Silent()
+
+
+class Fork:
+    """A request on its way to one or many targets, and the server transaction that waits for the outcome."""
+
+    log = Logger()
+
+    def __init__(self, server: ServerTransaction, forwarded: Forwarded, groups: list[list[Attempt]], sender: Sender,
+                 transactions: Transactions, config: ProxyConfig, on_end: Callable[["Fork", int], None]) -> None:
+        self.server = server
+        self.forwarded = forwarded
+        self.request = forwarded.request
+        self.sender = sender
+        self.transactions = transactions
+        self.config = config
+        self.is_invite = forwarded.request.method == "INVITE"
+        self.tag = transactions.new_tag()
+        self._groups = groups
+        self._branches: list[Branch] = []
+        self._responses: list[Response] = []
+        self._ring_timer: Timer | None = None
+        self._on_end = on_end
+        self._is_done = False
+
+    def start(self) -> None:
+        """Ring the first group. From now on a CANCEL of the caller ends everything."""
+        if self.is_invite:
+            self.server.refuse(100)
+            self.server.on_cancel = self.cancel
+        self._next_group()
+
+    def later(self, seconds: float, function: Callable[[], None]) -> Timer:
+        """Call `function` in `seconds` on the wheel of all transactions."""
+        return self.transactions.wheel.call_later(seconds, function)
+
+    def cancel(self) -> None:
+        """Do as the caller's CANCEL asks (RFC 3261 §16.10)."""
+        self._stop_ringing_others()
+
+    def progressed(self, response: Response) -> None:
+        """Pass a 101 to 199 on at once (RFC 3261 §16.7 step 5)."""
+        if not self._is_done:
+            self.server.respond(response)
+
+    def succeeded(self, branch: Branch, response: Response) -> None:
+        """Pass a 2xx on at once, every one of an INVITE, and stop the other phones."""
+        first, self._is_done = not self._is_done, True
+        if first or self.is_invite:
+            self.server.respond(response)
+        if first:
+            self._stop_ringing_others()
+            self._on_end(self, response.status)
+
+    def failed(self, branch: Branch, response: Response) -> None:
+        """Keep a refusal; when nobody is left, ring the next group or answer the best (§16.7 steps 4 to 6)."""
+        if not branch.was_superseded:
+            self._responses.append(response)
+        if response.status >= 600:
+            self._stop_ringing_others()
+        if self._is_done or any(other.pending for other in self._branches):
+            return
+        if self._groups:
+            self._next_group()
+        else:
+            self._answer_best()
+
+    def _next_group(self) -> None:
+        if self._ring_timer is not None:
+            self._ring_timer.cancel()
+            self._ring_timer = None
+        group = [Branch(self, attempt) for attempt in self._groups.pop(0)]
+        self._branches += group
+        if self._groups and self.is_invite:
+            self._ring_timer = self.later(self.config.ring_seconds, self._rang_out)
+        for branch in group:
+            if not self._is_done:
+                branch.start()
+
+    def _rang_out(self) -> None:
+        self._ring_timer = None
+        before = list(self._branches)
+        if self._groups:
+            self._next_group()
+        for branch in before:
+            branch.cancel(superseded=True)
+
+    def _stop_ringing_others(self) -> None:
+        self._groups.clear()
+        if self._ring_timer is not None:
+            self._ring_timer.cancel()
+            self._ring_timer = None
+        if self.is_invite:
+            for branch in self._branches:
+                branch.cancel()
+
+    def _answer_best(self) -> None:
+        self._is_done = True
+        best = best_response(self._responses)
+        if best is None or (best.status == 408 and not self.is_invite):
+            status = 408
+            if self.is_invite:
+                self.server.refuse(408)
+            else:
+                # RFC 4320 §4.2: nobody waits for a 408 any more; it would only harm.
+                self.server.abandon()
+        elif best.status == 503:
+            # §16.7 step 6: one target's 503 is not ours.
+            status = 500
+            self.server.refuse(500, "Next Hop Unavailable")
+        else:
+            status = best.status
+            merge_challenges(best, self._responses)
+            self.server.respond(best)
+        self._on_end(self, status)

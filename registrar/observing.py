@@ -1,0 +1,96 @@
+"""What operators see of the conversations: counts for Prometheus, and one log line per call."""
+
+from collections.abc import Callable, Mapping
+
+from twisted.logger import Logger
+
+from registrar.forking import Fork
+from registrar.location.contract import LocationStore
+from rollcall.net.transactions import ServerTransaction, Transactions
+from rollcall.net.transports import Transports
+from rollcall.ops.metrics import Metrics
+from rollcall.sip.errors import ParseError
+from rollcall.sip.headers import parse_name_addr
+from rollcall.sip.message import Request, Response
+
+KNOWN_METHODS = frozenset({"INVITE", "ACK", "CANCEL", "BYE", "REGISTER", "OPTIONS", "MESSAGE", "SUBSCRIBE", "NOTIFY",
+                           "REFER", "INFO", "PRACK", "UPDATE", "PUBLISH"})
+
+
+class Observing:
+    """Counts what happens. Its methods are handed to the parts that make it happen."""
+
+    _log = Logger()
+
+    def __init__(self, metrics: Metrics, now: Callable[[], float]) -> None:
+        self._now = now
+        self._registrations = metrics.counter(
+            "rollcall_registrations_total", "REGISTERs that took effect, and bindings lost with their connection.",
+            ("transport", "kind"))
+        self._answers = metrics.counter(
+            "rollcall_answers_total", "Final answers to requests, ours and forwarded ones.", ("method", "status"))
+        self._seconds = metrics.histogram(
+            "rollcall_answer_seconds", "Time from a request to its final answer.", ("method",))
+        self._auth = metrics.counter(
+            "rollcall_authentications_total", "Outcomes of looking at credentials.", ("outcome",))
+        self._malformed = metrics.counter(
+            "rollcall_malformed_total", "Messages that could not be understood, by the status they were worth.",
+            ("status",))
+        self._calls = metrics.counter("rollcall_calls_total", "INVITEs that were forwarded, by outcome.", ("status",))
+        self._store = metrics.histogram(
+            "rollcall_store_seconds", "Time until a store had done what it was asked.", ("store", "operation"))
+
+    def registered(self, transport: str, kind: str) -> None:
+        """Count a registration: new, refreshed, removed, fetched or unbound."""
+        self._registrations.cell(transport, kind).value += 1
+
+    def answered(self, transaction: ServerTransaction, response: Response) -> None:
+        """Count a final answer and the time it took."""
+        method = transaction.request.method
+        if method not in KNOWN_METHODS:
+            method = "other"
+        self._answers.cell(method, str(response.status)).value += 1
+        self._seconds.cell(method).observe(self._now() - transaction.received_at)
+
+    def authenticated(self, outcome: str) -> None:
+        """Count a verdict on credentials."""
+        self._auth.cell(outcome).value += 1
+
+    def malformed(self, status: int) -> None:
+        """Count a message that was no SIP."""
+        self._malformed.cell(str(status)).value += 1
+
+    def stored(self, store: str, operation: str, seconds: float) -> None:
+        """Count how long a store took."""
+        self._store.cell(store, operation).observe(seconds)
+
+    def call_ended(self, fork: Fork, status: int) -> None:
+        """Log what became of a forwarded INVITE; count it."""
+        if not fork.is_invite:
+            return
+        self._calls.cell(str(status)).value += 1
+        request = fork.request
+        self._log.info("call {call_id}: {caller} to {callee} got {status} after {seconds:.2f} s",
+                       call_id=request.get("Call-ID"), caller=_address(request, "From"), callee=request.uri,
+                       status=status, seconds=self._now() - fork.server.received_at)
+
+
+def watch(metrics: Metrics, location: LocationStore, transports: Transports, transactions: Transactions) -> None:
+    """Export what there is now, read at each scrape: bindings, connections, transactions."""
+    metrics.gauge("rollcall_bindings", "Bindings of all addresses-of-record, by transport.", ("transport",),
+                  lambda: _labelled(location.counts().bindings))
+    metrics.gauge("rollcall_aors", "Addresses-of-record with a binding.", (), lambda: location.counts().aors)
+    metrics.gauge("rollcall_flows", "Open connections.", ("transport",), lambda: _labelled(transports.flow_counts()))
+    metrics.gauge("rollcall_transactions", "Transactions, with those that only absorb retransmissions.", (),
+                  lambda: len(transactions))
+
+
+def _labelled(counts: Mapping[str, int]) -> dict[tuple[str, ...], float]:
+    return {(name,): float(count) for name, count in counts.items()}
+
+
+def _address(request: Request, header: str) -> str:
+    try:
+        return parse_name_addr(request.get(header) or "").uri
+    except ParseError:
+        return "?"

@@ -1,0 +1,193 @@
+"""Requests that are for somebody else: checked, authorised, and sent to the phones of the callee.
+
+The steps of RFC 3261 §16: validation (16.3), own Routes (16.4), targets (16.5), forwarding (16.6).
+A request within a dialog carries back the flow tokens that its Record-Route was given: whoever holds
+one that is valid for its Call-ID needs no other permission (RFC 5626 §5.3).
+"""
+
+from collections.abc import Awaitable, Callable
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from registrar.auth import StoreUnavailable
+from registrar.authorising import Callers, Refusal
+from registrar.forking import Fork
+from registrar.gruu import GruuMaker, NoSuchGruu
+from registrar.location.contract import LocationStore, LocationUnavailable
+from registrar.routing import ByUri, Candidate, Domains, ProxyConfig, aor_of, next_hop, target_groups
+from registrar.sending import Attempt, Forwarded, Sender
+from rollcall.net.flow import Flow
+from rollcall.net.tokens import NO_FLOW, BadToken, FlowGone, FlowTokens
+from rollcall.net.transactions import ServerTransaction, Transactions
+from rollcall.sip.errors import ParseError
+from rollcall.sip.forwarding import has_looped, loop_mark, max_forwards, take_own_routes
+from rollcall.sip.headers import option_tags
+from rollcall.sip.message import Request
+from rollcall.sip.uri import SipUri, parse_uri
+
+ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "REGISTER", "OPTIONS", "MESSAGE", "SUBSCRIBE", "NOTIFY", "REFER", "INFO",
+           "PRACK", "UPDATE", "PUBLISH")
+SUPPORTED = ("path", "outbound", "gruu")
+# Requests that only ever come within a dialog (RFC 3261 §15, RFC 3262, 3311, 6086).
+WITHIN_DIALOGS = frozenset({"BYE", "PRACK", "UPDATE", "INFO"})
+
+
+class Proxying:
+    """Forwards requests to bindings, over dialogs' flows, and for subscribers to other domains."""
+
+    _log = Logger()
+
+    def __init__(self, *, domains: Domains, location: LocationStore, callers: Callers,
+                 exists: Callable[[str], Awaitable[bool]], gruus: GruuMaker, tokens: FlowTokens,
+                 transactions: Transactions, sender: Sender, config: ProxyConfig, now: Callable[[], float],
+                 retry_after: Callable[[], int], ended: Callable[[Fork, int], None]) -> None:
+        """`exists` tells whether an AOR has a subscriber; `ended` is told each fork's final status."""
+        self._domains = domains
+        self._location = location
+        self._callers = callers
+        self._exists = exists
+        self._gruus = gruus
+        self._tokens = tokens
+        self._transactions = transactions
+        self._sender = sender
+        self._config = config
+        self._now = now
+        self._retry_after = retry_after
+        self._ended = ended
+
+    def receive(self, request: Request, server: ServerTransaction) -> None:
+        """Answer or forward `request`; every way out answers `server`."""
+        routing = Deferred.fromCoroutine(self._route(request, server))
+        routing.addErrback(self._broke, server)
+
+    def acknowledge(self, request: Request, flow: Flow) -> None:
+        """Forward the ACK of a 2xx over its dialog's flow, without state (RFC 3261 §16.11); drop any other."""
+        try:
+            forwarded = self._validated(request, flow)
+            attempt = self._within_dialog(request)
+            if attempt is None:
+                raise Refusal(481, "it is of no dialog of ours")
+        except (ParseError, Refusal) as problem:
+            self._log.debug("dropped an ACK from {peer}: {problem}", peer=flow.peer, problem=str(problem))
+            return
+        passing = Deferred.fromCoroutine(self._sender.pass_on(forwarded, attempt))
+        passing.addErrback(lambda failure: self._log.info("an ACK was lost: {why}", why=failure.getErrorMessage()))
+
+    async def _route(self, request: Request, server: ServerTransaction) -> None:
+        try:
+            forwarded = self._validated(request, server.flow)
+            groups = await self._groups(request, server)
+        except Refusal as refusal:
+            server.refuse(refusal.status, refusal.reason, refusal.headers)
+        except ParseError as problem:
+            server.refuse(problem.status, problem.reason)
+        except (LocationUnavailable, StoreUnavailable) as problem:
+            self._log.warn("no answer from a store: {problem}", problem=str(problem))
+            server.refuse(503, None, (("Retry-After", str(self._retry_after())),))
+        else:
+            # A CANCEL may have ended the request while a store was asked.
+            if groups and not server.answered:
+                Fork(server, forwarded, groups, self._sender, self._transactions, self._config, self._ended).start()
+
+    def _broke(self, failure: object, server: ServerTransaction) -> None:
+        self._log.error("a {method} broke: {failure}", method=server.request.method, failure=str(failure))
+        if not server.answered:
+            server.refuse(500)
+
+    def _validated(self, request: Request, source: Flow) -> Forwarded:
+        """Do the checks of RFC 3261 §16.3 that need no target."""
+        if max_forwards(request) == 0:
+            raise Refusal(483)
+        vias = request.values("Via")
+        mark = loop_mark(request, request.values("Route"))
+        if len(vias) > 1 and has_looped(request, mark, self._domains.is_own_via):
+            raise Refusal(482)
+        if request.method not in ("ACK", "CANCEL"):
+            _refuse_unsupported(request, "Proxy-Require", frozenset())
+        call_id = (request.get("Call-ID") or "").encode("utf-8", "surrogateescape")
+        return Forwarded(request, source, mark, len(vias) == 1, call_id)
+
+    async def _groups(self, request: Request, server: ServerTransaction) -> list[list[Attempt]]:
+        """Return where to send `request`, group after group; none when it was answered here."""
+        dialog = self._within_dialog(request)
+        uri = parse_uri(request.uri)
+        if not isinstance(uri, SipUri):
+            # RFC 3261 §16.3 step 2
+            raise Refusal(416)
+        domain = self._domains.served(uri)
+        if dialog is not None and (domain is None or uri.user is None):
+            return [[dialog]]
+        if request.values("Route"):
+            # A Route that is not ours takes the request elsewhere, whoever its Request-URI names.
+            domain = None
+        elif self._domains.is_ours(uri) and (domain is None or uri.user is None):
+            self._answer_as_server(request, server)
+            return []
+        if dialog is None:
+            await self._callers.authorise(request, domain)
+        if domain is None:
+            return [[dialog or Attempt(request.uri, ByUri())]]
+        return await self._of_user(uri, domain)
+
+    def _within_dialog(self, request: Request) -> Attempt | None:
+        """Take our Routes off `request` and return where they send it; None when it came without a token.
+
+        Both our Record-Route values come back (see Sending): the last of them names the other side.
+        """
+        taken = take_own_routes(request, self._domains.is_ours)
+        if not taken or taken[-1].user is None:
+            return None
+        call_id = (request.get("Call-ID") or "").encode("utf-8", "surrogateescape")
+        try:
+            flow = self._tokens.resolve(taken[-1].user, call_id)
+        except BadToken as problem:
+            # RFC 5626 §5.3.1: "tampered with, the proxy SHOULD send a 403", "no longer exists … 430"
+            raise Refusal(403, "Flow Token Refused") from problem
+        except FlowGone as problem:
+            raise Refusal(430) from problem
+        return Attempt(request.uri, ByUri() if flow is NO_FLOW else flow)
+
+    def _answer_as_server(self, request: Request, server: ServerTransaction) -> None:
+        """Answer a request for this node itself (RFC 3261 §§8.2, 11.2)."""
+        _refuse_unsupported(request, "Require", frozenset(SUPPORTED))
+        if request.method == "OPTIONS":
+            server.refuse(200, None, (("Allow", ", ".join(ALLOWED)), ("Accept", "*/*"),
+                                      ("Supported", ", ".join(SUPPORTED))))
+        elif request.method in WITHIN_DIALOGS:
+            server.refuse(481)
+        elif request.method in ALLOWED:
+            # RFC 3261 §16.5: without a user part it does not say whom of the domain it means.
+            server.refuse(485)
+        else:
+            server.refuse(405, None, (("Allow", ", ".join(ALLOWED)),))
+
+    async def _of_user(self, uri: SipUri, domain: str) -> list[list[Attempt]]:
+        """Return the phones of the user that `uri` names (RFC 3261 §16.5, RFC 5627 §5.2)."""
+        gruu = None
+        try:
+            if self._gruus.is_gruu(uri):
+                gruu = self._gruus.resolve(uri, domain)
+            aor = aor_of(uri, domain) if gruu is None else gruu.aor
+            snapshot = await self._location.load(aor)
+            now = self._now()
+            bindings = snapshot.bindings if gruu is None else gruu.contacts(snapshot.bindings, now)
+        except NoSuchGruu as problem:
+            raise Refusal(404) from problem
+        groups = target_groups(bindings, now, self._config.max_branches, secure_only=uri.scheme == "sips")
+        if groups:
+            return [[_attempt(candidate) for candidate in group] for group in groups]
+        if snapshot.bindings or await self._exists(aor):
+            raise Refusal(480)
+        raise Refusal(404)
+
+
+def _refuse_unsupported(request: Request, header: str, known: frozenset[str]) -> None:
+    unsupported = option_tags(request, header) - known
+    if unsupported:
+        raise Refusal(420, None, (("Unsupported", ", ".join(sorted(unsupported))),))
+
+
+def _attempt(candidate: Candidate) -> Attempt:
+    others = tuple(Attempt(binding.contact, next_hop(binding)) for binding in candidate.alternates)
+    return Attempt(candidate.binding.contact, next_hop(candidate.binding), others)

@@ -1,0 +1,198 @@
+"""The REGISTER conversation: RFC 3261 §10.3, step by step, around the pure rules of `registrar.bindings`.
+
+Flow-bound bindings: a binding made over a connection ends with it, and a phone that comes back over a
+new connection leaves its old one without a use; then that is closed.
+"""
+
+from collections.abc import Callable, Iterable
+from random import random
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from registrar.answering import answer_headers
+from registrar.auth import Accepted, Authentication, StoreUnavailable
+from registrar.authorising import Refusal
+from registrar.bindings import SUPPORTED_EXTENSIONS, register, superseded
+from registrar.gruu import GruuMaker
+from registrar.location.contract import Conflict, LocationStore, LocationUnavailable
+from registrar.observing import Observing
+from registrar.reading import read_register
+from registrar.records import Binding, BindingConfig, Refused, Register, Source, Stored
+from registrar.routing import Domains, aor_of, aor_of_name
+from rollcall.net.flow import Flow
+from rollcall.net.transactions import ServerTransaction
+from rollcall.sip.errors import ParseError
+from rollcall.sip.headers import option_tags, parse_name_addr
+from rollcall.sip.message import Request
+from rollcall.sip.uri import SipUri, parse_uri
+
+# Two REGISTERs of one AOR at once: each loser of the race decides again on what the winner wrote.
+MAX_CONFLICTS = 8
+
+
+class Registering:
+    """Answers REGISTER for the domains we serve."""
+
+    _log = Logger()
+
+    def __init__(self, *, domains: Domains, location: LocationStore, authentication: Authentication | None,
+                 gruus: GruuMaker, config: BindingConfig, node: str, epoch: int,
+                 find_flow: Callable[[int], Flow | None], now: Callable[[], float], retry_after: Callable[[], int],
+                 observing: Observing) -> None:
+        self._domains = domains
+        self._location = location
+        self._authentication = authentication
+        self._gruus = gruus
+        self._config = config
+        self._node = node
+        self._epoch = epoch
+        self._find_flow = find_flow
+        self._now = now
+        self._retry_after = retry_after
+        self._observing = observing
+
+    def receive(self, request: Request, server: ServerTransaction) -> None:
+        """Answer a REGISTER; every way out answers `server`."""
+        answering = Deferred.fromCoroutine(self._answer(request, server))
+        answering.addErrback(self._broke, server)
+
+    def flow_closed(self, flow: Flow) -> None:
+        """Remove what was bound to a connection that has ended."""
+        if flow.bound:
+            aors, flow.bound = _aors(flow), None
+            unbinding = Deferred.fromCoroutine(self._unbind(aors, flow.id))
+            unbinding.addErrback(lambda failure: self._log.failure("while unbinding a closed flow", failure))
+
+    async def _answer(self, request: Request, server: ServerTransaction) -> None:
+        try:
+            headers = await self._register(request, server.flow)
+        except Refusal as refusal:
+            server.refuse(refusal.status, refusal.reason, refusal.headers)
+        except ParseError as problem:
+            server.refuse(problem.status, problem.reason)
+        except (StoreUnavailable, LocationUnavailable, Conflict) as problem:
+            # Never 401, 403 or 404 because a store is down: the phone would ask its user, or give up.
+            self._log.warn("a REGISTER must wait: {problem}", problem=str(problem) or type(problem).__name__)
+            server.refuse(503, None, (("Retry-After", str(self._retry_after())),))
+        else:
+            server.refuse(200, None, headers)
+
+    def _broke(self, failure: object, server: ServerTransaction) -> None:
+        self._log.error("a REGISTER broke: {failure}", failure=str(failure))
+        if not server.answered:
+            server.refuse(500)
+
+    async def _register(self, request: Request, flow: Flow) -> tuple[tuple[str, str], ...]:
+        # Step 1 and 2: the Request-URI names a domain of ours, and we understand what it requires.
+        target = parse_uri(request.uri)
+        domain = self._domains.served(target) if isinstance(target, SipUri) else None
+        if domain is None:
+            raise Refusal(403, "Domain Not Served")
+        unknown = option_tags(request, "Require") - SUPPORTED_EXTENSIONS
+        if unknown:
+            raise Refusal(420, None, (("Unsupported", ", ".join(sorted(unknown))),))
+        # Step 5 first, for it costs nothing: whose bindings these are.
+        aor = self._address_of_record(request, domain)
+        # Steps 3 and 4: who asks, and may they?
+        if self._authentication is not None:
+            verdict = await self._authentication.authenticate(request, domain, self._now(), proxy=False)
+            self._observing.authenticated("accepted" if isinstance(verdict, Accepted) else verdict.cause)
+            if not isinstance(verdict, Accepted):
+                raise Refusal(verdict.status, verdict.reason, tuple(verdict.headers))
+            if aor_of_name(verdict.username, verdict.domain) != aor:
+                self._log.warn("{user} may not register {aor}", user=verdict.username, aor=aor)
+                raise Refusal(403, "Not Your Address")
+        wish = read_register(request, aor, self._source(flow), self._gruus)
+        return await self._store(wish, flow)
+
+    def _address_of_record(self, request: Request, domain: str) -> str:
+        uri = parse_uri(parse_name_addr(request.get("To") or "").uri)
+        if not isinstance(uri, SipUri) or uri.user is None or self._domains.served(uri) != domain:
+            raise Refusal(404, "Not an Address of This Domain")
+        return aor_of(uri, domain)
+
+    def _source(self, flow: Flow) -> Source:
+        host, port = flow.peer
+        listener = flow.listener
+        return Source(flow.transport, host, port, listener.name if listener else "", self._node, self._epoch, flow.id)
+
+    async def _store(self, wish: Register, flow: Flow) -> tuple[tuple[str, str], ...]:
+        """Do steps 6 to 8: decide, keep, and say what is bound now."""
+        for _ in range(MAX_CONFLICTS):
+            current = await self._location.load(wish.aor)
+            outcome = register(wish, current.bindings, self._config, self._now(), random)
+            if isinstance(outcome, Refused):
+                raise Refusal(outcome.status, outcome.reason, outcome.headers)
+            try:
+                if outcome.changed:
+                    asked_at = self._now()
+                    await self._location.save(wish.aor, current.followed_by(outcome.bindings))
+                    self._observing.stored("location", "save", self._now() - asked_at)
+            except Conflict:
+                continue
+            self._bind(wish, outcome, flow)
+            self._report(wish, outcome, current.bindings)
+            return tuple(answer_headers(outcome, wish, self._config, self._now(), self._gruus))
+        raise Conflict
+
+    def _bind(self, wish: Register, outcome: Stored, flow: Flow) -> None:
+        """Tie new bindings to their connection and let go of connections that lost their last one."""
+        if flow.id and any(self._is_on(binding, flow.id) for binding in outcome.bindings):
+            if flow.bound is None:
+                flow.bound = wish.aor
+            elif wish.aor not in _aors(flow):
+                flow.bound = (*_aors(flow), wish.aor)
+            if not flow.is_open:
+                # It closed while the store was writing.
+                self.flow_closed(flow)
+        for source in superseded(outcome, wish.source):
+            if source.node == self._node and source.epoch == self._epoch:
+                self._release(source.flow_id, wish.aor)
+
+    def _is_on(self, binding: Binding, flow_id: int) -> bool:
+        source = binding.source
+        return (binding.connection_bound and source.flow_id == flow_id and source.epoch == self._epoch
+                and source.node == self._node)
+
+    def _release(self, flow_id: int, aor: str) -> None:
+        flow = self._find_flow(flow_id)
+        if flow is None:
+            return
+        left = tuple(other for other in _aors(flow) if other != aor)
+        flow.bound = left or None
+        if not left and not flow.holds:
+            flow.close(f"the phone of {aor} has come back over another connection")
+
+    def _report(self, wish: Register, outcome: Stored, before: Iterable[Binding]) -> None:
+        kind = _kind(wish, outcome)
+        self._observing.registered(wish.source.transport, kind)
+        if kind in ("new", "removed"):
+            self._log.info("{aor} {kind} over {transport} from {host}:{port}, {count} bound", aor=wish.aor, kind=kind,
+                           transport=wish.source.transport, host=wish.source.host, port=wish.source.port,
+                           count=len(outcome.bindings))
+        else:
+            self._log.debug("{aor} {kind} over {transport}", aor=wish.aor, kind=kind, transport=wish.source.transport)
+
+    async def _unbind(self, aors: Iterable[str], flow_id: int) -> None:
+        for aor in aors:
+            for binding in await self._location.unbind(aor, self._node, self._epoch, flow_id):
+                self._observing.registered(binding.source.transport, "unbound")
+                self._log.info("{aor} unbound: its {transport} connection from {host}:{port} ended", aor=aor,
+                               transport=binding.source.transport, host=binding.source.host, port=binding.source.port)
+
+
+def _kind(wish: Register, outcome: Stored) -> str:
+    if not wish.contacts and not wish.star:
+        return "fetched"
+    if outcome.removed:
+        return "removed"
+    return "refreshed" if outcome.replaced else "new"
+
+
+def _aors(flow: Flow) -> tuple[str, ...]:
+    """Return the AORs bound to `flow`: nearly always one, which is kept without a tuple around it."""
+    bound = flow.bound
+    if bound is None:
+        return ()
+    return (bound,) if isinstance(bound, str) else tuple(bound)  # type: ignore[arg-type]

@@ -1,0 +1,121 @@
+"""What comes over the flows: parsed, checked, matched to transactions, and handed to the conversation it is for."""
+
+from collections.abc import Callable
+
+from twisted.logger import Logger
+
+from registrar.proxying import Proxying
+from registrar.registering import Registering
+from registrar.routing import Domains
+from rollcall.net.flow import Flow, FlowClosed
+from rollcall.net.transactions import ServerTransaction, Transactions
+from rollcall.net.transports import Transports
+from rollcall.sip.errors import ParseError
+from rollcall.sip.forwarding import answer_port, stamp_source
+from rollcall.sip.framing import FramingError
+from rollcall.sip.message import Request, Response, check_request, check_response, parse_message, salvage_response
+from rollcall.sip.uri import SipUri, parse_uri
+
+
+class Requests:
+    """The user of all flows and of all server transactions."""
+
+    _log = Logger()
+
+    def __init__(self, transactions: Transactions, domains: Domains, malformed: Callable[[int], None]) -> None:
+        """`malformed` is told the status of each message that could not be understood."""
+        self._transactions = transactions
+        self._domains = domains
+        self._malformed = malformed
+        self._transports: Transports
+        self._registering: Registering
+        self._proxying: Proxying
+
+    def serve(self, transports: Transports, registering: Registering, proxying: Proxying) -> None:
+        """Join the conversations, which need the transports, which need this."""
+        self._transports = transports
+        self._registering = registering
+        self._proxying = proxying
+
+    def message_received(self, data: bytes, flow: Flow) -> None:
+        """Take one whole message; whatever it is, nothing is raised into the transport."""
+        try:
+            message = parse_message(data)
+            if isinstance(message, Request):
+                check_request(message)
+            else:
+                check_response(message)
+        except ParseError as error:
+            self._refuse_malformed(data, error, flow)
+            return
+        try:
+            if isinstance(message, Request):
+                self._request_received(message, flow)
+            else:
+                self._transactions.response_received(message, flow)
+        except Exception:
+            self._log.failure("a message from {peer} broke us", peer=flow.peer)
+
+    def framing_failed(self, error: FramingError, flow: Flow) -> None:
+        """Answer a message whose end cannot be told; the transport closes the flow afterwards."""
+        self._refuse_malformed(error.head, error, flow)
+
+    def flow_closed(self, flow: Flow, reason: str) -> None:
+        """Fail what waits for an answer on `flow` and unbind what was bound to it."""
+        self._log.debug("flow {id} to {peer} closed: {reason}", id=flow.id, peer=flow.peer, reason=reason)
+        self._transactions.flow_closed(flow)
+        self._registering.flow_closed(flow)
+
+    def request_received(self, request: Request, transaction: ServerTransaction) -> None:
+        """Hand a new request to the conversation it is for."""
+        if request.method == "CANCEL":
+            self._cancel(request, transaction)
+        elif request.method == "REGISTER" and self._is_for_us(request):
+            self._registering.receive(request, transaction)
+        else:
+            self._proxying.receive(request, transaction)
+
+    def ack_received(self, request: Request, flow: Flow) -> None:
+        """Forward the ACK of a 2xx."""
+        self._proxying.acknowledge(request, flow)
+
+    def _request_received(self, request: Request, flow: Flow) -> None:
+        flow.confirm()
+        host, port = flow.peer
+        via = stamp_source(request, host, port)
+        if not flow.reliable and flow.listener is not None:
+            to_port = answer_port(via, host, port)
+            if to_port != port:
+                flow = self._transports.datagram_flow(flow.listener.name, host, to_port) or flow
+        self._transactions.request_received(request, flow, via)
+
+    def _is_for_us(self, request: Request) -> bool:
+        try:
+            uri = parse_uri(request.uri)
+        except ParseError:
+            return False
+        return isinstance(uri, SipUri) and (self._domains.served(uri) is not None or self._domains.is_ours(uri))
+
+    def _cancel(self, request: Request, transaction: ServerTransaction) -> None:
+        """End the INVITE that `request` means; 481 when there is none (RFC 3261 §9.2)."""
+        invite = self._transactions.cancelled_by(request, transaction.via)
+        if invite is None:
+            transaction.refuse(481)
+            return
+        transaction.refuse(200)
+        if invite.on_cancel is not None:
+            invite.on_cancel()
+        elif not invite.answered:
+            invite.refuse(487)
+
+    def _refuse_malformed(self, data: bytes, error: ParseError, flow: Flow) -> None:
+        self._malformed(error.status)
+        self._log.info("a message from {peer} over {transport} is malformed: {reason}", peer=flow.peer,
+                       transport=flow.transport, reason=error.reason)
+        answer: Response | None = salvage_response(data, error)
+        if answer is None:
+            return
+        try:
+            flow.write(answer.serialise())
+        except FlowClosed:
+            self._log.debug("no flow left to refuse a malformed message on")

@@ -1,0 +1,229 @@
+"""Where a request goes: pure decisions over its Request-URI, its Routes and the bindings of an AOR.
+
+RFC 3261 §§16.4, 16.5, 16.7; RFC 5626 §7 (one flow per instance at a time); RFC 5627 §5.2.
+"""
+
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
+from urllib.parse import quote_from_bytes
+
+from attrs import field, frozen
+from attrs.validators import ge, gt, in_
+
+from registrar.records import Binding, Source
+from rollcall.sip.message import Response
+from rollcall.sip.uri import SipUri, parse_uri
+
+
+@frozen(kw_only=True)
+class ProxyConfig:
+    """How requests are forwarded. All times in seconds."""
+
+    timer_c_seconds: float = field(default=185.0, validator=gt(180.0))
+    """RFC 3261 §16.6 step 11: how long a called phone may ring without a word."""
+    ring_seconds: float = field(default=25.0, validator=gt(0.0))
+    """How long contacts of one q value ring before those of the next lower are tried."""
+    max_branches: int = field(default=16, validator=ge(1))
+    """How many contacts one request is forked to at most (RFC 5393 §5: amplification)."""
+    strangers: str = field(default="challenge", validator=in_(("challenge", "accept")))
+    """What a caller who is no subscriber gets when calling a subscriber: "challenge" (407) or "accept".
+    Whatever is set here, strangers are never relayed to other domains."""
+    relay_subscribers: bool = True
+    """Whether authenticated subscribers may call other domains (found by DNS, RFC 3263)."""
+
+
+@frozen
+class ServedDomain:
+    """A domain that this registrar answers for, and other names that mean the same."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+
+
+class Domains:
+    """The names we answer to: served domains with their aliases, and the addresses of our listeners."""
+
+    def __init__(self, served: Iterable[ServedDomain]) -> None:
+        self._served: dict[str, str] = {}
+        for domain in served:
+            for name in (domain.name, *domain.aliases):
+                self._served[name.lower()] = domain.name.lower()
+        self._own_hosts: set[str] = set()
+        self._own_ports: set[int] = set()
+
+    def answer_at(self, host: str, port: int) -> None:
+        """Learn a host (IPv6 in brackets) and port that a listener of ours is reached by."""
+        self._own_hosts.add(host.lower())
+        self._own_ports.add(port)
+
+    def served(self, uri: SipUri) -> str | None:
+        """Return the canonical domain of `uri` when we serve it.
+
+        With an address in the place of a name, a port must be one of ours: a phone on the same host as
+        its registrar has our address, with another port, in its contact.
+        """
+        return self._served.get(uri.host) if self._port_fits(uri) else None
+
+    def is_ours(self, uri: SipUri) -> bool:
+        """Say whether a Route or Request-URI names this node itself."""
+        return self._port_fits(uri) and (uri.host in self._own_hosts or uri.host in self._served)
+
+    def is_own_via(self, sent_by: str) -> bool:
+        """Say whether a Via's sent-by ("host[:port]", lower case) is one that we write."""
+        host, _, port = sent_by.rpartition(":") if not sent_by.endswith("]") else (sent_by, "", "")
+        if not host or not port.isdigit():
+            host, port = sent_by, ""
+        return host in self._own_hosts and (not port or int(port) in self._own_ports)
+
+    def _port_fits(self, uri: SipUri) -> bool:
+        return uri.port is None or uri.port in self._own_ports or not _is_address(uri.host)
+
+
+def aor_of(uri: SipUri, domain: str) -> str:
+    """Return the address-of-record that `uri` names in `domain`, whichever alias of it was used."""
+    return f"sip:{uri.aor()[4:].rpartition('@')[0]}@{domain}"
+
+
+def aor_of_name(username: str, domain: str) -> str:
+    """Return the address-of-record of the subscriber `username`, which is plain text."""
+    escaped = quote_from_bytes(username.encode("utf-8", "surrogateescape"), safe="")
+    return SipUri("sip", escaped, None, domain, None).aor()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+@frozen
+class OverFlow:
+    """Send on the connection that the binding was made over."""
+
+    flow_id: int
+
+
+@frozen
+class OverDatagrams:
+    """Send from the listener that took the registration to where it came from."""
+
+    listener: str
+    host: str
+    port: int
+
+
+@frozen
+class ByUri:
+    """Find the next hop by RFC 3263, from `routes` when there are any, else from the contact."""
+
+    routes: tuple[str, ...] = ()
+
+
+Hop = OverFlow | OverDatagrams | ByUri
+
+
+def next_hop(binding: Binding) -> Hop:
+    """Return how to reach the phone behind `binding` (RFC 5626 §7, RFC 3327 §5.4).
+
+    A phone that registered by UDP is answered where it spoke from when it asked for that (outbound) or when its
+    contact's address is of no use to us, else at its contact, always from the socket that it knows.
+    """
+    if binding.path:
+        return ByUri(binding.path)
+    source = binding.source
+    if binding.connection_bound:
+        return OverFlow(source.flow_id)
+    if not binding.direct or source.transport != "UDP":
+        return ByUri()
+    if binding.reg_id is not None:
+        return OverDatagrams(source.listener, source.host, source.port)
+    return _by_contact(binding.contact, source)
+
+
+def _by_contact(contact: str, source: Source) -> Hop:
+    uri = parse_uri(contact)
+    if not isinstance(uri, SipUri) or uri.scheme == "sips":
+        return ByUri()
+    if uri.host.endswith(".invalid"):
+        return OverDatagrams(source.listener, source.host, source.port)
+    try:
+        address = ip_address(uri.host.strip("[]"))
+    except ValueError:
+        return ByUri()
+    if address != ip_address(source.host) and not address.is_global:
+        # A private address behind a NAT.
+        return OverDatagrams(source.listener, source.host, source.port)
+    if (uri.param("transport") or "udp").lower() != "udp" or uri.param("maddr") is not None:
+        return ByUri()
+    return OverDatagrams(source.listener, str(address), uri.port or 5060)
+
+
+@frozen
+class Candidate:
+    """One phone to try: its best binding, and others of the same instance should that flow be dead."""
+
+    binding: Binding
+    alternates: tuple[Binding, ...] = ()
+
+
+def target_groups(bindings: Sequence[Binding], now: float, max_branches: int,
+                  secure_only: bool = False) -> list[list[Candidate]]:
+    """Return the phones to ring, group after group, highest q first (RFC 3261 §16.6).
+
+    Bindings of one instance make one candidate, newest first (RFC 5626 §7). `secure_only` keeps
+    only those reached over TLS (RFC 3261 §26.2.2).
+    """
+    usable = [
+        binding
+        for binding in bindings
+        if binding.expires_at > now
+        and (not secure_only or binding.path or binding.source.transport in ("TLS", "WSS"))
+        and binding.contact[:4].lower() in ("sip:", "sips")
+    ]
+    usable.sort(key=lambda binding: (-binding.q, -binding.refreshed_at))
+    candidates: dict[object, list[Binding]] = {}
+    for binding in usable:
+        candidates.setdefault(binding.instance or (binding.contact, binding.call_id), []).append(binding)
+    groups: dict[int, list[Candidate]] = {}
+    for same in list(candidates.values())[:max_branches]:
+        groups.setdefault(same[0].q, []).append(Candidate(same[0], tuple(same[1:])))
+    return list(groups.values())
+
+
+# RFC 3261 §16.7 step 6: "preference to responses that provide information affecting resubmission".
+INFORMATIVE = (401, 407, 415, 420, 484)
+# A phone's own refusal says more than "nobody there".
+UNINFORMATIVE = (408, 480, 430, 481, 487)
+
+
+def best_response(responses: Sequence[Response]) -> Response | None:
+    """Return the final response to forward out of those that branches gave (RFC 3261 §16.7 step 6)."""
+    if not responses:
+        return None
+    sixth = [response for response in responses if response.status >= 600]
+    if sixth:
+        return sixth[0]
+    # "a 503 … SHOULD NOT forward it upstream": it is chosen last and then answered as 500.
+    lowest = min((response.status == 503, response.status // 100) for response in responses)
+    same = [response for response in responses if (response.status == 503, response.status // 100) == lowest]
+    return min(same, key=_informativeness)
+
+
+def _informativeness(response: Response) -> int:
+    if response.status in INFORMATIVE:
+        return 0
+    return 2 if response.status in UNINFORMATIVE else 1
+
+
+def merge_challenges(best: Response, responses: Iterable[Response]) -> None:
+    """Add the challenges of all other 401 and 407 to `best` when it is one of them (RFC 3261 §16.7 step 7)."""
+    if best.status not in (401, 407):
+        return
+    for response in responses:
+        if response is best or response.status not in (401, 407):
+            continue
+        for name in ("WWW-Authenticate", "Proxy-Authenticate"):
+            for value in response.get_all(name):
+                best.add(name, value)

@@ -1,0 +1,180 @@
+"""The way out: a request's copy gets its Via, Record-Route and Route, and leaves over a flow (RFC 3261 §16.6).
+
+A phone is reached over the flow that it registered on, anything else by RFC 3263.
+"""
+
+from collections.abc import Sequence
+from hashlib import md5
+from typing import Protocol
+
+from attrs import evolve, frozen
+
+from registrar.routing import ByUri, Hop, OverDatagrams, OverFlow
+from rollcall.net.flow import ConnectFailed, Flow, FlowClosed, Listener
+from rollcall.net.resolver import Resolver, Unresolvable
+from rollcall.net.tokens import FlowTokens
+from rollcall.net.transactions import ClientTransaction, ClientUser, Transactions
+from rollcall.net.transports import Transports
+from rollcall.sip.errors import ParseError
+from rollcall.sip.forwarding import MAGIC_COOKIE, make_strict, new_branch, push_routes, record_route, spend_hop
+from rollcall.sip.headers import parse_name_addr
+from rollcall.sip.message import Request
+from rollcall.sip.targets import Target
+from rollcall.sip.uri import SipUri, parse_sip_uri, parse_uri
+
+# Methods that never begin a dialog. All others, unknown ones too, are record-routed (RFC 3261 §16.6 step 4).
+NO_DIALOG = frozenset({"ACK", "BYE", "CANCEL", "INFO", "MESSAGE", "OPTIONS", "PRACK", "PUBLISH", "REGISTER", "UPDATE"})
+
+MAX_DATAGRAM_BYTES = 1300
+OWN_FIELDS_BYTES = 400
+
+
+class Undeliverable(Exception):
+    """No way to the next hop was found; the text says why."""
+
+
+@frozen(eq=False)
+class Forwarded:
+    """A request as it came, once its own Routes are taken off, and what its way out needs to know of its way in."""
+
+    request: Request
+    source: Flow
+    mark: str
+    """The loop mark of the request as it was received (RFC 5393 §4.2.1)."""
+    from_phone: bool
+    """Whether its sender made it: then requests back to it take the same flow."""
+    call_id: bytes
+
+
+@frozen(eq=False)
+class Attempt:
+    """One place to send a request to: the Request-URI it gets there, the way, and other ways to the same phone."""
+
+    uri: str
+    hop: Hop | Flow
+    alternates: tuple["Attempt", ...] = ()
+
+
+class Sender(Protocol):
+    """How a forwarded request reaches the network."""
+
+    def held(self, hop: OverFlow | OverDatagrams) -> Flow | None:
+        """Return the flow that `hop` names, None when it is gone."""
+
+    async def targets(self, forwarded: Forwarded, attempt: Attempt) -> Sequence[Target]:
+        """Return the addresses for an attempt by URI (RFC 3263), best first. Raises Undeliverable."""
+
+    async def connect(self, target: Target) -> Flow:
+        """Return a flow to `target`. Raises Undeliverable."""
+
+    def send(self, forwarded: Forwarded, attempt: Attempt, flow: Flow, user: ClientUser) -> ClientTransaction:
+        """Forward a copy over `flow` within a new client transaction."""
+
+    async def pass_on(self, forwarded: Forwarded, attempt: Attempt) -> None:
+        """Forward a copy without state, as an ACK is. Raises Undeliverable."""
+
+
+class Sending:
+    """The Sender over real transports."""
+
+    def __init__(self, transports: Transports, resolver: Resolver, transactions: Transactions,
+                 tokens: FlowTokens) -> None:
+        self._transports = transports
+        self._resolver = resolver
+        self._transactions = transactions
+        self._tokens = tokens
+
+    def held(self, hop: OverFlow | OverDatagrams) -> Flow | None:
+        """Return the flow that `hop` names, None when it is gone."""
+        if isinstance(hop, OverFlow):
+            return self._transports.flow(hop.flow_id)
+        return self._transports.datagram_flow(hop.listener, hop.host, hop.port)
+
+    async def targets(self, forwarded: Forwarded, attempt: Attempt) -> Sequence[Target]:
+        """Resolve the first Route, or else the Request-URI (RFC 3261 §16.6 step 7)."""
+        hop = attempt.hop
+        routes = (*(hop.routes if isinstance(hop, ByUri) else ()), *forwarded.request.values("Route"))
+        try:
+            uri = parse_sip_uri(parse_name_addr(routes[0]).uri if routes else attempt.uri)
+            targets = await self._resolver.resolve(uri, large=_is_large(forwarded.request))
+        except (ParseError, Unresolvable) as problem:
+            raise Undeliverable(str(problem)) from problem
+        # RFC 3261 §16.6 step 7: a sips Request-URI is only ever sent over TLS.
+        if attempt.uri[:5].lower() == "sips:":
+            return [target for target in targets if target.transport in ("TLS", "WSS")]
+        return targets
+
+    async def connect(self, target: Target) -> Flow:
+        """Return a flow to `target`, an open one if there is one."""
+        try:
+            return await self._transports.connect(target.transport, target.host, target.port, target.server_name)
+        except ConnectFailed as problem:
+            raise Undeliverable(str(problem)) from problem
+
+    def send(self, forwarded: Forwarded, attempt: Attempt, flow: Flow, user: ClientUser) -> ClientTransaction:
+        """Forward a copy over `flow` within a new client transaction."""
+        branch = new_branch(forwarded.mark)
+        copy = self._copy(forwarded, attempt, flow, branch)
+        return self._transactions.send(copy, branch, flow, user)
+
+    async def pass_on(self, forwarded: Forwarded, attempt: Attempt) -> None:
+        """Forward a copy without state: its branch follows from the one it came with (RFC 3261 §16.11)."""
+        hop = attempt.hop
+        if isinstance(hop, Flow):
+            flow = hop
+        else:
+            flow = await self.connect((await self.targets(forwarded, attempt))[0])
+        received = forwarded.request.values("Via")[0].encode("utf-8", "surrogateescape")
+        branch = f"{MAGIC_COOKIE}{md5(received, usedforsecurity=False).hexdigest()[:16]}.{forwarded.mark}"
+        try:
+            flow.write(self._copy(forwarded, attempt, flow, branch).serialise())
+        except FlowClosed as problem:
+            raise Undeliverable(str(problem)) from problem
+
+    def _copy(self, forwarded: Forwarded, attempt: Attempt, flow: Flow, branch: str) -> Request:
+        copy = forwarded.request.copy()
+        copy.uri = _as_request_uri(attempt.uri)
+        spend_hop(copy)
+        if copy.method not in NO_DIALOG:
+            self._record(copy, forwarded, attempt, flow)
+        if isinstance(attempt.hop, ByUri):
+            push_routes(copy, attempt.hop.routes)
+        make_strict(copy)
+        face = self._face(flow)
+        copy.prepend("Via", f"SIP/2.0/{flow.transport} {face.host}:{face.port};branch={branch}")
+        return copy
+
+    def _record(self, copy: Request, forwarded: Forwarded, attempt: Attempt, flow: Flow) -> None:
+        """Name both sides of the dialog: the callee's value on top, the caller's below.
+
+        Either phone's route set then ends, seen from it, with the other's flow. A peer that we found by
+        its URI is found by its URI again; its token only proves that the dialog passed here.
+        """
+        secure = copy.uri[:5].lower() == "sips:"
+        inward = forwarded.source if forwarded.from_phone else None
+        outward = None if isinstance(attempt.hop, ByUri) else flow
+        for named, side in ((inward, forwarded.source), (outward, flow)):
+            face = self._face(side)
+            token = self._tokens.token(named, forwarded.call_id)
+            copy.prepend("Record-Route", record_route(token, f"{face.host}:{face.port}", face.transport, secure))
+
+    def _face(self, flow: Flow) -> Listener:
+        """Return the listener whose name we give to the peer of `flow`."""
+        listener = flow.listener or self._transports.listener_for(flow.transport, flow.peer[0])
+        # A connection that we opened, of a transport that we do not listen to: any of our names will do.
+        return listener or next(iter(self._transports.listeners.values()))
+
+
+def _is_large(request: Request) -> bool:
+    """Say whether a copy would not fit a datagram with certainty (RFC 3261 §18.1.1), our own fields counted."""
+    return len(request.serialise()) + OWN_FIELDS_BYTES > MAX_DATAGRAM_BYTES
+
+
+def _as_request_uri(uri: str) -> str:
+    """Return a contact's URI without what a Request-URI may not have (RFC 3261 §16.6 step 2, table in §19.1.1)."""
+    if "?" not in uri and "method=" not in uri.lower():
+        return uri
+    parsed = parse_uri(uri)
+    if not isinstance(parsed, SipUri):
+        return uri
+    return str(evolve(parsed, headers=None, params=tuple(pair for pair in parsed.params if pair[0] != "method")))

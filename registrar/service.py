@@ -1,0 +1,172 @@
+"""The registrar as a Twisted service: the only place where its parts are joined."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from random import uniform
+from secrets import token_hex
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.usage import Options as UsageOptions
+from twisted.python.usage import UsageError
+
+from registrar.api import Contacts
+from registrar.auth import Authentication
+from registrar.authorising import Callers
+from registrar.config import RegistrarConfig
+from registrar.gruu import GruuMaker
+from registrar.keys import derive, load_or_create_secret
+from registrar.location.contract import LocationStore
+from registrar.location.memory import MemoryLocation
+from registrar.location.sqlite import SqliteLocation
+from registrar.observing import Observing, watch
+from registrar.proxying import Proxying
+from registrar.registering import Registering
+from registrar.requests import Requests
+from registrar.routing import Domains, ServedDomain
+from registrar.sending import Sending
+from registrar.subscribers.sqlite import SqliteSubscribers
+from rollcall.net.resolver import Resolver
+from rollcall.net.tokens import FlowTokens
+from rollcall.net.transactions import Transactions
+from rollcall.net.transports import Transports
+from rollcall.net.wheel import TimerWheel
+from rollcall.ops.admin import AdminSite
+from rollcall.ops.config import ConfigError, load
+from rollcall.ops.logs import LogConfig, LoggedService
+from rollcall.ops.metrics import Metrics
+
+
+class Options(UsageOptions):
+    """twistd registrar [options]"""
+
+    optParameters = [["config", "c", "etc/registrar.toml", "The configuration file (TOML)."]]
+
+
+class RegistrarService(LoggedService):
+    """Starts the stores, then the listeners; stops in the opposite order, so that nothing accepted is lost."""
+
+    _log = Logger()
+
+    def __init__(self, log: LogConfig, twistd: Mapping[str, Any] | None, domains: Domains, location: LocationStore,
+                 subscribers: SqliteSubscribers, transports: Transports, wheel: TimerWheel, admin: AdminSite,
+                 stop_reactor: Callable[[], object]) -> None:
+        super().__init__(log, twistd)
+        self._domains = domains
+        self._location = location
+        self._subscribers = subscribers
+        self._transports = transports
+        self._wheel = wheel
+        self._stop_reactor = stop_reactor
+        self._not_ready: str | None = "starting"
+        admin.ready_when("registrar", lambda: self._not_ready)
+        admin.setServiceParent(self)
+
+    def startService(self) -> None:
+        """Begin to start; /readyz tells when it is done."""
+        super().startService()
+        starting = Deferred.fromCoroutine(self._start())
+        starting.addErrback(self._failed)
+
+    async def _start(self) -> None:
+        await self._subscribers.start()
+        await self._location.start()
+        self._transports.startService()
+        self._not_ready = None
+        for listener in self._transports.listeners.values():
+            self._domains.answer_at(listener.host, listener.port)
+            self._domains.answer_at(_in_uri(listener.local[0]), listener.local[1])
+            self._log.info("listening for {transport} on {local[0]}:{local[1]}, known as {host}:{port}",
+                           transport=listener.transport, local=listener.local, host=listener.host, port=listener.port)
+        self._log.info("ready")
+
+    def _failed(self, failure: Any) -> None:
+        self._not_ready = failure.getErrorMessage()
+        self._log.critical("cannot start: {why}", why=failure.getErrorMessage())
+        self._stop_reactor()
+
+    async def _stop(self) -> None:
+        self._not_ready = "stopping"
+        if self._transports.running:
+            await self._transports.stopService()
+        await self._location.stop()
+        await self._subscribers.stop()
+        self._wheel.stop()
+        await super().stopService()
+        self._log.info("stopped")
+
+    def stopService(self) -> "Deferred[None]":
+        """Close the flows, write what is still to be written, then end."""
+        return Deferred.fromCoroutine(self._stop())
+
+
+def makeService(options: Options, reactor: Any = None) -> IService:
+    """Build every part and join them; nothing listens until startService. Raises UsageError for a bad configuration."""
+    if reactor is None:
+        from twisted.internet import reactor
+    try:
+        config = load(Path(options["config"]), RegistrarConfig)
+        return build(config, reactor, options.parent)
+    except (ConfigError, OSError, ValueError) as problem:
+        raise UsageError(str(problem)) from problem
+
+
+def build(config: RegistrarConfig, reactor: Any, twistd: Mapping[str, Any] | None = None) -> RegistrarService:
+    """Join the parts that `config` describes; `twistd` holds its options, which say where the log goes."""
+    wheel = TimerWheel(reactor)
+    now = reactor.seconds
+    metrics = Metrics()
+    observing = Observing(metrics, now)
+    config.registrar.data_dir.mkdir(parents=True, exist_ok=True)
+    secret = load_or_create_secret(config.path(config.registrar.secret_file, "node.secret"))
+    node, epoch = config.registrar.node, int(now() * 1000)
+
+    subscribers = SqliteSubscribers(config.path(config.subscribers.file, "subscribers.sqlite"), config.subscribers)
+    location = _location(config, wheel)
+    gruus = GruuMaker([derive(secret, "gruu")])
+    domains = Domains(ServedDomain(domain.name, domain.aliases) for domain in config.domains)
+    authentication = _authentication(config, subscribers, secret)
+
+    transactions = Transactions(wheel, config.transactions, lambda: token_hex(8), observing.answered)
+    requests = Requests(transactions, domains, observing.malformed)
+    transports = Transports(reactor, wheel, requests, config.net)
+    tokens = FlowTokens([derive(secret, "flow tokens")], node, epoch, transports.flow, transports.datagram_flow)
+
+    def retry_after() -> int:
+        most = config.registrar.retry_after_seconds
+        return max(1, round(uniform(most / 2, most)))
+
+    registering = Registering(
+        domains=domains, location=location, authentication=authentication, gruus=gruus, config=config.bindings,
+        node=node, epoch=epoch, find_flow=transports.flow, now=now, retry_after=retry_after, observing=observing)
+    callers = Callers(domains, authentication, config.proxy, config.domains[0].name, now, observing.authenticated)
+    sending = Sending(transports, Resolver(reactor, config.resolver), transactions, tokens)
+    proxying = Proxying(
+        domains=domains, location=location, callers=callers, exists=subscribers.exists, gruus=gruus, tokens=tokens,
+        transactions=transactions, sender=sending, config=config.proxy, now=now, retry_after=retry_after,
+        ended=observing.call_ended)
+    requests.serve(transports, registering, proxying)
+    transactions.user = requests
+
+    admin = AdminSite(reactor, config.admin, metrics)
+    Contacts(location, now).mount(admin.routes)
+    watch(metrics, location, transports, transactions)
+    return RegistrarService(config.log, twistd, domains, location, subscribers, transports, wheel, admin, reactor.stop)
+
+
+def _in_uri(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _location(config: RegistrarConfig, wheel: TimerWheel) -> LocationStore:
+    if config.location.kind == "memory":
+        return MemoryLocation(wheel)
+    return SqliteLocation(config.path(config.location.file, "location.sqlite"), wheel, config.location.max_waiting)
+
+
+def _authentication(config: RegistrarConfig, subscribers: SqliteSubscribers, secret: bytes) -> Authentication | None:
+    if not config.auth.required:
+        return None
+    return Authentication.with_secrets(subscribers.find, [derive(secret, "nonces")], config.auth)
