@@ -1,0 +1,1 @@
+"""Tests against real programs over loopback, and the harness that runs those programs."""
