@@ -49,7 +49,7 @@ class ClientUser(Protocol):
         """Take a response, its topmost Via still ours; 2xx to an INVITE may come several times."""
 
     def request_failed(self, transaction: "ClientTransaction", timed_out: bool) -> None:
-        """Learn that nobody answered in time, or that the flow broke. Comes at most once."""
+        """Learn that nobody answered in time, or that the flow broke. Comes once at most, and never after the end."""
 
 
 class Transaction:
@@ -217,7 +217,7 @@ class ClientTransaction(Transaction):
 class Transactions:
     """All transactions of this process.
 
-    `observe` is told each final answer with its request and what it took in seconds; it must be cheap.
+    `observe` is told the first final answer to each request, and the transaction it ends; it must be cheap.
     """
 
     log = Logger()
@@ -290,7 +290,7 @@ class Transactions:
         A ringing phone is waited for: it may answer over a new connection (§18.2.2).
         """
         if flow.holds:
-            for client in [client for client in self._clients.values() if client.flow is flow]:
+            for client in [client for client in self._clients.values() if client.flow is flow and client.pending]:
                 client.fire(Event.TRANSPORT_ERROR)
 
     def forget(self, transaction: Transaction) -> None:
