@@ -142,6 +142,8 @@ def make_strict(request: Request) -> bool:
 
 def record_route(token: str, host: str, transport: str, secure_uri: bool) -> str:
     """Return a Record-Route value naming us at `host` ("name:port"), reached over `transport`, with `token`."""
-    scheme = "sips" if secure_uri else "sip"
-    named = "" if transport == "UDP" else f";transport={'ws' if transport == 'WSS' else transport.lower()}"
-    return f"<{scheme}:{token}@{host}{named};lr>"
+    if transport == "UDP" or (secure_uri and transport == "TLS"):
+        named = ""  # RFC 3261 §26.2.2: sips says TLS by itself
+    else:
+        named = f";transport={'ws' if transport == 'WSS' else transport.lower()}"
+    return f"<{'sips' if secure_uri else 'sip'}:{token}@{host}{named};lr>"
