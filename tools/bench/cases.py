@@ -8,7 +8,7 @@ from attrs.validators import ge, le
 
 @frozen(kw_only=True)
 class Case:
-    """One way of registering. Every connection has one request in flight.
+    """One way of registering. Every connection (for UDP: every socket) has one request in flight.
 
     `fresh` phones have never registered before; `rate` is requests per second, planned evenly, or 0 for a closed
     loop that saturates the server.
@@ -19,24 +19,26 @@ class Case:
     digest: bool = False
     fresh: bool = False
     connections: int = field(default=100, validator=[ge(1), le(19_900)])
-    phones: int = field(default=10_000, validator=[ge(1), le(10_000)])
+    phones: int = field(default=100, validator=[ge(1), le(10_000)])
     rate: float = field(default=0.0, validator=ge(0))
 
 
 REGISTER_CASES = (
-    Case(name="udp-refresh", transport="udp"),
+    Case(name="udp-refresh", transport="udp", phones=10_000),
     Case(name="tcp-refresh", transport="tcp"),
     Case(name="tcp-digest", transport="tcp", digest=True),
-    Case(name="udp-digest", transport="udp", digest=True),
+    Case(name="udp-digest", transport="udp", phones=10_000, digest=True),
 )
 """What is measured unless somebody asks for another choice."""
 
 FURTHER_CASES = (
     Case(name="udp-new", transport="udp", fresh=True),
     Case(name="tcp-new", transport="tcp", fresh=True),
-    Case(name="tcp-paced-1200", transport="tcp", connections=500, rate=1_200),
-    Case(name="tcp-paced-5000", transport="tcp", connections=500, rate=5_000),
-    Case(name="tcp-paced-20000", transport="tcp", connections=500, rate=20_000),
+    Case(name="tcp-refresh-10000", transport="tcp", connections=10_000, phones=10_000),
+    Case(name="tcp-trunked", transport="tcp", phones=10_000),
+    Case(name="tcp-paced-1200", transport="tcp", connections=500, phones=500, rate=1_200),
+    Case(name="tcp-paced-5000", transport="tcp", connections=500, phones=500, rate=5_000),
+    Case(name="tcp-paced-20000", transport="tcp", connections=500, phones=500, rate=20_000),
     Case(name="tcp-sparse", transport="tcp", connections=8_000, phones=8_000, rate=1_200),
 )
 """Measured when named."""

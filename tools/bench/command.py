@@ -15,13 +15,15 @@ import click
 from rich.console import Console
 
 from tools.bench import report
-from tools.bench.cases import CASES, IDLE_CASE, REGISTER_CASES
+from tools.bench.cases import CASES, IDLE_CASE, REGISTER_CASES, Case
 from tools.bench.generator import build
 from tools.bench.processes import BenchError
 from tools.bench.rounds import measure_case, measure_idle
-from tools.bench.servers import FLOOR, REFERENCE, SERVERS
+from tools.bench.servers import FLOOR, OURS, REFERENCE, SERVERS
+from tools.bench.soak import soak, verdict
 
 IDLE_STARTS = 3
+SLICE_SECONDS = 30.0
 
 
 @click.group()
@@ -60,6 +62,25 @@ def register(count: int, seconds: float, cases: Sequence[str], servers: Sequence
     for complaint in complaints:
         console.print(f"[red]{complaint}")
     sys.exit(1 if complaints else 0)
+
+
+@main.command("soak")
+@click.option("--minutes", default=30.0, show_default=True, type=click.FloatRange(0.1, 24 * 60))
+@click.option("--rate", default=500.0, show_default=True, type=click.FloatRange(1, 20_000), help="REGISTER per second.")
+@click.option("--phones", default=5_000, show_default=True, type=click.IntRange(100, 10_000), help="TCP phones held.")
+def soak_command(minutes: float, rate: float, phones: int) -> None:
+    """Let phones refresh with digest for a long time: nothing may fail, and memory may not grow."""
+    build()
+    console = Console(highlight=False)
+    case = Case(name="soak", transport="tcp", digest=True, connections=phones, phones=phones, rate=rate)
+    try:
+        slices = soak(SERVERS[OURS], case, minutes * 60, min(minutes * 60 / 6, SLICE_SECONDS), console.print)
+    except BenchError as error:
+        raise click.ClickException(str(error))
+    found = verdict(slices)
+    for sentence in found:
+        console.print(f"[red]{sentence}")
+    sys.exit(1 if found else 0)
 
 
 def _machine() -> dict[str, Any]:
