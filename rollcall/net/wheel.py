@@ -18,7 +18,7 @@ from twisted.logger import Logger
 # A bucket is swept when more than this many of its timers, and more than half of them, were cancelled.
 SWEEP_AT = 16
 
-# Clocks count in floats: a moment this close before a tick (in ticks) belongs to it.
+# Clocks count in floats: a moment this close before a tick (in ticks, in seconds) belongs to it.
 ROUNDING = 1e-6
 
 
@@ -116,7 +116,7 @@ class TimerWheel:
             if self._wake_tick <= tick:
                 return
             self._wake.cancel()
-        delay = self._origin + tick * self._tick_seconds - self._clock.seconds()
+        delay = self._origin + tick * self._tick_seconds - self._clock.seconds() - ROUNDING
         self._wake_tick = tick
         self._wake = self._clock.callLater(max(delay, 0.0), self._run_due)
 
