@@ -52,7 +52,7 @@ class StreamFramer:
         self._pending: bytearray | None = None  # the beginning of what is not whole yet
         self._searched = 0  # bytes of it known to hold no end of a head
         self._needed = 0  # bytes of it that make a message, once its head is known
-        self._after_blank_line = False  # the data before ended with a single CRLF between messages
+        self._after_blank_line = False  # the data before ended in the middle of what may be a ping
         self._lost: FramingError | None = None
 
     def receive_data(self, data: bytes) -> list[bytes | Keepalive]:
@@ -112,7 +112,7 @@ class StreamFramer:
         ping = end - place > 2 or self._after_blank_line
         events.append(Keepalive.PING if ping else Keepalive.PONG)
         # A ping may come in two segments; its first half is taken for a pong, which asks for nothing.
-        self._after_blank_line = not ping and end == len(buffer)
+        self._after_blank_line = not ping and len(buffer) - end <= 1
         return end
 
     def _measure(self, buffer: bytes | bytearray, place: int) -> int:
@@ -132,12 +132,17 @@ class StreamFramer:
         return self._needed
 
     def _body_length(self, buffer: bytes | bytearray, place: int, end: int) -> int:
-        values = {value.strip(b" \t\r\n") for value in _LENGTHS.findall(buffer, place, end)}
-        lengths = {int(value) for value in values if value.isdigit() and len(value) <= _MAX_LENGTH_DIGITS}
-        if len(values) != 1 or len(lengths) != 1:
-            reason = "malformed or conflicting Content-Length" if values else "no Content-Length"
+        texts = _LENGTHS.findall(buffer, place, end)
+        length = _parse_length(texts[0]) if texts else -1
+        if length < 0 or (len(texts) > 1 and any(_parse_length(text) != length for text in texts)):
+            reason = "malformed or conflicting Content-Length" if texts else "no Content-Length"
             raise FramingError(reason, 400, bytes(buffer[place : end + 4]))
-        length = lengths.pop()
         if length > self._limits.max_body_bytes:
             raise FramingError("body too large", 413, bytes(buffer[place : end + 4]))
         return length
+
+
+def _parse_length(text: bytes) -> int:
+    """Return a Content-Length, -1 when it is none."""
+    text = text.strip(b" \t\r\n")
+    return int(text) if text.isdigit() and len(text) <= _MAX_LENGTH_DIGITS else -1

@@ -10,8 +10,9 @@ _TOKEN = re.compile(f"[{TOKEN_CHARS}]+")
 _ESCAPABLE = re.compile(r'(["\\])')
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 
-# Parameters as nearly everybody writes them: no white space, nothing quoted.
-_PLAIN_PARAMS = re.compile(rf'(?:;[{TOKEN_CHARS}]++(?:=[^\x00-\x20\x7f";,<>=]++)?+)*+')
+# Parameters as nearly everybody writes them: no white space, nothing quoted. More may stand in a value
+# than in a token or host, as base64 does in the branches and tags of many.
+_PLAIN_PARAMS = re.compile(rf'(?:;[{TOKEN_CHARS}]++(?:=[^\x00-\x20\x7f";,<>]++)?+)*+')
 
 # generic-param = token [ EQUAL ( token / host / quoted-string ) ], with the white space that SEMI and EQUAL allow.
 _PARAM = re.compile(

@@ -256,8 +256,8 @@ class AuthHeader:
 def parse_authorization(text: str) -> AuthHeader:
     """Return the value of Authorization, WWW-Authenticate, … (§25.1, RFC 7235 §2.1).
 
-    Credentials without names (Basic, Negotiate) give no parameters. Raises ParseError when the
-    value is malformed or a parameter comes twice.
+    Credentials without names (Basic, Negotiate) give no parameters, and a comma too many at the end is
+    forgiven. Raises ParseError when the value is malformed or a parameter comes twice.
     """
     scheme = _AUTH_SCHEME.match(text)
     if scheme is None:

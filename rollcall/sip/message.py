@@ -91,7 +91,7 @@ def _parse_fields(lines: list[str]) -> tuple[list[Field], int | None]:
     fields: list[Field] = []
     add = fields.append
     known = KEYS.get
-    length = None
+    lengths = []
     for line in lines:
         name, colon, value = line.partition(":")
         key = known(name)
@@ -103,10 +103,10 @@ def _parse_fields(lines: list[str]) -> tuple[list[Field], int | None]:
             name = name.rstrip(" \t")
             key = canonical(name)
             if key == CONTENT_LENGTH:
-                length = _parse_length(value.strip(" \t"), length)
+                lengths.append(value.strip(" \t"))
                 continue
         add((key, name, value.strip(" \t")))
-    return fields, length
+    return fields, _parse_lengths(lengths) if lengths else None
 
 
 def _unfold(lines: list[str]) -> list[str]:
@@ -116,16 +116,21 @@ def _unfold(lines: list[str]) -> list[str]:
     return _FOLD.sub(" ", "\r\n".join(lines)).split("\r\n")
 
 
-def _parse_length(text: str, before: int | None) -> int:
-    """Return the value of Content-Length; `before` is what an earlier one said."""
+def _parse_lengths(texts: list[str]) -> int:
+    """Return the one value that all Content-Length fields give."""
+    length = _parse_length(texts[0])
+    for text in texts[1:]:
+        if _parse_length(text) != length:
+            raise ParseError("conflicting Content-Length values")
+    return length
+
+
+def _parse_length(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise ParseError("malformed Content-Length")
     if len(text) > _MAX_LENGTH_DIGITS:
         raise ParseError("Content-Length out of range")
-    length = int(text)
-    if before is not None and length != before:
-        raise ParseError("conflicting Content-Length values")
-    return length
+    return int(text)
 
 
 def _parse_request_line(line: str) -> tuple[str, str]:
