@@ -11,8 +11,9 @@ from attrs import field, frozen
 from attrs.validators import ge, gt, in_
 
 from registrar.records import Binding, Source
+from rollcall.sip.errors import ParseError
 from rollcall.sip.message import Response
-from rollcall.sip.uri import SipUri, parse_uri
+from rollcall.sip.uri import SipUri, parse_sip_uri, parse_uri
 
 
 @frozen(kw_only=True)
@@ -47,13 +48,13 @@ class Domains:
         self._served: dict[str, str] = {}
         for domain in served:
             for name in (domain.name, *domain.aliases):
-                self._served[name.lower()] = domain.name.lower()
+                self._served[_spelling(name)] = _spelling(domain.name)
         self._own_hosts: set[str] = set()
         self._own_ports: set[int] = set()
 
     def answer_at(self, host: str, port: int) -> None:
         """Learn a host (IPv6 in brackets) and port that a listener of ours is reached by."""
-        self._own_hosts.add(host.lower())
+        self._own_hosts.add(_spelling(host))
         self._own_ports.add(port)
 
     def served(self, uri: SipUri) -> str | None:
@@ -62,18 +63,19 @@ class Domains:
         With an address in the place of a name, a port must be one of ours: a phone on the same host as
         its registrar has our address, with another port, in its contact.
         """
-        return self._served.get(uri.host) if self._port_fits(uri) else None
+        return self._served.get(uri.host.rstrip(".")) if self._port_fits(uri) else None
 
     def is_ours(self, uri: SipUri) -> bool:
         """Say whether a Route or Request-URI names this node itself."""
-        return self._port_fits(uri) and (uri.host in self._own_hosts or uri.host in self._served)
+        return self._port_fits(uri) and (uri.host.rstrip(".") in self._own_hosts or self.served(uri) is not None)
 
     def is_own_via(self, sent_by: str) -> bool:
-        """Say whether a Via's sent-by ("host[:port]", lower case) is one that we write."""
-        host, _, port = sent_by.rpartition(":") if not sent_by.endswith("]") else (sent_by, "", "")
-        if not host or not port.isdigit():
-            host, port = sent_by, ""
-        return host in self._own_hosts and (not port or int(port) in self._own_ports)
+        """Say whether a Via's sent-by ("host[:port]") is one that we write."""
+        try:
+            uri = parse_sip_uri(f"sip:{sent_by}")
+        except ParseError:
+            return False
+        return uri.host in self._own_hosts and (uri.port is None or uri.port in self._own_ports)
 
     def _port_fits(self, uri: SipUri) -> bool:
         return uri.port is None or uri.port in self._own_ports or not _is_address(uri.host)
@@ -88,6 +90,12 @@ def aor_of_name(username: str, domain: str) -> str:
     """Return the address-of-record of the subscriber `username`, which is plain text."""
     escaped = quote_from_bytes(username.encode("utf-8", "surrogateescape"), safe="")
     return SipUri("sip", escaped, None, domain, None).aor()
+
+
+def _spelling(host: str) -> str:
+    """Return `host` as it stands in a parsed URI, but for a trailing dot: lower case, IPv6 in brackets (RFC 5952)."""
+    bracketed = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return parse_sip_uri(f"sip:{bracketed}").host.rstrip(".")
 
 
 def _is_address(host: str) -> bool:
@@ -149,13 +157,15 @@ def _by_contact(contact: str, source: Source) -> Hop:
     if uri.host.endswith(".invalid"):
         return OverDatagrams(source.listener, source.host, source.port)
     try:
-        address = ip_address(uri.host.strip("[]"))
+        address, spoke_from = ip_address(uri.host.strip("[]")), ip_address(source.host)
     except ValueError:
         return ByUri()
-    if address != ip_address(source.host) and not address.is_global:
+    if address != spoke_from and not address.is_global:
         # A private address behind a NAT.
         return OverDatagrams(source.listener, source.host, source.port)
     if (uri.param("transport") or "udp").lower() != "udp" or uri.param("maddr") is not None:
+        return ByUri()
+    if address.version != spoke_from.version:
         return ByUri()
     return OverDatagrams(source.listener, str(address), uri.port or 5060)
 
@@ -179,7 +189,7 @@ def target_groups(bindings: Sequence[Binding], now: float, max_branches: int,
         binding
         for binding in bindings
         if binding.expires_at > now
-        and (not secure_only or binding.path or binding.source.transport in ("TLS", "WSS"))
+        and (not secure_only or _is_secure(binding))
         and binding.contact[:4].lower() in ("sip:", "sips")
     ]
     usable.sort(key=lambda binding: (-binding.q, -binding.refreshed_at))
@@ -190,6 +200,12 @@ def target_groups(bindings: Sequence[Binding], now: float, max_branches: int,
     for same in list(candidates.values())[:max_branches]:
         groups.setdefault(same[0].q, []).append(Candidate(same[0], tuple(same[1:])))
     return list(groups.values())
+
+
+def _is_secure(binding: Binding) -> bool:
+    if binding.path:
+        return "<sips:" in binding.path[0].lower()
+    return binding.source.transport in ("TLS", "WSS")
 
 
 # RFC 3261 §16.7 step 6: "preference to responses that provide information affecting resubmission".
