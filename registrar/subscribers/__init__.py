@@ -1,0 +1,1 @@
+"""Who may register: users, their domains, and hashes of their passwords."""

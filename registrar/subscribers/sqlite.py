@@ -1,0 +1,128 @@
+"""Subscribers in an SQLite file, asked in threads and remembered in memory."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import attrs
+from attrs import field
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from registrar.auth import StoreUnavailable, Subscriber
+from registrar.subscribers.cache import CacheConfig, SubscriberCache
+from registrar.subscribers.contract import PAGE_SIZE, is_subscriber_name
+from registrar.subscribers.table import DEFAULT_BUSY_SECONDS, SubscriberTable
+from rollcall.ops.allowed import at_least, between
+from rollcall.sip.errors import ParseError
+from rollcall.sip.uri import parse_sip_uri, unescape
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@attrs.frozen(kw_only=True)
+class SqliteConfig(CacheConfig):
+    """How the file is used."""
+
+    threads: int = field(default=2, validator=between(1, 64))
+    """Queries that run at a time."""
+    busy_seconds: float = field(default=DEFAULT_BUSY_SECONDS, validator=at_least(0))
+    """How long a query waits for another process that writes."""
+
+
+class SqliteSubscribers:
+    """The embedded SubscriberStore. The reactor's thread never waits for the file.
+
+    The file must be its own: any other commit to it would make the cache forget everything.
+    """
+
+    def __init__(
+        self, reactor: Any, path: Path, config: SqliteConfig | None = None, pool: ThreadPool | None = None
+    ) -> None:
+        """`reactor` provides IReactorTime and IReactorFromThreads."""
+        config = SqliteConfig() if config is None else config
+        self._reactor = reactor
+        self._table = SubscriberTable(path, config.busy_seconds)
+        self._pool = ThreadPool(0, config.threads, "subscribers") if pool is None else pool
+        self._is_running = False
+        self._cache = SubscriberCache(self._read, reactor, config, self._version)
+
+    async def start(self) -> None:
+        """Open the file, and make it where it is missing. Raises StoreUnavailable."""
+        self._pool.start()
+        self._is_running = True
+        try:
+            await self._in_thread(self._table.open)
+        except StoreUnavailable:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Finish the queries that run, and close the file."""
+        if self._is_running:
+            self._is_running = False
+            self._pool.stop()
+            self._table.close()
+
+    async def find(self, username: str, domain: str) -> Subscriber | None:
+        """Return the subscriber or None, mostly from memory and then without waiting. Raises StoreUnavailable."""
+        domain = domain.lower()
+        if not is_subscriber_name(username, domain):
+            return None
+        return await self._cache.find(username, domain)
+
+    async def exists(self, aor: str) -> bool:
+        """Say whether an address-of-record ("sip:alice@example.org") is a subscriber's. Raises StoreUnavailable."""
+        try:
+            uri = parse_sip_uri(aor)
+        except ParseError:
+            return False
+        return await self.find(unescape(uri.user or ""), uri.host) is not None
+
+    async def add(self, username: str, domain: str, password: str) -> None:
+        """Add a subscriber. Raises SubscriberExists, InvalidSubscriber, StoreUnavailable."""
+        await self._change(self._table.add, username, domain, password)
+
+    async def set_password(self, username: str, domain: str, password: str) -> None:
+        """Give a subscriber another password. Raises NoSuchSubscriber, InvalidSubscriber, StoreUnavailable."""
+        await self._change(self._table.set_password, username, domain, password)
+
+    async def remove(self, username: str, domain: str) -> None:
+        """Remove a subscriber. Raises NoSuchSubscriber, InvalidSubscriber, StoreUnavailable."""
+        await self._change(self._table.remove, username, domain)
+
+    async def list(self, page_size: int = PAGE_SIZE) -> AsyncIterator[Subscriber]:
+        """Iterate over all subscribers by username and domain. Raises StoreUnavailable."""
+        after = ("", "")
+        while page := await self._in_thread(self._table.page, after, page_size):
+            for subscriber in page:
+                yield subscriber
+            after = (page[-1].username, page[-1].domain)
+
+    async def count(self) -> int:
+        """Return how many subscribers there are. Raises StoreUnavailable."""
+        return await self._in_thread(self._table.count)
+
+    @property
+    def cached(self) -> int:
+        """How many subscribers are remembered in memory now."""
+        return len(self._cache)
+
+    async def _read(self, username: str, domain: str) -> Subscriber | None:
+        return await self._in_thread(self._table.find, username, domain)
+
+    async def _version(self) -> int:
+        return await self._in_thread(self._table.version)
+
+    async def _change(self, change: Callable[..., None], username: str, domain: str, *password: str) -> None:
+        try:
+            await self._in_thread(change, username, domain, *password)
+        finally:
+            self._cache.forget(username, domain.lower())
+
+    def _in_thread(self, query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "Deferred[T]":
+        if not self._is_running:
+            raise StoreUnavailable("the subscribers are closed")
+        return deferToThreadPool(self._reactor, self._pool, query, *args, **kwargs)

@@ -1,0 +1,164 @@
+"""Tests of the subscribers in SQLite, as the service uses them."""
+
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+from twisted.trial.unittest import SynchronousTestCase
+
+from registrar.auth import StoreUnavailable
+from registrar.subscribers.contract import SubscriberStore
+from registrar.subscribers.sqlite import SqliteConfig, SqliteSubscribers
+from registrar.subscribers.table import SubscriberTable
+from tests.registrar.subscriber_contract import DOMAIN, SubscriberContract
+
+PATIENCE_SECONDS = 30
+
+
+class OneThread(Clock):
+    """A reactor whose only thread is this one."""
+
+    def callFromThread(self, function: Callable[..., Any], *arguments: Any) -> None:
+        function(*arguments)
+
+
+class NoThreads(ThreadPool):
+    """A pool that does its work at once, in the caller's thread, and counts it."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+        self.calls: list[str] = []
+
+    def callInThreadWithCallback(
+        self, onResult: Callable[[bool, Any], Any] | None, func: Callable[..., Any], *args: Any, **kw: Any
+    ) -> None:
+        self.calls.append(func.__name__)
+        outcome: tuple[bool, Any]
+        try:
+            outcome = True, func(*args, **kw)
+        except Exception:
+            outcome = False, Failure()
+        assert onResult is not None
+        onResult(*outcome)
+
+
+class SqliteSubscribersTests(SubscriberContract, SynchronousTestCase):
+    def make_store(self) -> SubscriberStore:
+        self.path = Path(self.enterContext(TemporaryDirectory())) / "subscribers.sqlite"
+        self.clock = OneThread()
+        self.pool = NoThreads()
+        self.sqlite = SqliteSubscribers(self.clock, self.path, SqliteConfig(busy_seconds=0), self.pool)
+        return self.sqlite
+
+    def test_asks_the_file_once(self) -> None:
+        """Somebody who comes again is found without the file, and so is somebody who does not exist."""
+        self.result(self.store.add("alice", DOMAIN, "secret"))
+        self.pool.calls.clear()
+        for _ in range(5):
+            self.result(self.store.find("alice", DOMAIN))
+            self.result(self.store.find("mallory", DOMAIN))
+        self.assertEqual(self.pool.calls, ["find", "find"])
+        self.assertEqual(self.sqlite.cached, 1)
+
+    def test_change_by_the_command(self) -> None:
+        """What another process changes is seen within a second, whoever was remembered."""
+        self.result(self.store.add("alice", DOMAIN, "secret"))
+        self.result(self.store.find("alice", DOMAIN))
+        self.result(self.store.find("bob", DOMAIN))
+        self.clock.advance(0.6)
+        self.result(self.store.find("alice", DOMAIN))
+        with SubscriberTable(self.path) as command:
+            command.remove("alice", DOMAIN)
+            command.add("bob", DOMAIN, "secret")
+        self.clock.advance(1)
+        self.assertIsNone(self.result(self.store.find("alice", DOMAIN)))
+        self.assertIsNotNone(self.result(self.store.find("bob", DOMAIN)))
+
+    def test_nothing_changed(self) -> None:
+        """While nobody changes anything the file is asked for its version only."""
+        self.result(self.store.add("alice", DOMAIN, "secret"))
+        for _ in range(3):
+            self.result(self.store.find("alice", DOMAIN))
+            self.clock.advance(0.6)
+        self.pool.calls.clear()
+        for _ in range(100):
+            self.result(self.store.find("alice", DOMAIN))
+            self.clock.advance(0.1)
+        self.assertEqual(set(self.pool.calls), {"version"})
+        self.assertLess(len(self.pool.calls), 21)
+
+    def test_exists(self) -> None:
+        """An address-of-record exists when its user does; escapes are understood, and nothing else exists."""
+        self.result(self.store.add("alice*1", DOMAIN, "secret"))
+        for aor, exists in (
+            ("sip:alice*1@example.org", True),
+            ("sip:alice%2A1@EXAMPLE.org", True),
+            ("sip:alice@example.org", False),
+            ("sip:example.org", False),
+            ("tel:+12015550123", False),
+            ("", False),
+        ):
+            self.assertEqual(self.result(self.sqlite.exists(aor)), exists, aor)
+
+    def test_cannot_be_opened(self) -> None:
+        """When the file cannot be opened starting says why, and the store is closed."""
+        store = SqliteSubscribers(self.clock, self.path.parent / "missing" / "file", pool=NoThreads())
+        self.assertIn("missing/file", self.error(StoreUnavailable, store.start()))
+        self.error(StoreUnavailable, store.find("alice", DOMAIN))
+
+
+class ReactorThread(Clock):
+    """A reactor that does what other threads want done when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wanted: queue.Queue[tuple[Callable[..., Any], tuple[Any, ...]]] = queue.Queue()
+
+    def callFromThread(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.wanted.put((function, arguments))
+
+    def run_until(self, deferred: "Deferred[Any]") -> None:
+        """Do what is wanted until the Deferred has fired."""
+        while not deferred.called:
+            function, arguments = self.wanted.get(timeout=PATIENCE_SECONDS)
+            function(*arguments)
+
+
+class ThreadsTests(SynchronousTestCase):
+    def test_reactor_never_waits(self) -> None:
+        """Every query runs in another thread than the one that asked, also when many run at once."""
+        reactor, path = ReactorThread(), Path(self.enterContext(TemporaryDirectory())) / "subscribers.sqlite"
+        store = SqliteSubscribers(reactor, path, SqliteConfig(threads=3, changes_seen_within_seconds=0.1))
+        threads: set[int] = set()
+        connect = SubscriberTable._connection
+
+        def connection(table: SubscriberTable) -> Any:
+            threads.add(threading.get_ident())
+            return connect(table)
+
+        self.patch(SubscriberTable, "_connection", connection)
+
+        def wait_for(coroutine: Any) -> Any:
+            deferred = Deferred.fromCoroutine(coroutine)
+            reactor.run_until(deferred)
+            return self.successResultOf(deferred)
+
+        wait_for(store.start())
+        for number in range(20):
+            wait_for(store.add(f"user{number}", DOMAIN, "secret"))
+        reactor.advance(1)
+        findings = [Deferred.fromCoroutine(store.find(f"user{number}", DOMAIN)) for number in range(20)]
+        for finding in findings:
+            reactor.run_until(finding)
+            self.assertIsNotNone(self.successResultOf(finding))
+        self.assertEqual(wait_for(store.count()), 20)
+        self.successResultOf(Deferred.fromCoroutine(store.stop()))
+        self.assertGreater(len(threads), 0)
+        self.assertNotIn(threading.get_ident(), threads)
