@@ -8,7 +8,9 @@ from attrs import Factory, field, frozen
 
 from registrar.auth import AuthConfig
 from registrar.bindings import BindingConfig
+from registrar.location.sqlite import MAX_WAITING
 from registrar.routing import ProxyConfig
+from registrar.subscribers.sqlite import SqliteConfig
 from rollcall.net.config import (
     KeepaliveConfig,
     LimitsConfig,
@@ -18,7 +20,7 @@ from rollcall.net.config import (
     TlsConfig,
 )
 from rollcall.ops.admin import AdminConfig
-from rollcall.ops.allowed import above, at_least, each, host, name, non_empty
+from rollcall.ops.allowed import at_least, each, host, name, non_empty
 from rollcall.ops.logs import LogConfig
 from rollcall.sip.transaction import TransactionConfig
 
@@ -63,22 +65,19 @@ class LocationConfig:
     """"memory" forgets all bindings at a restart."""
     file: Path | None = None
     """Default: location.sqlite in data_dir."""
-    max_waiting: int = field(default=100_000, validator=at_least(1))
+    synchronous: Literal["FULL", "NORMAL"] = "FULL"
+    """"FULL" waits for the disk itself: what was acknowledged survives a power cut too. "NORMAL" survives the end of
+    the process, however sudden, and is faster."""
+    max_waiting: int = field(default=MAX_WAITING, validator=at_least(1))
     """Writes that wait for the disk; beyond that REGISTERs are answered 503."""
 
 
 @frozen(kw_only=True)
-class SubscribersConfig:
+class SubscribersConfig(SqliteConfig):
     """[subscribers]: where users and their password hashes are kept."""
 
     file: Path | None = None
     """Default: subscribers.sqlite in data_dir."""
-    max_cached: int = field(default=100_000, validator=at_least(1))
-    """Users remembered in memory."""
-    cache_seconds: float = field(default=300.0, validator=above(0))
-    """How long a user is remembered at most."""
-    negative_cache_seconds: float = field(default=5.0, validator=above(0))
-    """How long it is remembered that there is no such user."""
 
 
 @frozen(kw_only=True)

@@ -171,8 +171,6 @@ class Registering:
             self._log.info("{aor} {kind} over {transport} from {host}:{port}, {count} bound", aor=wish.aor, kind=kind,
                            transport=wish.source.transport, host=wish.source.host, port=wish.source.port,
                            count=len(outcome.bindings))
-        else:
-            self._log.debug("{aor} {kind} over {transport}", aor=wish.aor, kind=kind, transport=wish.source.transport)
 
     async def _unbind(self, aors: Iterable[str], flow_id: int) -> None:
         for aor in aors:

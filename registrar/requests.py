@@ -27,6 +27,7 @@ class Requests:
         self._transactions = transactions
         self._domains = domains
         self._malformed = malformed
+        self._is_stopping = False
         self._transports: Transports
         self._registering: Registering
         self._proxying: Proxying
@@ -63,8 +64,13 @@ class Requests:
     def flow_closed(self, flow: Flow, reason: str) -> None:
         """Fail what waits for an answer on `flow` and unbind what was bound to it."""
         self._log.debug("flow {id} to {peer} closed: {reason}", id=flow.id, peer=flow.peer, reason=reason)
-        self._transactions.flow_closed(flow)
-        self._registering.flow_closed(flow)
+        if not self._is_stopping:
+            self._transactions.flow_closed(flow)
+            self._registering.flow_closed(flow)
+
+    def stop(self) -> None:
+        """Let flows close without a word about each: all of them do, and nobody is left to be told."""
+        self._is_stopping = True
 
     def request_received(self, request: Request, transaction: ServerTransaction) -> None:
         """Hand a new request to the conversation it is for."""

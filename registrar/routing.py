@@ -52,6 +52,11 @@ class Domains:
         self._own_hosts: set[str] = set()
         self._own_ports: set[int] = set()
 
+    @property
+    def names(self) -> list[str]:
+        """The canonical names of the domains we serve."""
+        return sorted(set(self._served.values()))
+
     def answer_at(self, host: str, port: int) -> None:
         """Learn a host (IPv6 in brackets) and port that a listener of ours is reached by."""
         self._own_hosts.add(_spelling(host))

@@ -1,6 +1,8 @@
 """The registrar as a Twisted service: the only place where its parts are joined."""
 
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from random import uniform
 from secrets import token_hex
@@ -10,7 +12,6 @@ from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.usage import Options as UsageOptions
-from twisted.python.usage import UsageError
 
 from registrar.api import Contacts
 from registrar.auth import Authentication
@@ -20,7 +21,9 @@ from registrar.gruu import GruuMaker
 from registrar.keys import derive, load_or_create_secret
 from registrar.location.contract import LocationStore
 from registrar.location.memory import MemoryLocation
+from registrar.location.rows import Rows
 from registrar.location.sqlite import SqliteLocation
+from registrar.location.writer import WriterThread
 from registrar.observing import Observing, watch
 from registrar.proxying import Proxying
 from registrar.registering import Registering
@@ -51,15 +54,17 @@ class RegistrarService(LoggedService):
     _log = Logger()
 
     def __init__(self, log: LogConfig, twistd: Mapping[str, Any] | None, domains: Domains, location: LocationStore,
-                 subscribers: SqliteSubscribers, transports: Transports, wheel: TimerWheel, admin: AdminSite,
-                 stop_reactor: Callable[[], object]) -> None:
+                 subscribers: SqliteSubscribers, requests: Requests, transports: Transports, wheel: TimerWheel,
+                 admin: AdminSite, node: str, reactor: Any) -> None:
         super().__init__(log, twistd)
         self._domains = domains
         self._location = location
         self._subscribers = subscribers
+        self._requests = requests
         self._transports = transports
         self._wheel = wheel
-        self._stop_reactor = stop_reactor
+        self._node = node
+        self._reactor = reactor
         self._not_ready: str | None = "starting"
         admin.ready_when("registrar", lambda: self._not_ready)
         admin.setServiceParent(self)
@@ -78,17 +83,18 @@ class RegistrarService(LoggedService):
         for listener in self._transports.listeners.values():
             self._domains.answer_at(listener.host, listener.port)
             self._domains.answer_at(_in_uri(listener.local[0]), listener.local[1])
-            self._log.info("listening for {transport} on {local[0]}:{local[1]}, known as {host}:{port}",
-                           transport=listener.transport, local=listener.local, host=listener.host, port=listener.port)
-        self._log.info("ready")
+        self._log.info("ready: node {node}, domains {domains}", node=self._node, domains=", ".join(self._domains.names))
 
     def _failed(self, failure: Any) -> None:
         self._not_ready = failure.getErrorMessage()
         self._log.critical("cannot start: {why}", why=failure.getErrorMessage())
-        self._stop_reactor()
+        # The supervisor must see that this was no clean end.
+        self._reactor.addSystemEventTrigger("after", "shutdown", _exit_with_failure)
+        self._reactor.stop()
 
     async def _stop(self) -> None:
         self._not_ready = "stopping"
+        self._requests.stop()
         if self._transports.running:
             await self._transports.stopService()
         await self._location.stop()
@@ -102,15 +108,21 @@ class RegistrarService(LoggedService):
         return Deferred.fromCoroutine(self._stop())
 
 
+def _exit_with_failure() -> None:
+    sys.stdout.flush()
+    os._exit(1)
+
+
 def makeService(options: Options, reactor: Any = None) -> IService:
-    """Build every part and join them; nothing listens until startService. Raises UsageError for a bad configuration."""
+    """Build every part and join them; nothing listens until startService. Raises SystemExit for a bad configuration."""
     if reactor is None:
         from twisted.internet import reactor
     try:
         config = load(Path(options["config"]), RegistrarConfig)
         return build(config, reactor, options.parent)
     except (ConfigError, OSError, ValueError) as problem:
-        raise UsageError(str(problem)) from problem
+        # twistd prints a UsageError with its whole usage; the operator needs the reason alone.
+        raise SystemExit(f"The registrar cannot start:\n{problem}") from problem
 
 
 def build(config: RegistrarConfig, reactor: Any, twistd: Mapping[str, Any] | None = None) -> RegistrarService:
@@ -123,8 +135,9 @@ def build(config: RegistrarConfig, reactor: Any, twistd: Mapping[str, Any] | Non
     secret = load_or_create_secret(config.path(config.registrar.secret_file, "node.secret"))
     node, epoch = config.registrar.node, int(now() * 1000)
 
-    subscribers = SqliteSubscribers(config.path(config.subscribers.file, "subscribers.sqlite"), config.subscribers)
-    location = _location(config, wheel)
+    users = config.path(config.subscribers.file, "subscribers.sqlite")
+    subscribers = SqliteSubscribers(reactor, users, config.subscribers)
+    location = _location(config, reactor, wheel)
     gruus = GruuMaker([derive(secret, "gruu")])
     domains = Domains(ServedDomain(domain.name, domain.aliases) for domain in config.domains)
     authentication = _authentication(config, subscribers, secret)
@@ -153,17 +166,19 @@ def build(config: RegistrarConfig, reactor: Any, twistd: Mapping[str, Any] | Non
     admin = AdminSite(reactor, config.admin, metrics)
     Contacts(location, now).mount(admin.routes)
     watch(metrics, location, transports, transactions)
-    return RegistrarService(config.log, twistd, domains, location, subscribers, transports, wheel, admin, reactor.stop)
+    return RegistrarService(config.log, twistd, domains, location, subscribers, requests, transports, wheel, admin,
+                            node, reactor)
 
 
 def _in_uri(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _location(config: RegistrarConfig, wheel: TimerWheel) -> LocationStore:
+def _location(config: RegistrarConfig, reactor: Any, wheel: TimerWheel) -> LocationStore:
     if config.location.kind == "memory":
-        return MemoryLocation(wheel)
-    return SqliteLocation(config.path(config.location.file, "location.sqlite"), wheel, config.location.max_waiting)
+        return MemoryLocation(wheel, reactor.seconds)
+    rows = Rows(config.path(config.location.file, "location.sqlite"), config.location.synchronous)
+    return SqliteLocation(rows, WriterThread(reactor, "location"), wheel, reactor.seconds, config.location.max_waiting)
 
 
 def _authentication(config: RegistrarConfig, subscribers: SqliteSubscribers, secret: bytes) -> Authentication | None:

@@ -1,6 +1,7 @@
 """Tests for registrar.keys."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -9,7 +10,9 @@ from registrar.keys import SECRET_BYTES, derive, load_or_create_secret
 
 class SecretTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.path = Path(self.mktemp())
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = Path(folder.name) / "secret"
 
     def test_a_secret_outlives_the_process(self) -> None:
         """The first call makes the secret, every other one returns the same."""
