@@ -22,7 +22,7 @@ class CacheConfig:
     """How much is remembered, and for how long."""
 
     max_cached: int = field(default=200_000, validator=at_least(2))
-    """Users remembered in memory, about 250 bytes each."""
+    """Users remembered in memory, about 210 bytes each."""
     cache_seconds: float = field(default=14_400.0, validator=above(0))
     """How long a user is remembered at most. It should be above the expiry of registrations."""
     negative_cache_seconds: float = field(default=60.0, validator=above(0))
