@@ -1,0 +1,132 @@
+"""The SQLite file that bindings are kept in: plain blocking calls, for one thread at a time.
+
+The file is in WAL mode. A committed transaction survives the end of the process in any case; `synchronous` says whether
+it also survives a power cut: with FULL the log is synced to the disk at each commit, with NORMAL only when it is folded
+into the file, so that a power cut may take the last seconds (but never damages the file).
+"""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from twisted.logger import Logger
+
+from registrar.bindings import Binding
+
+Synchronous = Literal["FULL", "NORMAL"]
+
+BUSY_SECONDS = 2.0
+"""How long a commit waits for somebody who has locked the file, e.g. with the sqlite3 command."""
+
+_UPSERT = "INSERT OR REPLACE INTO location (aor, expires_at, bindings) VALUES (?, ?, ?)"
+_DELETE = "DELETE FROM location WHERE aor = ?"
+
+_DECODER = msgspec.json.Decoder(tuple[Binding, ...])
+
+
+class Rows:
+    """One row for each address-of-record. Every method raises sqlite3.Error when the file cannot be used."""
+
+    _log = Logger()
+
+    def __init__(self, path: Path | str, synchronous: Synchronous = "FULL",
+                 busy_seconds: float = BUSY_SECONDS) -> None:
+        self._path = str(path)
+        self._synchronous = synchronous
+        self._busy_seconds = busy_seconds
+        self._connection: sqlite3.Connection | None = None
+
+    def read(self, now: float) -> dict[str, tuple[Binding, ...]]:
+        """Return the live bindings of every address-of-record, and delete the rows whose time is over.
+
+        A row that cannot be understood is left in place and reported.
+        """
+        connection = self._connect()
+        connection.execute("DELETE FROM location WHERE expires_at <= ?", (now,))
+        found: dict[str, tuple[Binding, ...]] = {}
+        for aor, text in connection.execute("SELECT aor, bindings FROM location"):
+            try:
+                bindings = decode(text)
+            except msgspec.ValidationError as problem:
+                self._log.error("what is stored for {aor} is not understood: {problem}", aor=aor, problem=str(problem))
+                continue
+            found[aor] = tuple([binding for binding in bindings if binding.expires_at > now])
+        return found
+
+    def write(self, changes: Mapping[str, tuple[Binding, ...]]) -> None:
+        """Make these the bindings of their addresses-of-record, in one transaction."""
+        changed = [(aor, max(binding.expires_at for binding in bindings), encode(bindings))
+                   for aor, bindings in changes.items() if bindings]
+        gone = [(aor,) for aor, bindings in changes.items() if not bindings]
+        connection = self._connect()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(_UPSERT, changed)
+            connection.executemany(_DELETE, gone)
+            connection.execute("COMMIT")
+        except Exception:
+            # This undoes the transaction, and after an I/O error a connection is of no use any more.
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the file; what was not committed is undone."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            # Whoever calls us sees to it that only one thread does so at a time.
+            connection = sqlite3.connect(self._path, self._busy_seconds, isolation_level=None, check_same_thread=False)
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+                _bring_up_to_date(connection)
+            except sqlite3.Error:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+
+def encode(bindings: tuple[Binding, ...]) -> str:
+    """Return bindings as JSON."""
+    try:
+        return msgspec.json.encode(bindings).decode()
+    except UnicodeEncodeError:
+        # Some byte that a phone sent was no UTF-8 and is a lone surrogate now, which only json can write.
+        return json.dumps(msgspec.to_builtins(bindings))
+
+
+def decode(text: str) -> tuple[Binding, ...]:
+    """Undo `encode`. Raises msgspec.ValidationError when it is something else."""
+    try:
+        return _DECODER.decode(text)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        return _decode_surrogates(text)
+
+
+def _decode_surrogates(text: str) -> tuple[Binding, ...]:
+    try:
+        return msgspec.convert(json.loads(text), tuple[Binding, ...])
+    except ValueError as problem:
+        raise msgspec.ValidationError(str(problem)) from problem
+
+
+def _bring_up_to_date(connection: sqlite3.Connection) -> None:
+    """Apply the numbered schema files that the file has not seen yet, each in a transaction."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    schema = sorted(files("registrar.location").joinpath("schema").iterdir(), key=lambda entry: entry.name)
+    if version > len(schema):
+        raise sqlite3.DatabaseError(f"the file has schema {version}, which is later than ours ({len(schema)})")
+    for number, entry in enumerate(schema, 1):
+        if number > version:
+            script = entry.read_text("utf-8")
+            connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")

@@ -1,0 +1,218 @@
+"""Bindings in memory above an SQLite file: nothing that was acknowledged is lost with the process.
+
+Reads are answered from memory. A save is acknowledged when the transaction with it is committed; all saves that come
+while one is being written go into the next one (group commit). Bindings that live on a connection end with the process
+and are not written: what only refreshes them costs no disk at all.
+
+What is accepted is seen by readers at once, a little before it is acknowledged. When it cannot be written, it is undone
+in memory too, together with what was built on it ("all tentative binding updates MUST be removed", RFC 3261 §10.3),
+and all of these saves fail with LocationUnavailable. The next save tries the disk again.
+"""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterable
+
+from attrs import Factory, define
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from registrar.bindings import Binding, unbind
+from registrar.location.contract import Counts, LocationUnavailable, Snapshot
+from registrar.location.memory import MemoryLocation
+from registrar.location.rows import Rows
+from registrar.location.writer import Writer
+from rollcall.net.wheel import TimerWheel
+
+MAX_WAITING = 20_000
+"""Saves that may wait for the disk: more than any disk commits in the time that a phone waits for its answer."""
+
+
+@define
+class _Write:
+    """What one transaction does to one address-of-record."""
+
+    kept: tuple[Binding, ...]
+    """What is written."""
+    bindings: tuple[Binding, ...]
+    """What is acknowledged when it is written."""
+    waiters: list[Deferred[None]] = Factory(list)
+
+
+_Batch = dict[str, _Write]
+
+
+class SqliteLocation:
+    """Keeps bindings in memory and, unless they live on a connection, in an SQLite file."""
+
+    _log = Logger()
+
+    def __init__(self, rows: Rows, writer: Writer, wheel: TimerWheel, wall: Callable[[], float],
+                 max_waiting: int = MAX_WAITING) -> None:
+        """`writer` is this store's own: no two of its calls may run at a time."""
+        self._rows = rows
+        self._writer = writer
+        self._wall = wall
+        self._max_waiting = max_waiting
+        self._memory = MemoryLocation(wheel, wall, self._lapsed)
+        self._open = False
+        self._failing = False
+        self._running: _Batch = {}
+        self._next: _Batch = {}
+        self._waiting = 0
+        # The last acknowledged bindings of each address-of-record that a batch changes.
+        self._acknowledged: dict[str, tuple[Binding, ...]] = {}
+        self._drained: list[Deferred[None]] = []
+
+    async def start(self) -> None:
+        """Read what was kept before. Raises LocationUnavailable."""
+        self._writer.start()
+        try:
+            found = await self._writer.run(self._rows.read, self._wall())
+        except (sqlite3.Error, OSError) as problem:
+            self._writer.stop()
+            raise LocationUnavailable(str(problem)) from problem
+        for aor, bindings in found.items():
+            self._memory.put(aor, Snapshot(1, bindings))
+        self._open = True
+        self._log.info("{count} addresses-of-record have bindings from before", count=len(found))
+
+    async def stop(self) -> None:
+        """Write what has been accepted, then close the file."""
+        if not self._open:
+            return
+        self._open = False
+        if self._running:
+            drained: Deferred[None] = Deferred()
+            self._drained.append(drained)
+            await drained
+        await self._memory.stop()
+        await self._writer.run(self._rows.close)
+        self._writer.stop()
+
+    async def load(self, aor: str) -> Snapshot:
+        """Return the bindings of `aor`, those that are being written included."""
+        return self._memory.peek(aor)
+
+    async def save(self, aor: str, new: Snapshot) -> None:
+        """Replace version `new.version - 1`; returns when it is committed.
+
+        Raises Conflict, and LocationUnavailable when it cannot be written or too much waits to be.
+        """
+        if not self._open:
+            raise LocationUnavailable("the bindings' store is closed")
+        old = self._memory.peek(aor)
+        kept = _kept(new.bindings)
+        changes_rows = kept != _kept(old.bindings)
+        if changes_rows and self._waiting >= self._max_waiting:
+            raise LocationUnavailable("too many bindings wait to be written")
+        self._memory.put(aor, new)
+        if changes_rows:
+            self._acknowledged.setdefault(aor, old.bindings)
+            waiter: Deferred[None] = Deferred()
+            self._enqueue(aor, kept, new.bindings, waiter)
+            await waiter
+        elif aor in self._acknowledged:
+            # Nothing to write, but it builds on what is not yet written.
+            await self._join(self._next.get(aor) or self._running[aor], new.bindings)
+
+    async def unbind(self, aor: str, node: str, epoch: int, flow_id: int) -> tuple[Binding, ...]:
+        """Remove the bindings of `aor` that live on this flow and return them."""
+        # No failure to write may bring them back.
+        if aor in self._acknowledged:
+            self._acknowledged[aor] = unbind(self._acknowledged[aor], node, epoch, flow_id)
+            for batch in (self._running, self._next):
+                if aor in batch:
+                    batch[aor].bindings = unbind(batch[aor].bindings, node, epoch, flow_id)
+        return await self._memory.unbind(aor, node, epoch, flow_id)
+
+    async def counts(self) -> Counts:
+        """Return how much is stored."""
+        return await self._memory.counts()
+
+    def pages(self, size: int = 500) -> AsyncIterator[tuple[tuple[str, Snapshot], ...]]:
+        """Yield every address-of-record with its snapshot, `size` at a time."""
+        return self._memory.pages(size)
+
+    def _lapsed(self, aor: str, gone: tuple[Binding, ...], left: Snapshot) -> None:
+        """Drop from the file what time has dropped from memory; nobody waits for it."""
+        if _kept(gone) and self._open:
+            self._acknowledged.setdefault(aor, left.bindings)
+            self._enqueue(aor, _kept(left.bindings), left.bindings)
+
+    def _enqueue(self, aor: str, kept: tuple[Binding, ...], bindings: tuple[Binding, ...],
+                 waiter: Deferred[None] | None = None) -> None:
+        write = self._next.get(aor)
+        if write is None:
+            write = self._next[aor] = _Write(kept, bindings)
+        else:
+            write.kept, write.bindings = kept, bindings
+        if waiter is not None:
+            write.waiters.append(waiter)
+            self._waiting += 1
+        if not self._running:
+            self._write_next()
+
+    def _join(self, write: _Write, bindings: tuple[Binding, ...]) -> Deferred[None]:
+        waiter: Deferred[None] = Deferred()
+        write.bindings = bindings
+        write.waiters.append(waiter)
+        self._waiting += 1
+        return waiter
+
+    def _write_next(self) -> None:
+        self._running, self._next = self._next, {}
+        changes = {aor: write.kept for aor, write in self._running.items()}
+        writing = self._writer.run(self._rows.write, changes)
+        writing.addCallbacks(self._written, self._not_written)
+        writing.addErrback(lambda failure: self._log.failure("after a write of bindings", failure))
+
+    def _written(self, _: None) -> None:
+        if self._failing:
+            self._failing = False
+            self._log.info("bindings can be written again")
+        done = self._running
+        for aor, write in done.items():
+            if aor in self._next:
+                self._acknowledged[aor] = write.bindings
+            else:
+                del self._acknowledged[aor]
+        self._go_on()
+        self._tell(done.values(), None)
+
+    def _not_written(self, failure: Failure) -> None:
+        if not self._failing:
+            self._failing = True
+            self._log.failure("bindings cannot be written", failure)
+        undone = list(self._running.values())
+        for aor in self._running:
+            later = self._next.pop(aor, None)
+            if later is not None:
+                undone.append(later)
+            bindings = self._acknowledged.pop(aor)
+            self._memory.put(aor, self._memory.peek(aor).followed_by(bindings))
+        self._go_on()
+        self._tell(undone, failure.getErrorMessage())
+
+    def _go_on(self) -> None:
+        self._running = {}
+        if self._next:
+            self._write_next()
+            return
+        drained, self._drained = self._drained, []
+        for waiter in drained:
+            waiter.callback(None)
+
+    def _tell(self, writes: Iterable[_Write], problem: str | None) -> None:
+        for write in writes:
+            self._waiting -= len(write.waiters)
+            for waiter in write.waiters:
+                if problem is None:
+                    waiter.callback(None)
+                else:
+                    waiter.errback(LocationUnavailable(problem))
+
+
+def _kept(bindings: tuple[Binding, ...]) -> tuple[Binding, ...]:
+    """Return the bindings that outlive the process."""
+    return tuple([binding for binding in bindings if not binding.connection_bound])

@@ -1,0 +1,103 @@
+"""Tests of registrar.location.memory."""
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from registrar.bindings import Binding
+from registrar.location.contract import Snapshot
+from registrar.location.memory import SWEPT_AT_ONCE, MemoryLocation
+from rollcall.net.wheel import TimerWheel
+from tests.registrar.examples import ALICE, NOW, A, B, a_binding
+from tests.registrar.location_contract import LATE_SECONDS, LocationContract
+
+
+class MemoryLocationTests(LocationContract, SynchronousTestCase):
+    def make_store(self) -> MemoryLocation:
+        return MemoryLocation(TimerWheel(self.clock), self.clock.seconds)
+
+
+class ExpiryTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(NOW)
+        self.wheel = TimerWheel(self.clock)
+        self.gone: list[tuple[str, int, Snapshot]] = []
+        self.store = MemoryLocation(self.wheel, self.clock.seconds, self.lapsed)
+
+    def lapsed(self, aor: str, gone: tuple[Binding, ...], left: Snapshot) -> None:
+        """Note what the store tells."""
+        self.gone.append((aor, len(gone), left))
+
+    def save(self, *bindings: Binding, aor: str = ALICE) -> Snapshot:
+        """Store these bindings in the place of what is there."""
+        new = self.store.peek(aor).followed_by(bindings)
+        self.store.put(aor, new)
+        return new
+
+    def test_one_timer(self) -> None:
+        """However many records there are, and however often they are refreshed, one timer waits for the next."""
+        for number in range(100):
+            self.save(a_binding(A, expires_at=NOW + 60 + number), aor=f"sip:{number}@example.com")
+        self.assertEqual(len(self.wheel), 1)
+        calls = self.clock.getDelayedCalls()
+        for number in range(100):
+            self.save(a_binding(A, expires_at=NOW + 600 + number), aor=f"sip:{number}@example.com")
+        self.assertEqual(len(self.wheel), 1)
+        self.assertEqual(self.clock.getDelayedCalls(), calls)
+
+    def test_nothing_waits_for_nothing(self) -> None:
+        """An empty store leaves nothing with the clock, before and after."""
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.save(a_binding(A, expires_at=NOW + 60))
+        self.clock.advance(60 + LATE_SECONDS)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_never_early(self) -> None:
+        """A binding is there up to its last moment."""
+        for moment in (59.0, 60.0, 61.7, 64.999):
+            self.save(a_binding(A, expires_at=NOW + moment), aor=f"sip:{moment}@example.com")
+        for moment in (59.0, 60.0, 61.7, 64.999):
+            self.clock.advance(NOW + moment - 0.1 - self.clock.seconds())
+            self.assertEqual(len(self.store.peek(f"sip:{moment}@example.com").bindings), 1)
+
+    def test_tells_of_what_lapsed(self) -> None:
+        """Whoever asked to is told of each loss to time, with what is left, and not of other losses."""
+        self.save(a_binding(A, expires_at=NOW + 60), a_binding(B, expires_at=NOW + 120))
+        self.clock.advance(60 + LATE_SECONDS)
+        self.assertEqual(self.gone, [(ALICE, 1, self.store.peek(ALICE))])
+        self.clock.advance(60)
+        self.assertEqual(self.gone[1:], [(ALICE, 1, Snapshot(0, ()))])
+        self.save(a_binding(A, expires_at=self.clock.seconds() + 60))
+        self.save()
+        self.clock.advance(60 + LATE_SECONDS)
+        self.assertEqual(len(self.gone), 2)
+
+    def test_a_lapse_is_a_new_version(self) -> None:
+        """Who loaded before a lapse may not save after it without looking again."""
+        seen = self.save(a_binding(A, expires_at=NOW + 60), a_binding(B))
+        self.clock.advance(60 + LATE_SECONDS)
+        self.assertEqual(self.store.peek(ALICE).version, seen.version + 1)
+
+    def test_many_at_once(self) -> None:
+        """When very many lapse at once, others have their turn in between, and all go in the end."""
+        seen: list[int] = []
+        for number in range(SWEPT_AT_ONCE * 2 + 1):
+            self.save(a_binding(A, expires_at=NOW + 60), aor=f"sip:{number}@example.com")
+        # Due at the same moment as the sweep, and scheduled after it.
+        self.clock.callLater(65, lambda: seen.append(len(self.gone)))
+        self.clock.advance(65)
+        self.assertEqual(seen, [SWEPT_AT_ONCE])
+        self.clock.advance(1)
+        self.assertEqual(len(self.gone), SWEPT_AT_ONCE * 2 + 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_clock_that_was_set_back(self) -> None:
+        """When the wall clock is set back, bindings stay until their time has come by the new one."""
+        offset = 0.0
+        store = MemoryLocation(self.wheel, lambda: self.clock.seconds() + offset)
+        store.put(ALICE, Snapshot(1, (a_binding(A, expires_at=NOW + 60),)))
+        offset = -1000.0
+        self.clock.advance(100)
+        self.assertEqual(len(store.peek(ALICE).bindings), 1)
+        self.clock.advance(960 + LATE_SECONDS)
+        self.assertEqual(store.peek(ALICE).bindings, ())

@@ -1,0 +1,447 @@
+"""Tests of registrar.location.sqlite, rows and writer: what survives, what waits, and what a failing disk does."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from registrar.bindings import Binding
+from registrar.location.contract import Conflict, LocationUnavailable, Snapshot
+from registrar.location.rows import Rows
+from registrar.location.sqlite import SqliteLocation
+from registrar.location.writer import WriterThread
+from rollcall.net.wheel import TimerWheel
+from tests.registrar.examples import ALICE, NOW, A, B, C, a_binding, a_bound
+from tests.registrar.location_contract import BOB, LATE_SECONDS, LocationContract
+from tests.registrar.location_crash import PHONES
+
+T = TypeVar("T")
+
+
+def a_file(case: SynchronousTestCase) -> str:
+    """Return the path of a file that is not there yet, in a directory that goes with the test."""
+    directory = TemporaryDirectory()
+    case.addCleanup(directory.cleanup)
+    return f"{directory.name}/bindings.sqlite"
+
+
+class AtOnce:
+    """A writer whose calls are done before they return."""
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def stop(self) -> None:
+        """Nothing to stop."""
+
+    def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        """Call `function` now."""
+        return execute(function, *args)
+
+
+class Held(AtOnce):
+    """A writer that does nothing until it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Callable[..., Any], tuple[Any, ...], Deferred[Any]]] = []
+
+    def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        """Keep the call for later."""
+        done: Deferred[T] = Deferred()
+        self.calls.append((function, args, done))
+        return done
+
+    def finish(self, problem: Exception | None = None) -> object:
+        """Do the only call that waits, or let it fail, and return its first argument."""
+        ((function, args, done),) = self.calls
+        self.calls.clear()
+        if problem is None:
+            done.callback(function(*args))
+        else:
+            done.errback(problem)
+        return args[0] if args else None
+
+
+class SqliteContractTests(LocationContract, SynchronousTestCase):
+    def make_store(self) -> SqliteLocation:
+        return SqliteLocation(Rows(a_file(self)), AtOnce(), TimerWheel(self.clock), self.clock.seconds)
+
+
+class SqliteCase(SynchronousTestCase):
+    """Has a store above a file, whose writer is held or not."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(NOW)
+        self.path = a_file(self)
+        self.writer = Held()
+        self.store = self.open()
+
+    def open(self, **limits: Any) -> SqliteLocation:
+        """Return a started store above the file, whose writer is held."""
+        rows = Rows(self.path)
+        self.addCleanup(rows.close)
+        store = SqliteLocation(rows, self.writer, TimerWheel(self.clock), self.clock.seconds, **limits)
+        starting = Deferred.fromCoroutine(store.start())
+        self.writer.finish()
+        self.successResultOf(starting)
+        return store
+
+    def save(self, *bindings: Binding, aor: str = ALICE) -> Deferred[None]:
+        """Begin to save these bindings in the place of what is there."""
+        new = self.load(aor).followed_by(bindings)
+        return Deferred.fromCoroutine(self.store.save(aor, new))
+
+    def load(self, aor: str = ALICE) -> Snapshot:
+        """Return what readers see."""
+        return self.successResultOf(Deferred.fromCoroutine(self.store.load(aor)))
+
+    def contacts(self, aor: str = ALICE) -> list[str]:
+        """Return the contacts that readers see."""
+        return [binding.contact for binding in self.load(aor).bindings]
+
+    def on_disk(self) -> dict[str, list[str]]:
+        """Return the contacts that a process started now would find."""
+        rows = Rows(self.path)
+        found = rows.read(self.clock.seconds())
+        rows.close()
+        return {aor: [binding.contact for binding in bindings] for aor, bindings in found.items()}
+
+
+class DurabilityTests(SqliteCase):
+    def test_acknowledged_when_committed(self) -> None:
+        """A save returns when its transaction is committed, not before; readers see it earlier."""
+        saving = self.save(a_binding(A))
+        self.assertNoResult(saving)
+        self.assertEqual((self.contacts(), self.on_disk()), ([A], {}))
+        self.writer.finish()
+        self.successResultOf(saving)
+        self.assertEqual(self.on_disk(), {ALICE: [A]})
+
+    def test_group_commit(self) -> None:
+        """All that is saved while a transaction runs is committed together in the next."""
+        first = self.save(a_binding(A))
+        others = [self.save(a_binding(B), aor=f"sip:{number}@example.com") for number in range(50)]
+        self.assertEqual(self.writer.finish(), {ALICE: (a_binding(A),)})
+        self.successResultOf(first)
+        self.assertNoResult(others[0])
+        written = self.writer.finish()
+        assert isinstance(written, dict)
+        self.assertEqual(len(written), 50)
+        for saving in others:
+            self.successResultOf(saving)
+        self.assertEqual((len(self.on_disk()), self.writer.calls), (51, []))
+
+    def test_overlapping_saves(self) -> None:
+        """Several saves of one address-of-record are written in their order, each acknowledged with its own."""
+        first = self.save(a_binding(A, cseq=1))
+        second = self.save(a_binding(A, cseq=2))
+        third = self.save(a_binding(A, cseq=3))
+        self.writer.finish()
+        self.successResultOf(first)
+        self.assertNoResult(second)
+        self.assertEqual(self.writer.finish(), {ALICE: (a_binding(A, cseq=3),)})
+        self.successResultOf(second)
+        self.successResultOf(third)
+
+    def test_conflict_with_a_pending_save(self) -> None:
+        """A snapshot that was loaded before a save was accepted is in conflict with it, though not yet committed."""
+        seen = self.load()
+        self.save(a_binding(A))
+        self.failureResultOf(Deferred.fromCoroutine(self.store.save(ALICE, seen.followed_by(()))), Conflict)
+        self.writer.finish()
+        self.assertEqual(self.on_disk(), {ALICE: [A]})
+
+    def test_connections_are_not_written(self) -> None:
+        """What lives on a connection is acknowledged at once and never written, alone or beside others."""
+        self.successResultOf(self.save(a_bound(B, 7)))
+        self.assertEqual(self.writer.calls, [])
+        self.save(a_bound(B, 7), a_binding(A))
+        self.writer.finish()
+        self.assertEqual(self.on_disk(), {ALICE: [A]})
+        self.successResultOf(self.save(a_bound(B, 7, cseq=2), a_binding(A)))
+        self.assertEqual(self.writer.calls, [])
+
+    def test_moving_to_a_connection(self) -> None:
+        """A phone that leaves UDP for TCP is no longer in the file."""
+        self.save(a_binding(A))
+        self.writer.finish()
+        saving = self.save(a_bound(A, 7))
+        self.writer.finish()
+        self.successResultOf(saving)
+        self.assertEqual(self.on_disk(), {})
+
+    def test_starts_with_what_was_kept(self) -> None:
+        """A new process has every binding that was committed and has not lapsed, as it was."""
+        kept = a_binding(A, path=("<sip:p;lr>",), params=(("x", None),), user_agent="\udcff€", expires_at=NOW + 600)
+        self.save(kept, a_binding(B, expires_at=NOW + 60), a_bound(C, 7))
+        self.writer.finish()
+        self.save(a_binding(A, expires_at=NOW + 60), aor=BOB)
+        self.writer.finish()
+        self.clock.advance(60)
+        self.store = self.open()
+        self.assertEqual((self.load().bindings, self.load(BOB).bindings), ((kept,), ()))
+        self.assertEqual(self.on_disk(), {ALICE: [A]})
+        counts = self.successResultOf(Deferred.fromCoroutine(self.store.counts()))
+        self.assertEqual((counts.aors, counts.bindings), (1, {"UDP": 1}))
+
+    def test_lapsed_bindings_leave_the_file(self) -> None:
+        """What lapses is deleted from the file too, in its turn."""
+        self.save(a_binding(A, expires_at=NOW + 60), a_binding(B))
+        self.save(a_bound(A, 7, expires_at=NOW + 60), aor=BOB)
+        self.writer.finish()
+        self.clock.advance(60 + LATE_SECONDS)
+        self.assertEqual(self.writer.finish(), {ALICE: (a_binding(B),)})
+        self.clock.advance(3600)
+        self.assertEqual(self.writer.finish(), {ALICE: ()})
+        self.assertEqual(self.on_disk(), {})
+
+    def test_stop_waits(self) -> None:
+        """To stop writes what was accepted first, and refuses what comes later."""
+        first, second = self.save(a_binding(A)), self.save(a_binding(B), aor=BOB)
+        stopping = Deferred.fromCoroutine(self.store.stop())
+        self.failureResultOf(self.save(a_binding(C)), LocationUnavailable)
+        self.writer.finish()
+        self.assertNoResult(stopping)
+        self.writer.finish()
+        self.successResultOf(first)
+        self.successResultOf(second)
+        self.writer.finish()
+        self.successResultOf(stopping)
+        self.assertEqual(self.on_disk(), {ALICE: [A], BOB: [B]})
+
+
+class FailureTests(SqliteCase):
+    PROBLEM = sqlite3.OperationalError("disk I/O error")
+
+    def fail_write(self) -> None:
+        """Let the write that waits fail."""
+        self.writer.finish(self.PROBLEM)
+        self.flushLoggedErrors(sqlite3.OperationalError)
+
+    def test_undone(self) -> None:
+        """A save that cannot be written fails, and readers see what was acknowledged before."""
+        self.save(a_binding(A))
+        self.writer.finish()
+        seen = self.load()
+        saving = self.save(a_binding(A, cseq=2), a_binding(B))
+        self.fail_write()
+        self.failureResultOf(saving, LocationUnavailable)
+        self.assertEqual(self.load().bindings, seen.bindings)
+        self.assertGreater(self.load().version, seen.version)
+
+    def test_what_was_built_on_it_is_undone_too(self) -> None:
+        """Saves that were accepted on top of one that failed fail with it; those of others go on."""
+        first, second = self.save(a_binding(A)), self.save(a_binding(A), a_binding(B))
+        third = self.save(a_binding(A), a_binding(B), a_bound(C, 7))
+        other = self.save(a_binding(C), aor=BOB)
+        self.fail_write()
+        for saving in (first, second, third):
+            self.failureResultOf(saving, LocationUnavailable)
+        self.writer.finish()
+        self.successResultOf(other)
+        self.assertEqual((self.contacts(), self.contacts(BOB), self.on_disk()), ([], [C], {BOB: [C]}))
+
+    def test_back_to_the_last_commit(self) -> None:
+        """When the second of two transactions fails, the first stands."""
+        first, second = self.save(a_binding(A)), self.save(a_binding(A), a_binding(B))
+        self.writer.finish()
+        self.successResultOf(first)
+        self.fail_write()
+        self.failureResultOf(second, LocationUnavailable)
+        self.assertEqual(self.contacts(), [A])
+
+    def test_a_connection_that_joined(self) -> None:
+        """A TCP phone whose save builds on an uncommitted one is acknowledged with it, and then stays."""
+        first = self.save(a_binding(A))
+        joined = self.save(a_binding(A), a_bound(B, 7))
+        self.assertNoResult(joined)
+        self.writer.finish()
+        self.successResultOf(first)
+        self.successResultOf(joined)
+        later = self.save(a_binding(A, cseq=2), a_bound(B, 7))
+        self.fail_write()
+        self.failureResultOf(later, LocationUnavailable)
+        self.assertEqual(self.contacts(), [A, B])
+
+    def test_the_dead_stay_dead(self) -> None:
+        """A connection that ended while a write was on its way does not come back when the write fails."""
+        self.save(a_binding(A), a_bound(B, 7), a_bound(C, 8))
+        self.writer.finish()
+        running = self.save(a_binding(A, cseq=2), a_bound(B, 7), a_bound(C, 8))
+        waiting = self.save(a_binding(A, cseq=3), a_bound(B, 7), a_bound(C, 8))
+        self.successResultOf(Deferred.fromCoroutine(self.store.unbind(ALICE, "n1", 1, 7)))
+        self.writer.finish()
+        self.successResultOf(running)
+        self.successResultOf(Deferred.fromCoroutine(self.store.unbind(ALICE, "n1", 1, 8)))
+        self.fail_write()
+        self.failureResultOf(waiting, LocationUnavailable)
+        self.assertEqual([(binding.contact, binding.cseq) for binding in self.load().bindings], [(A, 2)])
+
+    def test_the_next_save_tries_again(self) -> None:
+        """After a failure the next save is written as if nothing had happened."""
+        self.save(a_binding(A)).addErrback(lambda failure: failure.trap(LocationUnavailable))
+        self.fail_write()
+        saving = self.save(a_binding(A))
+        self.writer.finish()
+        self.successResultOf(saving)
+        self.assertEqual(self.on_disk(), {ALICE: [A]})
+
+    def test_told_once(self) -> None:
+        """A disk that fails is reported once, and once more when it works again."""
+        with capturedLogs() as events:
+            for _ in range(3):
+                self.save(a_binding(A)).addErrback(lambda failure: failure.trap(LocationUnavailable))
+                self.writer.finish(self.PROBLEM)
+            for cseq in (1, 2):
+                self.save(a_binding(A, cseq=cseq))
+                self.writer.finish()
+        self.assertEqual([event["log_level"].name for event in events], ["critical", "info"])
+        self.assertEqual(len(self.flushLoggedErrors(sqlite3.OperationalError)), 1)
+
+    def test_too_much_waits(self) -> None:
+        """Beyond the bound a save is refused at once and nothing of it is seen; others still may fit later."""
+        self.store = self.open(max_waiting=2)
+        self.save(a_binding(A))
+        self.save(a_binding(A), aor=BOB)
+        self.failureResultOf(self.save(a_binding(A), aor="sip:carol@example.com"), LocationUnavailable)
+        self.assertEqual(self.contacts("sip:carol@example.com"), [])
+        self.successResultOf(self.save(a_bound(A, 7), aor="sip:dave@example.com"))
+        self.writer.finish()
+        self.writer.finish()
+        self.save(a_binding(A), aor="sip:carol@example.com")
+        self.writer.finish()
+        self.assertEqual(len(self.on_disk()), 3)
+
+
+class RowsTests(SynchronousTestCase):
+    def test_reopens_after_an_error(self) -> None:
+        """After a write that failed the file is opened anew: here somebody had locked it."""
+        path = a_file(self)
+        rows = Rows(path, busy_seconds=0.0)
+        rows.read(NOW)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with self.assertRaises(sqlite3.OperationalError):
+            rows.write({ALICE: (a_binding(A),)})
+        other.execute("ROLLBACK")
+        other.close()
+        rows.write({ALICE: (a_binding(A),)})
+        self.assertEqual(rows.read(NOW), {ALICE: (a_binding(A),)})
+        rows.close()
+
+    def test_all_or_nothing(self) -> None:
+        """One row that cannot be written keeps the others of its transaction out."""
+        rows = Rows(a_file(self))
+        rows.write({BOB: (a_binding(A),)})
+        with self.assertRaises(ValueError):
+            rows.write({ALICE: (a_binding(A),), "sip:\udcff@example.com": (a_binding(A),)})
+        self.assertEqual(rows.read(NOW), {BOB: (a_binding(A),)})
+        rows.close()
+
+    def test_durable_by_configuration(self) -> None:
+        """The file is in WAL mode and synced as configured."""
+        for synchronous, number in (("FULL", 2), ("NORMAL", 1)):
+            rows = Rows(a_file(self), synchronous)  # type: ignore[arg-type]
+            connection = rows._connect()
+            self.assertEqual(connection.execute("PRAGMA journal_mode").fetchone(), ("wal",))
+            self.assertEqual(connection.execute("PRAGMA synchronous").fetchone(), (number,))
+            rows.close()
+
+    def test_a_row_that_makes_no_sense(self) -> None:
+        """A row that is not understood is reported and left alone, and the others are read."""
+        path = a_file(self)
+        rows = Rows(path)
+        rows.write({ALICE: (a_binding(A),)})
+        connection = rows._connect()
+        for number, text in enumerate(("nonsense", "[{}]", '[{"contact": "\\udcff"}]', "\\udcff")):
+            connection.execute("INSERT INTO location VALUES (?, ?, ?)", (f"sip:{number}@x", NOW + 60, text))
+        self.assertEqual(rows.read(NOW), {ALICE: (a_binding(A),)})
+        self.assertEqual(connection.execute("SELECT count(*) FROM location").fetchone(), (5,))
+        rows.close()
+
+    def test_a_later_schema(self) -> None:
+        """A file that a later version has written is refused with a reason."""
+        path = a_file(self)
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA user_version = 99")
+        connection.close()
+        with self.assertRaisesRegex(sqlite3.DatabaseError, "99"):
+            Rows(path).read(NOW)
+
+    def test_no_place_for_the_file(self) -> None:
+        """A store whose file cannot be opened does not start."""
+        clock = Clock()
+        store = SqliteLocation(Rows(a_file(self) + "/none/file"), AtOnce(), TimerWheel(clock), clock.seconds)
+        self.failureResultOf(Deferred.fromCoroutine(store.start()), LocationUnavailable)
+
+
+class ThreadTests(TestCase):
+    """The real thread, once."""
+
+    async def test_saves_and_stops(self) -> None:
+        """Saves that are made at once through the thread are all there afterwards, in fewer transactions."""
+        rows = CountingRows(a_file(self))
+        store = SqliteLocation(rows, WriterThread(reactor, "bindings"), TimerWheel(Clock()), lambda: NOW)  # type: ignore[arg-type]
+        await store.start()
+        saving = [Deferred.fromCoroutine(store.save(f"sip:{number}@example.com", Snapshot(1, (a_binding(A),))))
+                  for number in range(200)]
+        for each in saving:
+            await each
+        await store.stop()
+        self.assertLess(rows.transactions, 20)
+        again = Rows(rows.path)
+        self.assertEqual(len(again.read(NOW)), 200)
+        again.close()
+
+
+class CountingRows(Rows):
+    """Counts transactions."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+        self.transactions = 0
+
+    def write(self, changes: Any) -> None:
+        """Write, and count it."""
+        self.transactions += 1
+        super().write(changes)
+
+
+class CrashTests(SynchronousTestCase):
+    """A process that saves as fast as it can is killed; what it had acknowledged must be there."""
+
+    def test_kill(self) -> None:
+        """Every binding whose save had returned is found after a kill -9, with that CSeq or a later one."""
+        path = a_file(self)
+        child = subprocess.Popen([sys.executable, "-m", "tests.registrar.location_crash", path],
+                                 stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], text=True)
+        assert child.stdout is not None
+        acknowledged: dict[str, int] = {}
+        for count, line in enumerate(child.stdout):
+            if not line.endswith("\n"):
+                break
+            aor, cseq = line.split()
+            acknowledged[aor] = int(cseq)
+            if count == 5000:
+                os.kill(child.pid, signal.SIGKILL)
+        child.stdout.close()
+        self.assertEqual(child.wait(), -signal.SIGKILL)
+        rows = Rows(path)
+        found = rows.read(0.0)
+        rows.close()
+        self.assertEqual(len(acknowledged), PHONES)
+        lost = {aor: cseq for aor, cseq in acknowledged.items() if aor not in found or found[aor][0].cseq < cseq}
+        self.assertEqual(lost, {})
