@@ -134,6 +134,7 @@ class _ClientCreator:
 
     def __init__(self, context: SSL.Context, server_name: str, verify: bool) -> None:
         self._context = context
+        self._server_name = server_name
         self._verify = verify
         self._ids: tuple[ServiceID, ...]
         try:
@@ -158,8 +159,8 @@ class _ClientCreator:
                 return bool(chain_is_good)
             if _is_one_of(certificate.to_cryptography(), self._ids):
                 return True
-            names = " or ".join(str(each) for each in self._ids)
-            protocol.failVerification(Failure(SSL.Error([("", "", f"the certificate is not for {names}")])))
+            reason = f"the certificate is not for {self._server_name}"
+            protocol.failVerification(Failure(SSL.Error([("", "", reason)])))
             return False
 
         return check
@@ -191,14 +192,17 @@ def _client_context(config: TlsConfig) -> SSL.Context:
 
 
 def _load(config: CertificateConfig, tls: TlsConfig) -> ShownCertificate:
+    # Twisted's annotations still name pyOpenSSL's own classes, which pyOpenSSL no longer wants.
+    certificate: Any
+    chain: Any
     certificate, *chain = _certificates(config.certificate_file)
     key = _key(config.key_file)
     if key.public_key() != certificate.public_key():
         raise ValueError(f"{config.key_file} is not the key of the certificate in {config.certificate_file}")
     options = CertificateOptions(
-        privateKey=crypto.PKey.from_cryptography_key(key),
-        certificate=crypto.X509.from_cryptography(certificate),
-        extraCertChain=[crypto.X509.from_cryptography(each) for each in chain],
+        privateKey=key,
+        certificate=certificate,
+        extraCertChain=chain,
         raiseMinimumTo=VERSIONS[tls.minimum_version],
     )
     try:

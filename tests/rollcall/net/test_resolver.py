@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from twisted.internet import reactor as global_reactor
@@ -215,7 +216,7 @@ class ResolverTests(SynchronousTestCase):
 class HostsFileTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.hosts = Path(self.mktemp())
+        self.hosts = Path(self.enterContext(TemporaryDirectory())) / "hosts"
         self.hosts.write_text("192.0.2.7 pbx.example.com pbx # ours\n2001:db8::7 pbx.example.com\n")
         self.client = TableClient({})
         self.resolver = Resolver(self.clock, ResolverConfig(hosts_file=self.hosts), dns_client=self.client)
