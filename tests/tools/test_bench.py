@@ -24,6 +24,7 @@ from tools.bench.accounting import Memory
 from tools.bench.cases import CASES, Case
 from tools.bench.generator import FOLDER, LOAD, PASSWORD, Generator, Tally, build, generator, parse_tally, words
 from tools.bench.processes import BenchError, end, running
+from tools.bench.profile import Cost, costs
 from tools.bench.report import Holding, Round
 from tools.bench.soak import Slice, verdict
 
@@ -302,6 +303,21 @@ class SoakTests(SynchronousTestCase):
         (sentence,) = verdict(self.a_run(100, 100, 100, failed=1))
         self.assertIn("slice 3", sentence)
         self.assertIn("1 failures", sentence)
+
+
+IDLE_THREAD = "bootstrap (threading.py:1);Condition.wait (threading.py:295) 4"
+
+
+class ProfileTests(SynchronousTestCase):
+    """What samples of stacks say about functions."""
+
+    def test_costs(self) -> None:
+        """A cost with callees counts once per stack, even if it recurs; a waiting thread costs nothing."""
+        found = costs(["run (a.py:1);parse (b.py:2) 3", "run (a.py:1);send (c.py:1);run (a.py:1) 1", IDLE_THREAD])
+        self.assertEqual(
+            found,
+            [Cost("parse (b.py:2)", 0.75, 0.75), Cost("run (a.py:1)", 0.25, 1.0), Cost("send (c.py:1)", 0.0, 0.25)],
+        )
 
 
 class ReportTests(SynchronousTestCase):

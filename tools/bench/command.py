@@ -18,6 +18,7 @@ from tools.bench import report
 from tools.bench.cases import CASES, IDLE_CASE, REGISTER_CASES, Case
 from tools.bench.generator import build
 from tools.bench.processes import BenchError
+from tools.bench.profile import profile, table
 from tools.bench.rounds import measure_case, measure_idle
 from tools.bench.servers import FLOOR, OURS, REFERENCE, SERVERS
 from tools.bench.soak import soak, verdict
@@ -62,6 +63,20 @@ def register(count: int, seconds: float, cases: Sequence[str], servers: Sequence
     for complaint in complaints:
         console.print(f"[red]{complaint}")
     sys.exit(1 if complaints else 0)
+
+
+@main.command("profile")
+@click.argument("case", type=click.Choice([*CASES]))
+@click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(1, 300))
+@click.option("--lines", default=40, show_default=True, type=click.IntRange(1, 1000), help="Functions shown.")
+def profile_command(case: str, seconds: float, lines: int) -> None:
+    """Show in which functions Rollcall spends its time in CASE. Needs py-spy."""
+    build()
+    try:
+        found = profile(SERVERS[OURS], CASES[case], seconds)
+    except BenchError as error:
+        raise click.ClickException(str(error))
+    Console(width=140).print(table(found, lines))
 
 
 @main.command("soak")
