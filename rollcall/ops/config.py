@@ -40,7 +40,9 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.file}: {self.key}" if self.key else self.file
-        return f"{place}: {self.value} is not allowed; {self.allowed}" if self.value else f"{place}: {self.allowed}"
+        if not self.value:
+            return f"{place}: {self.allowed}"
+        return f"{place}: {self.value} is not allowed; allowed: {self.allowed}"
 
 
 class ConfigError(Exception):
@@ -117,7 +119,7 @@ class _Mistakes(list[_Mistake]):
 
 
 def _refuse(value: object, allowed: str) -> NoReturn:
-    raise _Wrong([_Mistake("", _shown(value), f"allowed: {allowed}")])
+    raise _Wrong([_Mistake("", _shown(value), allowed)])
 
 
 def _shown(value: object) -> str:
@@ -217,7 +219,7 @@ def _between_values(error: Exception) -> list[_Mistake]:
         return [_Mistake("", "", str(error))]
     if error.value is None:
         return [_Mistake(error.key, "", error.allowed)]
-    return [_Mistake(error.key, _shown(error.value), f"allowed: {error.allowed}")]
+    return [_Mistake(error.key, _shown(error.value), error.allowed)]
 
 
 # --- single values

@@ -150,7 +150,7 @@ class LoadTests(SynchronousTestCase):
         (problem,) = error.problems
         self.assertEqual(
             (problem.file, problem.key, problem.value, problem.allowed),
-            (str(self.path), "speed", '"medium"', "allowed: one of slow, fast"),
+            (str(self.path), "speed", '"medium"', "one of slow, fast"),
         )
 
     def test_wrong_types(self) -> None:

@@ -1,0 +1,48 @@
+"""The `rollcall` command: users, registered contacts, a check of the configuration, and the demonstration.
+
+Exit codes: 0 it is done, 1 it could not be done (a sentence on stderr says why), 2 it was asked for wrongly.
+"""
+
+from typing import Any
+
+import click
+
+from registrar.auth import StoreUnavailable
+from registrar.command import check, contacts, demo, users
+from registrar.command.preparing import DemoError
+from registrar.command.settings import anywhere
+from registrar.subscribers.contract import InvalidSubscriber, NoSuchSubscriber, SubscriberExists
+from rollcall.ops.config import ConfigError
+
+KNOWN_FAILURES = (
+    ConfigError,
+    DemoError,
+    InvalidSubscriber,
+    NoSuchSubscriber,
+    StoreUnavailable,
+    SubscriberExists,
+)
+
+
+class _Group(click.Group):
+    """Turns what can go wrong in the commands into a sentence and exit code 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except KNOWN_FAILURES as error:
+            raise click.ClickException(str(error)) from error
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(f"{place}{error.strerror or error}") from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rollcall")
+@anywhere
+def main() -> None:
+    """Look after a Rollcall registrar."""
+
+
+for command in (users.user, contacts.contacts, check.check, demo.demo):
+    main.add_command(command)

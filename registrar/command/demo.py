@@ -1,0 +1,67 @@
+"""`rollcall demo`: a registrar to try, which is what `make run` starts."""
+
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from registrar.command.ports import find_taken, own_address
+from registrar.command.preparing import MAX_PORT_OFFSET, Demo, prepare
+from registrar.command.settings import Settings, anywhere, console, print_json, with_settings
+
+WAY_OUT = (
+    "Choose other ports with --port-offset 100 (make run PORT_OFFSET=100), "
+    "or another address with --address (make run ADDRESS=…)."
+)
+
+
+@click.command()
+@click.option("--dir", "directory", type=click.Path(path_type=Path), default="run", help="Where everything is kept.")
+@click.option("--address", default="127.0.0.1", help="The address of this machine that phones shall use.")
+@click.option(
+    "--port-offset", type=click.IntRange(0, MAX_PORT_OFFSET), default=0, help="Added to every port, if some are taken."
+)
+@anywhere
+@with_settings
+def demo(settings: Settings, directory: Path, address: str, port_offset: int) -> None:
+    """Start a registrar to try, with two users; Ctrl-C ends it."""
+    ready = prepare(directory, address, port_offset, datetime.now(UTC))
+    taken = find_taken(ready.wanted_ports())
+    if taken:
+        lines = "".join(f"\n  {each}" for each in taken)
+        raise click.ClickException(f"these cannot be listened on:{lines}\n{WAY_OUT}")
+    if settings.as_json:
+        print_json(ready.as_json())
+    else:
+        _greet(ready)
+    sys.stdout.flush()
+    twistd = Path(sys.executable).with_name("twistd")
+    os.execv(twistd, [str(twistd), "-n", "--pidfile=", "registrar", "--config", str(ready.config_file)])
+
+
+def _greet(ready: Demo) -> None:
+    screen = console()
+    screen.print("\n[bold]Type into two phones[/], a user into each, and call by the other user's name:\n")
+    screen.print(_for_phones(ready))
+    screen.print(f"\nTLS and WSS show a test certificate: trust {ready.authority}, or tell the phone not to verify.")
+    others = own_address()
+    if ready.domain.startswith("127.") and others:
+        screen.print(f"Only this machine reaches {ready.domain}. For phones of the network: make run ADDRESS={others}")
+    screen.print(f"Health and metrics: {ready.config.admin.url}/readyz and /metrics. Ctrl-C ends the registrar.\n")
+
+
+def _for_phones(ready: Demo) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    for user in ready.users:
+        grid.add_row("user, password", f"[bold]{user.username}[/]  {user.password}")
+    grid.add_row("domain", ready.domain)
+    for transport in ("udp", "tcp", "tls"):
+        if endpoint := ready.endpoint(transport):
+            grid.add_row(f"server for {transport.upper()}", endpoint)
+    for transport in ("ws", "wss"):
+        if endpoint := ready.endpoint(transport):
+            grid.add_row("browser phones", f"{transport}://{endpoint}")
+    return grid

@@ -1,0 +1,96 @@
+"""What every command shares: the options that may stand anywhere on the line, and how results are printed."""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from attrs import define
+from rich.console import Console
+from rich.table import Table
+
+from registrar.config import RegistrarConfig
+from rollcall.ops.config import load
+
+DEFAULT_CONFIG = "etc/registrar.toml"
+PIPE_COLUMNS = 10_000  # to a file or pipe lines stay whole, for grep
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@define
+class Settings:
+    """What the options that stand anywhere on the line have set."""
+
+    config_file: Path | None = None
+    as_json: bool = False
+
+    @property
+    def config_path(self) -> Path:
+        """The configuration file to read."""
+        return self.config_file or Path(os.environ.get("ROLLCALL_CONFIG") or DEFAULT_CONFIG)
+
+    def config(self) -> RegistrarConfig:
+        """Return the configuration. Raises ConfigError."""
+        return load(self.config_path, RegistrarConfig)
+
+
+with_settings = click.make_pass_decorator(Settings, ensure=True)
+
+
+def _remember(context: click.Context, option: click.Parameter, value: Any) -> None:
+    if value and option.name:
+        setattr(context.ensure_object(Settings), option.name, value)
+
+
+_config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    expose_value=False,
+    callback=_remember,
+    help=f"The registrar's configuration; default $ROLLCALL_CONFIG or {DEFAULT_CONFIG}.",
+)
+_json_option = click.option(
+    "--json", "as_json", is_flag=True, expose_value=False, callback=_remember, help="Print JSON for programs."
+)
+
+
+def anywhere(command: Command) -> Command:
+    """Give a command the options that may stand before or after its name."""
+    return _config_option(_json_option(command))
+
+
+def full_name(config: RegistrarConfig, text: str, served: bool = True) -> tuple[str, str]:
+    """Return (username, domain); the first domain when none is given, the proper name when it is an alias."""
+    username, at, domain = text.rpartition("@")
+    if not at:
+        return text, config.domains[0].name
+    for each in config.domains:
+        if domain.lower() in (each.name.lower(), *(alias.lower() for alias in each.aliases)):
+            return username, each.name
+    if served:
+        names = ", ".join(each.name for each in config.domains)
+        raise click.ClickException(f"{domain} is no domain of this registrar; its domains: {names}")
+    return username, domain
+
+
+def print_json(value: object) -> None:
+    """Print a value on one line."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def print_table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """Print rows below their headings."""
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
+
+
+def console() -> Console:
+    """Return where text with styles is printed."""
+    terminal = Console(highlight=False, soft_wrap=True)
+    return terminal if terminal.is_terminal else Console(highlight=False, soft_wrap=True, width=PIPE_COLUMNS)
