@@ -183,6 +183,15 @@ def timer_seconds(
     return 64 * config.t1_seconds
 
 
+def seconds_until_t2(config: TransactionConfig) -> float:
+    """Return when a client that hears nothing resets timer E to T2: then a 100 is due (RFC 4320 §4.1)."""
+    seconds, pause = 0.0, config.t1_seconds
+    while pause < config.t2_seconds:
+        seconds += pause
+        pause *= 2
+    return seconds
+
+
 def keeps_timers(old: State, new: State) -> bool:
     """Say whether running timers outlive the step: only E and F go on when a non-INVITE hears a 1xx (§17.1.2.2)."""
     return old is new or (old is State.TRYING and new is State.PROCEEDING)
