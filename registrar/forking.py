@@ -6,7 +6,6 @@ RFC 5626 §7 (the next flow of the same phone), RFC 4320 §4 (no 408 to anything
 
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from registrar.routing import ByUri, ProxyConfig, best_response, merge_challenges
@@ -14,10 +13,11 @@ from registrar.sending import Attempt, Forwarded, Sender, Undeliverable
 from rollcall.net.flow import Flow
 from rollcall.net.transactions import ClientTransaction, ServerTransaction, Transactions
 from rollcall.net.wheel import Timer
+from rollcall.ops.coroutines import start
 from rollcall.sip.headers import parse_via
 from rollcall.sip.message import Response, response_to
 from rollcall.sip.targets import Target
-from rollcall.sip.transaction import cancellation
+from rollcall.sip.transaction import cancellation, seconds_until_t2
 
 
 class Branch:
@@ -45,11 +45,11 @@ class Branch:
 
     def start(self) -> None:
         """Try the first way, or the next one that is left."""
+        self._forget_client()
         self.attempt = self._attempts.pop(0)
         hop = self.attempt.hop
         if isinstance(hop, ByUri):
-            resolving = Deferred.fromCoroutine(self._resolve())
-            resolving.addErrback(self._broke)
+            start(self._resolve(), self._broke)
         elif isinstance(hop, Flow):
             self._send(hop)
         else:
@@ -77,8 +77,10 @@ class Branch:
         self._client = transaction
         response.remove_first_value("Via")
         if response.get("Via") is None:
-            return
-        if response.status < 200:
+            # §16.7 step 3: it "MUST NOT be forwarded". A phone that loses our caller's Via has not answered.
+            if response.status >= 200 and not self._is_over:
+                self._end(502)
+        elif response.status < 200:
             self._provisional(response)
         elif response.status < 300:
             self._stop()
@@ -120,8 +122,13 @@ class Branch:
             self._end_or_go_on(503)
 
     def _next_target(self) -> None:
-        connecting = Deferred.fromCoroutine(self._connect())
-        connecting.addErrback(self._broke)
+        self._forget_client()
+        start(self._connect(), self._broke)
+
+    def _forget_client(self) -> None:
+        """Nobody has been asked on the way that comes next: a CANCEL there has nothing to stop yet."""
+        self._client = None
+        self._rang = False
 
     def _broke(self, failure: object) -> None:
         self._fork.log.error("a branch broke: {failure}", failure=str(failure))
@@ -129,8 +136,8 @@ class Branch:
             self._end(500)
 
     def _send(self, flow: Flow) -> None:
-        if self._fork.is_invite and self._timer is None:
-            self._timer = self._fork.later(self._fork.config.timer_c_seconds, self._timer_c)
+        if self._fork.is_invite:
+            self._set_timer(self._fork.config.timer_c_seconds, self._timer_c)
         client = self._fork.sender.send(self._fork.forwarded, self.attempt, flow, self)
         if client.pending:
             self._client = client
@@ -152,30 +159,34 @@ class Branch:
             self._rang = True
             if self._is_cancelled:
                 self._send_cancel()
-        if response.status > 100:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = self._fork.later(self._fork.config.timer_c_seconds, self._timer_c)
+        if response.status > 100 and self._fork.is_invite:
+            if not self._is_cancelled:
+                self._set_timer(self._fork.config.timer_c_seconds, self._timer_c)
             self._fork.progressed(response)
 
     def _timer_c(self) -> None:
-        # RFC 3261 §16.8: CANCEL what rings, treat silence as 408.
+        # RFC 3261 §16.8: CANCEL what rings, treat silence as 408. The caller, who cancelled nothing, gets no 487.
         if self._rang:
-            self.cancel()
+            self.cancel(superseded=True)
         else:
             self._give_up()
+
+    def _set_timer(self, seconds: float, function: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._fork.later(seconds, function)
 
     def _send_cancel(self) -> None:
         client = self._client
         if client is None or not client.pending:
             return
         cancel = cancellation(client.request)
-        branch = parse_via(cancel.values("Via")[0]).branch or ""
+        branch = parse_via(cancel.first_value("Via") or "").branch or ""
         self._fork.transactions.send(cancel, branch, client.flow, SILENT)
         # §9.1: "if there is no final response … in 64*T1 seconds", the INVITE is considered cancelled.
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._fork.later(64 * self._fork.transactions.config.t1_seconds, self._give_up)
+        self._set_timer(64 * self._fork.transactions.config.t1_seconds, self._give_up)
+        if not client.flow.is_open:
+            self._give_up()
 
     def _give_up(self) -> None:
         if self._client is not None:
@@ -225,6 +236,7 @@ class Fork:
         self._branches: list[Branch] = []
         self._responses: list[Response] = []
         self._ring_timer: Timer | None = None
+        self._trying_timer: Timer | None = None
         self._on_end = on_end
         self._is_done = False
 
@@ -233,6 +245,11 @@ class Fork:
         if self.is_invite:
             self.server.refuse(100)
             self.server.on_cancel = self.cancel
+        else:
+            # RFC 4320 §4.1: no 100 before the caller has slowed down to T2, and one from then on.
+            waited = self.transactions.wheel.now() - self.server.received_at
+            patience = seconds_until_t2(self.transactions.config)
+            self._trying_timer = self.later(patience - waited, lambda: self.server.refuse(100))
         self._next_group()
 
     def later(self, seconds: float, function: Callable[[], None]) -> Timer:
@@ -255,11 +272,11 @@ class Fork:
             self.server.respond(response)
         if first:
             self._stop_ringing_others()
-            self._on_end(self, response.status)
+            self._end(response.status)
 
     def failed(self, branch: Branch, response: Response) -> None:
         """Keep a refusal; when nobody is left, ring the next group or answer the best (§16.7 steps 4 to 6)."""
-        if not branch.was_superseded:
+        if not (branch.was_superseded and response.status == 487):
             self._responses.append(response)
         if response.status >= 600:
             self._stop_ringing_others()
@@ -279,7 +296,7 @@ class Fork:
         if self._groups and self.is_invite:
             self._ring_timer = self.later(self.config.ring_seconds, self._rang_out)
         for branch in group:
-            if not self._is_done:
+            if branch.pending:
                 branch.start()
 
     def _rang_out(self) -> None:
@@ -313,8 +330,17 @@ class Fork:
             # §16.7 step 6: one target's 503 is not ours.
             status = 500
             self.server.refuse(500, "Next Hop Unavailable")
+        elif best.status == 430:
+            # RFC 5626 §11.5: "Endpoints should never receive a 430": the phone is not there.
+            status = 480
+            self.server.refuse(480)
         else:
             status = best.status
             merge_challenges(best, self._responses)
             self.server.respond(best)
+        self._end(status)
+
+    def _end(self, status: int) -> None:
+        if self._trying_timer is not None:
+            self._trying_timer.cancel()
         self._on_end(self, status)

@@ -7,7 +7,6 @@ one that is valid for its Call-ID needs no other permission (RFC 5626 §5.3).
 
 from collections.abc import Awaitable, Callable
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from registrar.auth import StoreUnavailable
@@ -20,6 +19,7 @@ from registrar.sending import Attempt, Forwarded, Sender
 from rollcall.net.flow import Flow
 from rollcall.net.tokens import NO_FLOW, BadToken, FlowGone, FlowTokens
 from rollcall.net.transactions import ServerTransaction, Transactions
+from rollcall.ops.coroutines import start
 from rollcall.sip.errors import ParseError
 from rollcall.sip.forwarding import has_looped, loop_mark, max_forwards, take_own_routes
 from rollcall.sip.headers import option_tags
@@ -58,8 +58,7 @@ class Proxying:
 
     def receive(self, request: Request, server: ServerTransaction) -> None:
         """Answer or forward `request`; every way out answers `server`."""
-        routing = Deferred.fromCoroutine(self._route(request, server))
-        routing.addErrback(self._broke, server)
+        start(self._route(request, server), lambda failure: self._broke(failure, server))
 
     def acknowledge(self, request: Request, flow: Flow) -> None:
         """Forward the ACK of a 2xx over its dialog's flow, without state (RFC 3261 §16.11); drop any other."""
@@ -71,8 +70,8 @@ class Proxying:
         except (ParseError, Refusal) as problem:
             self._log.debug("dropped an ACK from {peer}: {problem}", peer=flow.peer, problem=str(problem))
             return
-        passing = Deferred.fromCoroutine(self._sender.pass_on(forwarded, attempt))
-        passing.addErrback(lambda failure: self._log.info("an ACK was lost: {why}", why=failure.getErrorMessage()))
+        start(self._sender.pass_on(forwarded, attempt),
+              lambda failure: self._log.info("an ACK was lost: {why}", why=failure.getErrorMessage()))
 
     async def _route(self, request: Request, server: ServerTransaction) -> None:
         try:

@@ -7,7 +7,6 @@ new connection leaves its old one without a use; then that is closed.
 from collections.abc import Callable, Iterable
 from random import random
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from registrar.answering import answer_headers
@@ -22,6 +21,7 @@ from registrar.records import Binding, BindingConfig, Refused, Register, Source,
 from registrar.routing import Domains, aor_of, aor_of_name
 from rollcall.net.flow import Flow
 from rollcall.net.transactions import ServerTransaction
+from rollcall.ops.coroutines import start
 from rollcall.sip.errors import ParseError
 from rollcall.sip.headers import option_tags, parse_name_addr
 from rollcall.sip.message import Request
@@ -54,15 +54,14 @@ class Registering:
 
     def receive(self, request: Request, server: ServerTransaction) -> None:
         """Answer a REGISTER; every way out answers `server`."""
-        answering = Deferred.fromCoroutine(self._answer(request, server))
-        answering.addErrback(self._broke, server)
+        start(self._answer(request, server), lambda failure: self._broke(failure, server))
 
     def flow_closed(self, flow: Flow) -> None:
         """Remove what was bound to a connection that has ended."""
         if flow.bound:
             aors, flow.bound = _aors(flow), None
-            unbinding = Deferred.fromCoroutine(self._unbind(aors, flow.id))
-            unbinding.addErrback(lambda failure: self._log.failure("while unbinding a closed flow", failure))
+            start(self._unbind(aors, flow.id),
+                  lambda failure: self._log.failure("while unbinding a closed flow", failure))
 
     async def _answer(self, request: Request, server: ServerTransaction) -> None:
         try:
