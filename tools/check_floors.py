@@ -59,9 +59,6 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
     5: (
         "registrar.config",
         "registrar.service",
-        "registrar.ports",
-        "registrar.certificates",
-        "registrar.demo",
         "registrar.command",
         "balancer.config",
         "balancer.service",

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import socket
 import struct
 import wave
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 from attrs import define, field, frozen
 
-from tests.interop.process import LOOPBACK, Process, free_ports
+from tests.interop.process import LOOPBACK, InteropError, Process, free_ports
 
 Found = TypeVar("Found")
 
@@ -66,12 +67,15 @@ class Account:
     expires_seconds: int = 60
     parameters: str = ""
 
+    def uri(self, user: str) -> str:
+        """Return how this phone addresses a user of its domain."""
+        return f"sip:{user}@{self.domain};transport={self.transport}"
+
     def __str__(self) -> str:
-        uri = f"<sip:{self.username}@{self.domain};transport={self.transport}>"
         outbound = f';outbound="sip:{self.address};transport={self.transport}"' if self.address else ""
         mode = "auto" if self.answers else "manual"
         return (
-            f"{uri};auth_user={self.username};auth_pass={self.password};regint={self.expires_seconds}"
+            f"<{self.uri(self.username)}>;auth_user={self.username};auth_pass={self.password};regint={self.expires_seconds}"
             f";audio_codecs=PCMU;answermode={mode}{outbound}{self.parameters}\n"
         )
 
@@ -122,8 +126,8 @@ class Control:
 class Baresip:
     """One phone with one account. It registers when it starts and unregisters in `stop`."""
 
-    def __init__(self, account: Account, folder: Path, contacts: tuple[str, ...] = ()) -> None:
-        """Start it. `contacts` are the URIs to which `message` can write."""
+    def __init__(self, account: Account, folder: Path, peers: tuple[str, ...] = ()) -> None:
+        """Start it. `peers` are the users of the same domain to whom `message` can write."""
         self.account = account
         folder.mkdir(parents=True)
         (sip, _, control, console, *rtp) = free_ports(8)  # TLS takes the port after the one for UDP and TCP
@@ -141,7 +145,7 @@ class Baresip:
         )
         (folder / "config").write_text(config)
         (folder / "accounts").write_text(str(account))
-        (folder / "contacts").write_text("".join(f'"peer{i}" <{uri}>\n' for i, uri in enumerate(contacts)))
+        (folder / "contacts").write_text("".join(f"{peer} <{account.uri(peer)}>\n" for peer in peers))
         self.process = Process(["baresip", "-n", LOOPBACK, "-f", str(folder)], folder / "log")
         self._control = Control(self._connect(control))
         self._console = self._connect(console)
@@ -206,17 +210,21 @@ class Baresip:
 
         return self._wait(look, f"{packets} RTP packets each way (last: {self.rtp()})", seconds)
 
+    def accept(self) -> None:
+        """Answer the call that rings."""
+        self._control.ask("accept")
+
     def hangup(self) -> None:
-        """End the present call."""
+        """End the present call, or refuse the one that rings."""
         self._control.ask("hangup")
 
-    def message(self, target: str, text: str) -> None:
-        """Send a MESSAGE to `target`, one of the contacts it was started with."""
+    def message(self, peer: str, text: str) -> None:
+        """Send a MESSAGE to one of the peers it was started with."""
         for _ in range(20):
-            if f"<{target}>" in self._control.ask("contact_next"):
+            if f"Current contact: {peer} " in self._control.ask("contact_next"):
                 self._control.ask("message", text)
                 return
-        raise self.process.error(f"has no contact {target}")
+        raise self.process.error(f"has no contact {peer}")
 
     def wait_shown(self, text: str, seconds: float = 10) -> str:
         """Return the screen once it shows `text`: a received MESSAGE, or an answer that refuses one of ours."""
@@ -229,16 +237,21 @@ class Baresip:
 
         return self._wait(look, f"{text!r} on its screen", seconds)
 
-    def stop(self) -> None:
+    def stop(self, seconds: float = 10) -> None:
         """Unregister, as a phone that is switched off, and end; raises InteropError when it does not end by itself."""
         self._control.ask("quit")
         self._close()
-        self.process.wait(10)
+        self.process.wait(seconds)
 
-    def end(self) -> None:
-        """End it however it stands; for clean-up."""
-        self._close()
-        self.process.end()
+    def finish(self) -> None:
+        """Unregister and end if it can, end it in any case; for clean-up."""
+        with suppress(OSError, InteropError):
+            self.stop(seconds=2)
+        self.process.end(signal.SIGKILL)
+
+    def crash(self) -> None:
+        """End it without a word to the registrar."""
+        self.process.end(signal.SIGKILL)
 
     def _close(self) -> None:
         self._control.close()

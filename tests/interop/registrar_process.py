@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from registrar.certificates import DemoCertificates
+from registrar.command.certificates import DemoCertificates
 from registrar.subscribers.table import SubscriberTable
 from tests.interop.process import LOOPBACK, Process, free_ports, wait_until
 
