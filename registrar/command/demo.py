@@ -6,16 +6,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from attrs import evolve
 from rich.table import Table
 
-from registrar.command.ports import find_taken, own_address
+from registrar.command.ports import Wanted, find_taken, own_address
 from registrar.command.preparing import MAX_PORT_OFFSET, Demo, prepare
 from registrar.command.settings import Settings, anywhere, console, print_json, with_settings
 
-WAY_OUT = (
-    "Choose other ports with --port-offset 100 (make run PORT_OFFSET=100), "
-    "or another address with --address (make run ADDRESS=…)."
-)
+OFFSET_STEP = 100
+OFFSETS_TRIED = 20
 
 
 @click.command()
@@ -32,7 +31,8 @@ def demo(settings: Settings, directory: Path, address: str, port_offset: int) ->
     taken = find_taken(ready.wanted_ports())
     if taken:
         lines = "".join(f"\n  {each}" for each in taken)
-        raise click.ClickException(f"these cannot be listened on:{lines}\n{WAY_OUT}")
+        way_out = _way_out(ready.wanted_ports(), port_offset)
+        raise click.ClickException(f"these cannot be listened on:{lines}\n{way_out}")
     if settings.as_json:
         print_json(ready.as_json())
     else:
@@ -40,6 +40,14 @@ def demo(settings: Settings, directory: Path, address: str, port_offset: int) ->
     sys.stdout.flush()
     twistd = Path(sys.executable).with_name("twistd")
     os.execv(twistd, [str(twistd), "-n", "--pidfile=", "registrar", "--config", str(ready.config_file)])
+
+
+def _way_out(wanted: list[Wanted], port_offset: int) -> str:
+    for more in range(OFFSET_STEP, OFFSET_STEP * OFFSETS_TRIED, OFFSET_STEP):
+        if not find_taken(evolve(each, port=each.port + more) for each in wanted):
+            offset = port_offset + more
+            return f"These ports are free with --port-offset {offset} (make run PORT_OFFSET={offset})."
+    return "Give an address of this machine with --address (make run ADDRESS=…)."
 
 
 def _greet(ready: Demo) -> None:

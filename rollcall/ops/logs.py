@@ -29,6 +29,8 @@ from twisted.logger import (
 from twisted.python.components import Componentized
 from twisted.python.logfile import LogFile
 
+Level = Literal["debug", "info", "warn", "error", "critical"]
+
 HIDDEN = "(hidden)"
 SECRET_NAME = r"(?:[a-z0-9]+_)*(?:password|passwd|response|c?nonce|secret|authorization|token|ha1)s?"
 SECRET_FIELD = re.compile(SECRET_NAME, re.IGNORECASE)
@@ -39,9 +41,9 @@ SECRET_IN_TEXT = re.compile(
     r"""(?i)\b((?:response|c?nonce|nextnonce|password)=)("[^"]*"|[^\s,;"]+)|(authorization:\s*)[^\r\n]+"""
 )
 OWN_FIELDS = ("time", "level", "namespace", "message", "traceback")
+# Twisted's older parts tell of every port they open and close, as do we; their errors still come through
+QUIET: dict[str, Level] = {"log_legacy": "warn"}
 LEGACY_FIELDS = frozenset({"isError", "system", "why", "failure", "format", "printed", "warning"})
-
-Level = Literal["debug", "info", "warn", "error", "critical"]
 
 
 @frozen(kw_only=True)
@@ -90,7 +92,7 @@ def writing(file: IO[str], config: LogConfig) -> ILogObserver:
 def filtered(inner: ILogObserver, config: LogConfig) -> ILogObserver:
     """Return an observer that hands `inner` what the configured levels let through."""
     levels = LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(config.level))
-    for namespace, level in config.levels.items():
+    for namespace, level in {**QUIET, **config.levels}.items():
         levels.setLogLevelForNamespace(namespace, LogLevel.levelWithName(level))
 
     def write(event: LogEvent) -> None:

@@ -61,13 +61,15 @@ class DemoTests(CommandCase):
             other.bind(("127.0.0.1", 5060 + int(OFFSET)))
             stderr = self.run_failing(*self.arguments())
         self.assertIn(f"UDP 127.0.0.1:{5060 + int(OFFSET)} is taken by ", stderr)
-        self.assertIn("PORT_OFFSET=100", stderr)
+        self.assertIn(f"PORT_OFFSET={int(OFFSET) + 100}", stderr)
         self.assertEqual(self.started, [])
 
     def test_a_foreign_address(self) -> None:
         """An address of another machine is refused."""
         stderr = self.run_failing(*self.arguments("--address", "198.51.100.7"))
         self.assertIn("is not an address of this machine", stderr)
+        self.assertIn("ADDRESS=", stderr)
+        self.assertNotIn("PORT_OFFSET", stderr)
         self.assertEqual(self.started, [])
 
     def test_no_address(self) -> None:

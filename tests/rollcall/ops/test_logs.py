@@ -100,6 +100,19 @@ class LevelTests(SynchronousTestCase):
         self.assertNotIn("quiet", lines.written())
         self.assertIn("loud", lines.written())
 
+    def test_twisted_chatter(self) -> None:
+        """What Twisted's older parts say about their ports is left out, unless it is an error or asked for."""
+        for config, expected in (
+            (LogConfig(), []),
+            (LogConfig(levels={"log_legacy": "info"}), ["Site starting on 80"]),
+        ):
+            lines = Lines(config)
+            legacy = Logger(namespace="log_legacy", observer=lines.publisher)
+            legacy.info("Site starting on 80")
+            legacy.critical("lost")
+            messages = [line.partition(": ")[2] for line in lines.written().splitlines()]
+            self.assertEqual(messages, [*expected, "lost"])
+
     def test_configuration(self) -> None:
         """[log] reads levels by namespace, and refuses unknown ones."""
 
