@@ -1,9 +1,14 @@
 """The balancer's configuration."""
 
+import re
+from pathlib import Path
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from balancer.config import BalancerConfig
-from rollcall.ops.config import ConfigError, loads
+from rollcall.ops.config import ConfigError, load, loads
+
+EXAMPLE = Path(__file__).parents[2] / "etc" / "balancer.toml"
 
 NODES = """
 [[node]]
@@ -36,6 +41,17 @@ class BalancerConfigTests(SynchronousTestCase):
         )
         self.assertEqual((config.admin.host, config.admin.port), ("127.0.0.1", 8061))
         self.assertEqual(config.placements.max_call_seconds, 4 * 3600)
+
+    def test_the_example(self) -> None:
+        """The example for operators is good, with every line that is commented out as well, and shows the defaults."""
+        config = load(EXAMPLE, BalancerConfig)
+        text = re.sub(r"(?m)^# (\w+ = )", r"\1", EXAMPLE.read_text())
+        text = text.replace("token_file =", "token =")
+        shown = loads(text, BalancerConfig)
+        self.assertEqual(shown.nodes, config.nodes)
+        self.assertEqual(shown.placements, config.placements)
+        self.assertEqual((shown.admin.host, shown.admin.port), (config.admin.host, config.admin.port))
+        self.assertEqual((shown.log.level, shown.log.format), (config.log.level, config.log.format))
 
     def test_no_nodes(self) -> None:
         """A balancer without nodes is a mistake."""
