@@ -22,7 +22,11 @@ Synchronous = Literal["FULL", "NORMAL"]
 BUSY_SECONDS = 2.0
 """How long a commit waits for somebody who has locked the file, e.g. with the sqlite3 command."""
 
-_UPSERT = "INSERT OR REPLACE INTO location (aor, expires_at, bindings) VALUES (?, ?, ?)"
+# Not INSERT OR REPLACE, which deletes and inserts: 16 µs per row where this takes 12.
+_UPSERT = """
+INSERT INTO location (aor, expires_at, bindings) VALUES (?, ?, ?)
+ON CONFLICT (aor) DO UPDATE SET expires_at = excluded.expires_at, bindings = excluded.bindings
+"""
 _DELETE = "DELETE FROM location WHERE aor = ?"
 
 _DECODER = msgspec.json.Decoder(tuple[Binding, ...])
