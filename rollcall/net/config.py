@@ -106,10 +106,10 @@ class LimitsConfig:
     """A connection that sent no valid request by then is closed."""
 
     handshake_seconds: float = field(default=10.0, validator=gt(0))
-    """By then the PROXY header, the TLS handshake and the WebSocket upgrade are done, together."""
+    """How long the PROXY header may take, and after it the TLS handshake and the WebSocket upgrade together."""
 
     connect_seconds: float = field(default=5.0, validator=gt(0))
-    """How long we try to open a connection, TLS handshake included."""
+    """How long TCP may take to connect to somebody; TLS comes after it, see handshake_seconds."""
 
     close_seconds: float = field(default=5.0, validator=gt(0))
     """How long a closed connection may take to deliver what was written and hear the peer's end."""

@@ -168,9 +168,10 @@ class ConnectionFlow(Flow):
         self._origin.lost(self, self._reason)
 
     def pauseProducing(self) -> None:
-        """Our side is full: while the peer does not read, we do not read from it either."""
-        self._unsent = 0
-        self._wire.pauseProducing()
+        """Our side is full, as every write says anew: while the peer does not read, we do not read from it either."""
+        if self._unsent < 0:
+            self._unsent = 0
+            self._wire.pauseProducing()
 
     def resumeProducing(self) -> None:
         """There is room again."""
