@@ -156,6 +156,8 @@ class _Section:
         arguments = {key: mistakes.of(key, self._value, self._fields[key], value) for key, value in given.items()}
         self._find_missing({*arguments, *(self._secret_files.get(key) for key in table)}, mistakes)
         mistakes.finish()
+        defaults = {key: field.default for key, field in self._fields.items() if key not in arguments}
+        arguments |= {key: _anchored(value, self._base) for key, value in defaults.items() if _is_anchored(value)}
         try:
             return self._cls(**arguments)
         except (ValueError, ExceptionGroup) as error:  # a rule between values
@@ -201,6 +203,19 @@ class _Section:
         for key, field in self._fields.items():
             if key not in present and field.default is attrs.NOTHING:
                 mistakes.append(_Mistake(key, "", f"is missing; allowed: {_described(field.type)}"))
+
+
+def _is_anchored(default: object) -> bool:
+    return isinstance(default, Path) or attrs.has(type(default))
+
+
+def _anchored(default: Any, base: Path) -> Any:
+    """Return a default with its relative paths starting where those of the file do."""
+    if isinstance(default, Path):
+        return base / default
+    values = {field.alias: getattr(default, field.name) for field in attrs.fields(type(default)) if field.init}
+    changes = {key: _anchored(value, base) for key, value in values.items() if _is_anchored(value)}
+    return attrs.evolve(default, **changes) if changes else default
 
 
 def _validate(field: Any, structured: Any, value: object) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import ge
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -45,6 +45,13 @@ class Admin:
 
 
 @frozen(kw_only=True)
+class Files:
+    state: Path = Path("state")
+    system: Path = Path("/etc/hosts")
+    none: Path | None = None
+
+
+@frozen(kw_only=True)
 class Whole:
     data_dir: Path
     speed: Speed = Speed.SLOW
@@ -53,6 +60,7 @@ class Whole:
     limits: Limits = Limits()
     admin: Admin | None = None
     weights: dict[str, int] = field(factory=dict)
+    files: Files = Files()
 
     def __attrs_post_init__(self) -> None:
         wrong = [NotAllowed("8 at most", key, value) for key, value in self.weights.items() if value > 8]
@@ -103,12 +111,20 @@ class LoadTests(SynchronousTestCase):
                 limits=Limits(idle_seconds=5.0),
                 weights={"n1": 3},
                 admin=Admin(host="::1", token="t"),
+                files=Files(state=self.directory.absolute() / "state"),
             ),
         )
 
     def test_defaults(self) -> None:
         """What is not given has its default, and an absolute path stays what it is."""
-        self.assertEqual(self.load('data_dir = "/var/lib/x"'), Whole(data_dir=Path("/var/lib/x")))
+        whole = self.load('data_dir = "/var/lib/x"')
+        self.assertEqual(evolve(whole, files=Files()), Whole(data_dir=Path("/var/lib/x")))
+
+    def test_default_paths(self) -> None:
+        """Relative paths start at the file too when they are defaults, whether their section is there or not."""
+        for text in ("", "files = {}", "files = {state = 'state'}"):
+            files = self.load(f"data_dir = 'd'\n{text}").files
+            self.assertEqual(files, Files(state=self.directory.absolute() / "state"))
 
     def test_every_mistake_at_once(self) -> None:
         """All mistakes are named in one go, each with its dotted path, its value and what is allowed."""
