@@ -67,8 +67,6 @@ class StreamFramer:
         buffer: bytes | bytearray = data
         if self._pending is not None:
             self._pending += data
-            if len(self._pending) < self._needed:
-                return []
             buffer = self._pending
         events: list[bytes | Keepalive] = []
         try:
@@ -78,7 +76,12 @@ class StreamFramer:
             self._lost = error
             self._pending = None
             raise
-        self._pending = bytearray(buffer[taken:]) if taken < len(buffer) else None
+        if taken == len(buffer):
+            self._pending = None
+        elif self._pending is None:
+            self._pending = bytearray(data[taken:])
+        else:
+            del self._pending[:taken]
         return events
 
     def _cut(self, buffer: bytes | bytearray, events: list[bytes | Keepalive]) -> int:

@@ -280,7 +280,7 @@ def _plain_auth_params(text: str) -> dict[str, str] | None:
         if name not in _AUTH_NAMES:
             return None
         if value[:1] == '"':
-            if len(value) < 2 or value.find('"', 1) != len(value) - 1:
+            if value.find('"', 1) != len(value) - 1:
                 return None
             params[name] = value[1:-1]
         elif is_token(value):

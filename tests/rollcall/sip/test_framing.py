@@ -44,6 +44,12 @@ class MessageTests(SynchronousTestCase):
             got = framed(*[data[place : place + size] for place in range(0, len(data), size)])
             self.assertEqual([event for event in got if isinstance(event, bytes)], [a_message(b"body"), a_message()])
 
+    def test_long_head_before_short_one(self) -> None:
+        """How far one head was searched says nothing of the next."""
+        data = a_message(extra="Subject: " + "x" * 200 + "\r\n")
+        self.assertEqual(framed(data[:-1], data[-1:], a_message()[:-1], a_message()[-1:]), [data, a_message()])
+        self.assertEqual(framed(data[:-1], data[-1:] + a_message()), [data, a_message()])
+
     def test_incomplete(self) -> None:
         """Nothing comes out before a message is whole, and what came is not lost."""
         framer = StreamFramer(LIMITS)

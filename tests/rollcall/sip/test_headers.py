@@ -225,6 +225,7 @@ class ScalarTests(SynchronousTestCase):
             ("0", 0),
             ("0060", 60),
             (str(top), top),
+            (str(top - 1), top - 1),
             (str(top + 1), top),
             ("1" + "0" * 100, top),
             ("9" * 9999, top),
@@ -296,6 +297,8 @@ class AuthorizationTests(SynchronousTestCase):
             ("Digest ", {}),
             ("Basic dXNlcjpwYXNz==", {}),
             ("Bearer a=", {}),
+            ('Digest realm="a\\\\b"', {"realm": "a\\b"}),
+            ('Digest realm="\\a"', {"realm": "a"}),
             ("Digest nonce=b,", {"nonce": "b"}),
         ):  # fmt: skip
             self.assertEqual(parse_authorization(text).params, params, text)

@@ -138,7 +138,8 @@ class ParsingTests(SynchronousTestCase):
     def test_malformed(self) -> None:
         """What no production of RFC 3261 §25.1 gives is refused with 400."""
         for text in (
-            "", "sip", "sip:", ":h", "sip:@h", "sip:a@", "sip:a b@h", "sip:a@h ", " sip:a@h", "<sip:a@h>", "sip:a@b@h",
+            "", "sip", "sip:", ":h", "sip:@h", "sip:a@", "sip:a b@h", "sip:a@h ", " sip:a@h", "<sip:a@h>",
+            "sip:a@b@h", "sips:a@b@h", "SIP:a@b@h",
             "sip:a@h..com", "sip:a@.com", "sip:a@h;", "sip:a@h;;lr", "sip:a@h;=x", "sip:a@h?", "sip:a@h;lr;LR",
             "sip:a@h;l%72;lr",
             "sip:a%4@h", "sip:a%zz@h", "sip:%@h", "sip:a@h%41", "sip:é@h", "sip:a\0@h", "sip:a@h\r\n", "sip:a\"b@h",
