@@ -5,7 +5,6 @@ from typing import Self
 
 import attrs
 
-from rollcall.sip.errors import ParseError
 from rollcall.sip.grammar import first_comma, split_commas
 from rollcall.sip.names import CONTENT_LENGTH, KEYS, REASONS, canonical
 
@@ -202,6 +201,3 @@ def make_fields(headers: Iterable[tuple[str, str]]) -> list[Field]:
         if key != CONTENT_LENGTH:
             fields.append((key, name, value))
     return fields
-
-
-__all__ = ["Field", "Message", "ParseError", "Request", "Response", "default_reason", "make_fields"]

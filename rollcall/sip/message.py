@@ -4,6 +4,7 @@ The values of the header fields stay raw text until somebody asks for one.
 """
 
 import re
+from functools import lru_cache
 
 from rollcall.sip.errors import ParseError
 from rollcall.sip.fields import Field, Message, Request, Response
@@ -164,14 +165,20 @@ def check_request(request: Request) -> None:
     the Request-URI are well-formed, whatever the scheme; and CSeq names the method of the request.
     """
     fields = _single_fields(request)
-    uri = parse_uri(request.uri)
-    # Table 1 of §19.1.1: no headers in a Request-URI.
-    if isinstance(uri, SipUri) and uri.headers is not None:
-        raise ParseError("header fields in Request-URI")
+    _check_request_uri(request.uri)
     if _check_fields(fields, request) != request.method:
         raise ParseError("CSeq of another method")
     if "max-forwards" in fields:
         parse_max_forwards(fields["max-forwards"])
+
+
+# Every phone of a domain registers with the same Request-URI.
+@lru_cache(maxsize=256)
+def _check_request_uri(text: str) -> None:
+    uri = parse_uri(text)
+    # Table 1 of §19.1.1: no headers in a Request-URI.
+    if isinstance(uri, SipUri) and uri.headers is not None:
+        raise ParseError("header fields in Request-URI")
 
 
 def check_response(response: Response) -> None:

@@ -11,6 +11,7 @@ from rollcall.sip.headers import parse_name_addr, parse_via
 from rollcall.sip.names import canonical
 
 _SINGLE = frozenset({"from", "to", "call-id", "cseq"})
+_SINGLE_IN_TRYING = _SINGLE | {"timestamp"}
 _NEEDED = _SINGLE | {"via"}
 _TAG = re.compile(r";[ \t]*tag[ \t]*=", re.IGNORECASE | re.ASCII)
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
@@ -33,11 +34,12 @@ def response_to(
     """
     fields: list[Field] = []
     seen: set[str] = set()
+    copied = _SINGLE_IN_TRYING if status == 100 else _SINGLE
     for field in request.fields:
         key = field[0]
         if key == "via":
             fields.append(field)
-        elif (key in _SINGLE or (key == "timestamp" and status == 100)) and key not in seen:
+        elif key in copied and key not in seen:
             seen.add(key)
             if key == "to" and to_tag is not None:
                 field = (key, field[1], _tagged(field[2], to_tag))

@@ -230,11 +230,11 @@ class FieldTests(SynchronousTestCase):
 
     def test_names_remembered(self) -> None:
         """Strangers cannot make the table of names grow without end, and their names still work."""
+        parsed(f"{'X' * 65}: y", f"{'X' * 64}: y")
+        self.assertNotIn("X" * 65, KEYS)
         for n in range(5000):
             self.assertEqual(parsed(f"Flood-{n}: y").get(f"fLOOD-{n}"), "y")
         self.assertLess(len(KEYS), 3000)
-        parsed(f"{'X' * 65}: y", f"{'X' * 64}: y")
-        self.assertNotIn("X" * 65, KEYS)
 
 
 class BodyTests(SynchronousTestCase):
