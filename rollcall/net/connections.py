@@ -65,13 +65,14 @@ class Connections:
         self.user = user
         self.limits = limits
         self.tallies = tallies
-        self.everyone: set[ConnectionFlow] = set()
         self.by_transport: Counter[str] = Counter()
+        # One dictionary for each transport, so that a flow's own address is the key.
+        self._by_peer: dict[str, dict[Address, ConnectionFlow]] = {"TCP": {}, "WS": {}}
         self._by_id: dict[int, ConnectionFlow] = {}
-        self._by_peer: dict[tuple[str, Address], ConnectionFlow] = {}
+        self._opening: set[ConnectionFlow] = set()
         self._by_source: Counter[str] = Counter()
         self._ids = count(1)
-        self._emptied: Deferred[None] | None = None
+        self._waiting_for_none: list[Deferred[None]] = []
 
     def find(self, flow_id: int) -> "ConnectionFlow | None":
         """Return the open flow of this id."""
@@ -83,7 +84,7 @@ class Connections:
 
         A client's TLS connection proves nothing about who it is, so it is no way to reach a name (RFC 5923 §8).
         """
-        flow = self._by_peer.get((transport, peer))
+        flow = self._by_peer.get(transport, {}).get(peer)
         return flow if flow is not None and flow.is_open else None
 
     def admit(self, source: str) -> bool:
@@ -104,35 +105,41 @@ class Connections:
         else:
             del self._by_source[source]
 
+    def opening(self, flow: "ConnectionFlow") -> None:
+        """Take note of a connection that is to become a flow."""
+        self._opening.add(flow)
+
     def ready(self, flow: "ConnectionFlow", accepted: bool) -> None:
         """Take note of a connection that can carry messages, and give it its id."""
+        self._opening.discard(flow)
         flow.id = next(self._ids)
         self._by_id[flow.id] = flow
         self.by_transport[flow.transport] += 1
         if accepted:
             self.tallies.accepted += 1
             if not flow.secure:
-                self._by_peer[flow.transport, flow.peer] = flow
+                self._by_peer[flow.transport][flow.peer] = flow
         else:
             self.tallies.opened += 1
 
     def lost(self, flow: "ConnectionFlow", reason: str) -> None:
         """Forget a connection, and tell the user if it ever was a flow."""
-        self.everyone.discard(flow)
+        self._opening.discard(flow)
         if flow.id:
             self._forget(flow, reason)
         else:
             self.tallies.handshakes_failed += 1
             self._log.debug("connection never opened: {flow}: {reason}", flow=flow, reason=reason)
-        if self._emptied is not None and not self.everyone:
-            emptied, self._emptied = self._emptied, None
-            emptied.callback(None)
+        if not self._opening and not self._by_id:
+            waiting, self._waiting_for_none = self._waiting_for_none, []
+            for each in waiting:
+                each.callback(None)
 
     def _forget(self, flow: "ConnectionFlow", reason: str) -> None:
         del self._by_id[flow.id]
         self.by_transport[flow.transport] -= 1
-        if self._by_peer.get((flow.transport, flow.peer)) is flow:
-            del self._by_peer[flow.transport, flow.peer]
+        if not flow.secure and self._by_peer[flow.transport].get(flow.peer) is flow:
+            del self._by_peer[flow.transport][flow.peer]
         self._log.debug("flow closed: {flow}: {reason}", flow=flow, reason=reason)
         try:
             self.user.flow_closed(flow, reason)
@@ -141,10 +148,12 @@ class Connections:
 
     def close_all(self, reason: str) -> "Deferred[None]":
         """Close every connection; return when all are gone."""
-        if not self.everyone:
+        flows = (*self._opening, *self._by_id.values())
+        if not flows:
             return succeed(None)
-        emptied = self._emptied = Deferred[None]()
-        for flow in tuple(self.everyone):
+        emptied = Deferred[None]()
+        self._waiting_for_none.append(emptied)
+        for flow in flows:
             flow.close(reason)
         return emptied
 

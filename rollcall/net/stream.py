@@ -142,7 +142,7 @@ class ConnectionFlow(Flow):
             here = self._wire.getHost()
             self._local = (here.host, here.port)
         connections = self._origin.connections
-        connections.everyone.add(self)
+        connections.opening(self)
         self._wire.registerProducer(self, True)
         self._allow(connections.limits.handshake_seconds, self._abort, "the handshake took too long")
         if not self.secure:

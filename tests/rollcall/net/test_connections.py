@@ -62,13 +62,14 @@ class ConnectionsTests(SynchronousTestCase):
         wires = [Wire(), Wire()]
         self.net.accept(wires[0])
         wires[1].connect(StreamFlow(FakeOrigin(self.connections, "TLS"), ("192.0.2.1", 1)))
-        closing = self.connections.close_all("shutting down")
+        closing, again = (self.connections.close_all("shutting down") for _ in range(2))
         self.assertTrue(wires[0].half_closed)
         self.assertTrue(wires[1].aborted)
         wires[0].end()
         self.assertNoResult(closing)
         wires[1].end()
         self.successResultOf(closing)
+        self.successResultOf(again)
         self.assertEqual([reason for _, reason in self.net.user.closed], ["shutting down"])
         self.successResultOf(self.connections.close_all("again"))
 
