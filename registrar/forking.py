@@ -7,6 +7,7 @@ RFC 5626 §7 (the next flow of the same phone), RFC 4320 §4 (no 408 to anything
 from collections.abc import Callable
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from registrar.routing import ByUri, ProxyConfig, best_response, merge_challenges
 from registrar.sending import Attempt, Forwarded, Sender, Undeliverable
@@ -130,8 +131,8 @@ class Branch:
         self._client = None
         self._rang = False
 
-    def _broke(self, failure: object) -> None:
-        self._fork.log.error("a branch broke: {failure}", failure=str(failure))
+    def _broke(self, failure: Failure) -> None:
+        self._fork.log.failure("a branch broke", failure=failure)
         if not self._is_over:
             self._end(500)
 

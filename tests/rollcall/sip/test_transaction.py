@@ -17,6 +17,7 @@ from rollcall.sip.transaction import (
     cancellation,
     event_for,
     keeps_timers,
+    seconds_until_t2,
     timer_seconds,
 )
 from tests.flows import a_request, an_answer
@@ -256,6 +257,12 @@ class TimerTests(SynchronousTestCase):
         quick, slow = TransactionConfig(t1_seconds=0.1), TransactionConfig(t1_seconds=1.0)
         self.assertEqual(timer_seconds(Event.TIMER_D, quick, reliable=False), 32.0)
         self.assertEqual(timer_seconds(Event.TIMER_D, slow, reliable=False), 64.0)
+
+    def test_when_e_becomes_t2(self) -> None:
+        """With the defaults timer E is reset to T2 when it fires for the third time, after 3.5 s (RFC 4320 §4.1)."""
+        self.assertEqual(seconds_until_t2(CONFIG), 3.5)
+        self.assertEqual(seconds_until_t2(TransactionConfig(t1_seconds=1.0, t2_seconds=3.0)), 3.0)
+        self.assertEqual(seconds_until_t2(TransactionConfig(t1_seconds=4.0)), 0.0)
 
     def test_only_e_and_f_outlive_a_step(self) -> None:
         """Changing state stops every timer but those of a non-INVITE client that hears a 1xx."""
