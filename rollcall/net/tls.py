@@ -32,6 +32,9 @@ from rollcall.net.listening import numeric_host
 
 VERSIONS = {"1.2": TLSVersion.TLSv1_2, "1.3": TLSVersion.TLSv1_3}
 
+# As registered with IANA for ALPN: SIP, and what opens a WebSocket.
+PROTOCOLS = (b"sip/2", b"http/1.1")
+
 Layer = Callable[[IProtocol], IProtocol]
 """Puts TLS before a protocol."""
 
@@ -209,8 +212,15 @@ def _load(config: CertificateConfig, tls: TlsConfig) -> ShownCertificate:
         context = options.getContext()
     except SSL.Error as error:
         raise ValueError(f"{config.certificate_file} is not accepted by OpenSSL: {error}") from error
+    # Twisted's own choice looks for a factory that our connections do not have, and fails the handshake.
+    context.set_alpn_select_callback(_choose_protocol)
     expires_at = certificate.not_valid_after_utc.timestamp()
     return ShownCertificate(config.certificate_file, _names(certificate), expires_at, context)
+
+
+def _choose_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
+    """Agree to what we speak if the client offers it, else to nothing, which most clients take (RFC 7301 §3.2)."""
+    return next((name for name in PROTOCOLS if name in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
 
 
 def _names(certificate: x509.Certificate) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address
-from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.interfaces import IHandshakeListener, IProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -166,6 +166,29 @@ class ShowingTests(TlsTestCase):
     def test_no_certificate(self) -> None:
         """Without a certificate nobody can be served."""
         self.assertRaises(ValueError, join, self.tls().client_side("a.example.com"), self.tls().server_side)
+
+
+class OfferingTests(TlsTestCase):
+    def agreed(self, *offered: bytes) -> bytes:
+        """Return the protocol agreed on with a client that offers these by ALPN."""
+        server = self.tls(self.authority.issue("sip.example.com"))
+        client = self.tls(verify_peers=False)
+        layer = client.client_side("sip.example.com")
+
+        def offering(protocol: IProtocol) -> IProtocol:
+            client._client_context.set_alpn_protos(list(offered))
+            return layer(protocol)
+
+        ends = join(offering, server.server_side)
+        self.assertTrue(ends[0].done, ends[0].error)
+        chosen: bytes = ends[2].get_alpn_proto_negotiated()
+        return chosen
+
+    def test_alpn(self) -> None:
+        """A browser's http/1.1 and a phone's sip/2 are agreed to; a client that offers anything else is served too."""
+        self.assertEqual(self.agreed(b"h2", b"http/1.1"), b"http/1.1")
+        self.assertEqual(self.agreed(b"http/1.1", b"sip/2"), b"sip/2")
+        self.assertEqual(self.agreed(b"h3"), b"")
 
 
 class UnusableFilesTests(TlsTestCase):
