@@ -68,8 +68,8 @@ class LocationStore(Protocol):
     async def unbind(self, aor: str, node: str, epoch: int, flow_id: int) -> tuple[Binding, ...]:
         """Remove the bindings of `aor` that live on this flow and return them: the flow has ended."""
 
-    async def counts(self) -> Counts:
-        """Return how much is stored, without walking through it."""
+    def counts(self) -> Counts:
+        """Return how much this node holds, without walking through it or asking anybody: metrics read it."""
 
     def pages(self, size: int = 500) -> AsyncIterator[tuple[tuple[str, Snapshot], ...]]:
         """Yield every address-of-record with its snapshot, `size` at a time, in no order.

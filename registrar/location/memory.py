@@ -73,7 +73,7 @@ class MemoryLocation:
         self.put(aor, old.followed_by(left))
         return tuple(binding for binding in old.bindings if binding not in left)
 
-    async def counts(self) -> Counts:
+    def counts(self) -> Counts:
         """Return how much is stored."""
         return Counts(self._aors, {transport: count for transport, count in self._bindings.items() if count})
 

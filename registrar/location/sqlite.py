@@ -126,9 +126,9 @@ class SqliteLocation:
                     batch[aor].bindings = unbind(batch[aor].bindings, node, epoch, flow_id)
         return await self._memory.unbind(aor, node, epoch, flow_id)
 
-    async def counts(self) -> Counts:
+    def counts(self) -> Counts:
         """Return how much is stored."""
-        return await self._memory.counts()
+        return self._memory.counts()
 
     def pages(self, size: int = 500) -> AsyncIterator[tuple[tuple[str, Snapshot], ...]]:
         """Yield every address-of-record with its snapshot, `size` at a time."""

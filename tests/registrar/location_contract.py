@@ -63,7 +63,7 @@ class LocationContract(Mixin):
 
     def counts(self) -> Counts:
         """Return the store's counts."""
-        return self.run_now(self.store.counts())
+        return self.store.counts()
 
     def pages(self, size: int) -> list[tuple[tuple[str, Snapshot], ...]]:
         """Return every page of a dump."""

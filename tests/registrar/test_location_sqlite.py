@@ -193,7 +193,7 @@ class DurabilityTests(SqliteCase):
         self.store = self.open()
         self.assertEqual((self.load().bindings, self.load(BOB).bindings), ((kept,), ()))
         self.assertEqual(self.on_disk(), {ALICE: [A]})
-        counts = self.successResultOf(Deferred.fromCoroutine(self.store.counts()))
+        counts = self.store.counts()
         self.assertEqual((counts.aors, counts.bindings), (1, {"UDP": 1}))
 
     def test_lapsed_bindings_leave_the_file(self) -> None:
