@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from attrs import asdict
 from twisted.logger import Logger
 
 from registrar.forking import Fork
@@ -81,6 +82,8 @@ def watch(metrics: Metrics, location: LocationStore, transports: Transports, tra
                   lambda: _labelled(location.counts().bindings))
     metrics.gauge("rollcall_aors", "Addresses-of-record with a binding.", (), lambda: location.counts().aors)
     metrics.gauge("rollcall_flows", "Open connections.", ("transport",), lambda: _labelled(transports.flow_counts()))
+    metrics.total("rollcall_socket_events_total", "What happened at our sockets, as the fields of Tallies say.",
+                  ("event",), lambda: _labelled(asdict(transports.tallies)))
     metrics.gauge("rollcall_transactions", "Transactions, with those that only absorb retransmissions.", (),
                   lambda: len(transactions))
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from random import uniform
 from secrets import token_hex
+from signal import SIGHUP, signal
 from typing import Any
 
+from attrs import frozen
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -38,7 +40,7 @@ from rollcall.net.transports import Transports
 from rollcall.net.wheel import TimerWheel
 from rollcall.ops.admin import AdminSite
 from rollcall.ops.config import ConfigError, load
-from rollcall.ops.logs import LogConfig, LoggedService
+from rollcall.ops.logs import LoggedService
 from rollcall.ops.metrics import Metrics
 
 
@@ -48,26 +50,35 @@ class Options(UsageOptions):
     optParameters = [["config", "c", "etc/registrar.toml", "The configuration file (TOML)."]]
 
 
+@frozen(kw_only=True)
+class Parts:
+    """What a running registrar is made of, as far as it has to be started and stopped."""
+
+    domains: Domains
+    location: LocationStore
+    subscribers: SqliteSubscribers
+    requests: Requests
+    transports: Transports
+    wheel: TimerWheel
+    admin: AdminSite
+
+
 class RegistrarService(LoggedService):
     """Starts the stores, then the listeners; stops in the opposite order, so that nothing accepted is lost."""
 
     _log = Logger()
 
-    def __init__(self, log: LogConfig, twistd: Mapping[str, Any] | None, domains: Domains, location: LocationStore,
-                 subscribers: SqliteSubscribers, requests: Requests, transports: Transports, wheel: TimerWheel,
-                 admin: AdminSite, node: str, reactor: Any) -> None:
-        super().__init__(log, twistd)
-        self._domains = domains
-        self._location = location
-        self._subscribers = subscribers
-        self._requests = requests
-        self._transports = transports
-        self._wheel = wheel
-        self._node = node
+    def __init__(self, config: RegistrarConfig, parts: Parts, reactor: Any, config_file: Path | None = None,
+                 twistd: Mapping[str, Any] | None = None) -> None:
+        """`config_file` is read again when SIGHUP comes; `twistd` holds its options, which say where the log goes."""
+        super().__init__(config.log, twistd)
+        self._node = config.registrar.node
+        self._parts = parts
         self._reactor = reactor
+        self._config_file = config_file
         self._not_ready: str | None = "starting"
-        admin.ready_when("registrar", lambda: self._not_ready)
-        admin.setServiceParent(self)
+        parts.admin.ready_when("registrar", lambda: self._not_ready)
+        parts.admin.setServiceParent(self)
 
     def startService(self) -> None:
         """Begin to start; /readyz tells when it is done."""
@@ -76,14 +87,28 @@ class RegistrarService(LoggedService):
         starting.addErrback(self._failed)
 
     async def _start(self) -> None:
-        await self._subscribers.start()
-        await self._location.start()
-        self._transports.startService()
+        await self._parts.subscribers.start()
+        await self._parts.location.start()
+        self._parts.transports.startService()
         self._not_ready = None
-        for listener in self._transports.listeners.values():
-            self._domains.answer_at(listener.host, listener.port)
-            self._domains.answer_at(_in_uri(listener.local[0]), listener.local[1])
-        self._log.info("ready: node {node}, domains {domains}", node=self._node, domains=", ".join(self._domains.names))
+        for listener in self._parts.transports.listeners.values():
+            self._parts.domains.answer_at(listener.host, listener.port)
+            self._parts.domains.answer_at(_in_uri(listener.local[0]), listener.local[1])
+        if self._config_file is not None:
+            signal(SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload))
+        self._log.info("ready: node {node}, domains {domains}", node=self._node, domains=", ".join(self._parts.domains.names))
+
+    def reload(self) -> None:
+        """Check the configuration file and show renewed certificates, or keep what is in use and say why (SIGHUP)."""
+        assert self._config_file is not None
+        try:
+            load(self._config_file, RegistrarConfig)
+            self._parts.transports.reload_certificates()
+        except (ConfigError, ValueError, OSError) as problem:
+            self._log.error("nothing was reloaded: {problem}", problem=str(problem))
+        else:
+            self._log.info("certificates reloaded; what else changed in {file} takes effect at the next start",
+                           file=self._config_file)
 
     def _failed(self, failure: Any) -> None:
         self._not_ready = failure.getErrorMessage()
@@ -94,12 +119,12 @@ class RegistrarService(LoggedService):
 
     async def _stop(self) -> None:
         self._not_ready = "stopping"
-        self._requests.stop()
-        if self._transports.running:
-            await self._transports.stopService()
-        await self._location.stop()
-        await self._subscribers.stop()
-        self._wheel.stop()
+        self._parts.requests.stop()
+        if self._parts.transports.running:
+            await self._parts.transports.stopService()
+        await self._parts.location.stop()
+        await self._parts.subscribers.stop()
+        self._parts.wheel.stop()
         await super().stopService()
         self._log.info("stopped")
 
@@ -118,15 +143,16 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     if reactor is None:
         from twisted.internet import reactor
     try:
-        config = load(Path(options["config"]), RegistrarConfig)
-        return build(config, reactor, options.parent)
+        config_file = Path(options["config"]).absolute()
+        config = load(config_file, RegistrarConfig)
+        return RegistrarService(config, build(config, reactor), reactor, config_file, options.parent)
     except (ConfigError, OSError, ValueError) as problem:
         # twistd prints a UsageError with its whole usage; the operator needs the reason alone.
         raise SystemExit(f"The registrar cannot start:\n{problem}") from problem
 
 
-def build(config: RegistrarConfig, reactor: Any, twistd: Mapping[str, Any] | None = None) -> RegistrarService:
-    """Join the parts that `config` describes; `twistd` holds its options, which say where the log goes."""
+def build(config: RegistrarConfig, reactor: Any) -> Parts:
+    """Join the parts that `config` describes."""
     wheel = TimerWheel(reactor)
     now = reactor.seconds
     metrics = Metrics()
@@ -166,8 +192,8 @@ def build(config: RegistrarConfig, reactor: Any, twistd: Mapping[str, Any] | Non
     admin = AdminSite(reactor, config.admin, metrics)
     Contacts(location, now).mount(admin.routes)
     watch(metrics, location, transports, transactions)
-    return RegistrarService(config.log, twistd, domains, location, subscribers, requests, transports, wheel, admin,
-                            node, reactor)
+    return Parts(domains=domains, location=location, subscribers=subscribers, requests=requests, transports=transports,
+                 wheel=wheel, admin=admin)
 
 
 def _in_uri(host: str) -> str:
