@@ -96,7 +96,8 @@ class RegistrarService(LoggedService):
             self._parts.domains.answer_at(_in_uri(listener.local[0]), listener.local[1])
         if self._config_file is not None:
             signal(SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload))
-        self._log.info("ready: node {node}, domains {domains}", node=self._node, domains=", ".join(self._parts.domains.names))
+        served = ", ".join(self._parts.domains.names)
+        self._log.info("ready: node {node}, domains {domains}", node=self._node, domains=served)
 
     def reload(self) -> None:
         """Check the configuration file and show renewed certificates, or keep what is in use and say why (SIGHUP)."""
