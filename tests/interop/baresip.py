@@ -18,6 +18,7 @@ from tests.interop.process import LOOPBACK, InteropError, Process, free_ports
 Found = TypeVar("Found")
 
 MODULES = "/usr/lib/baresip/modules"
+MOST_PEERS = 10
 TONE_SECONDS = 30
 TONE_RATE = 8000  # Hz; the rate of PCMU, so that nothing resamples
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -220,8 +221,8 @@ class Baresip:
 
     def message(self, peer: str, text: str) -> None:
         """Send a MESSAGE to one of the peers it was started with."""
-        for _ in range(20):
-            if f"Current contact: {peer} " in self._control.ask("contact_next"):
+        for step in (*["contact_prev"] * MOST_PEERS, *["contact_next"] * MOST_PEERS):
+            if f"Current contact: {peer} " in self._control.ask(step):
                 self._control.ask("message", text)
                 return
         raise self.process.error(f"has no contact {peer}")

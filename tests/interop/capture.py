@@ -105,11 +105,24 @@ class Capture:
         rows = self.rows(f"({self.ours}) && sip", "sip.Request-Line", "sip.Status-Line")
         return [line for row in rows for line in row if line]
 
+    def unread(self) -> list[str]:
+        """Return the transports over which we sent data in which tshark saw no SIP: there the judge was blind.
+
+        TLS is left out when nobody wrote its keys down.
+        """
+        readable = {_from(*each): each[0] for each in self.ports if each[0] != "tls" or self.keys}
+        silent: set[str] = set()
+        heard: set[str] = set()
+        data = f"({self.ours}) && (udp || tcp.len > 4)"  # more than a keepalive's answer
+        for udp, tcp, protocols in self.rows(data, "udp.srcport", "tcp.srcport", "frame.protocols"):
+            source = _from("udp" if udp else "tcp", int(udp or tcp))
+            (heard if "sip" in protocols.split(":") else silent).add(source)
+        return sorted(readable[source] for source in silent - heard if source in readable)
+
     @property
     def ours(self) -> str:
         """The display filter for packets from the server's ports."""
-        sources = (f"{'udp' if transport == 'udp' else 'tcp'}.srcport == {port}" for transport, port in self.ports)
-        return " || ".join(sources)
+        return " || ".join(_from(transport, port) for transport, port in self.ports)
 
     def _options(self) -> Sequence[str]:
         decode = (rule.format(port=port) for transport, port in self.ports for rule in DECODE[transport])
@@ -126,6 +139,10 @@ class Capture:
             return mark in self.file.read_bytes() or None
 
         wait_until(look, "packet in the capture")
+
+
+def _from(transport: str, port: int) -> str:
+    return f"{'udp' if transport == 'udp' else 'tcp'}.srcport == {port}"
 
 
 def as_root() -> list[str]:

@@ -58,5 +58,6 @@ class InteropCase(SynchronousTestCase):
     def _judge(self) -> None:
         self._capture.__exit__(None)
         self.assertEqual(self._capture.faults(), [], "tshark does not like what we sent")
+        self.assertEqual(self._capture.unread(), [], "tshark saw data, but no SIP")
         new = self.registrar.process.text()[self._log_before :]
         self.assertEqual([line for line in new.splitlines() if any(word in line for word in TROUBLE)], [], new)

@@ -4,7 +4,6 @@ from itertools import combinations_with_replacement
 
 from tests.interop.baresip import Account, Baresip
 from tests.interop.case import ALICE, BOB, InteropCase
-from tests.interop.process import InteropError
 
 TRANSPORTS = ("udp", "tcp", "tls")
 
@@ -145,17 +144,3 @@ class RestartTests(InteropCase):
     def restart(self) -> None:
         self.registrar.start()
         self._log_before = 0
-
-
-class HarnessTests(InteropCase):
-    """The judges judge."""
-
-    transports = ("udp",)
-
-    def test_silence_is_noticed(self) -> None:
-        """A phone that gets no answer is reported with its own log."""
-        account = Account("alice", "wonder", "127.0.0.1:9", "udp")
-        phone = Baresip(account, self.folder / "lost")
-        self.addCleanup(phone.finish)
-        error = self.assertRaises(InteropError, phone.wait_registered, 0.5)
-        self.assertIn("baresip gave no registration in 0.5 s", str(error))

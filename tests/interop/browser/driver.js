@@ -1,6 +1,7 @@
 // Headless Chromium with one page for each phone, asked over HTTP on loopback:
 //
 //   POST /NAME/open ["jssip"]      a page with a phone of that library
+//   POST /NAME/close []            the page is closed; no error when it was
 //   POST /NAME/METHOD [arguments]  a method of jssip_phone.js or sipjs_phone.js
 //
 // The answer is 200 and what the method gave, as JSON, or 500 and the reason. GET / is the page itself.
@@ -40,18 +41,25 @@ async function open(name, library) {
   return library;
 }
 
+async function close(name) {
+  await pages.get(name)?.close();
+  pages.delete(name);
+}
+
 function ask(name, method, parameters) {
   const page = pages.get(name);
   if (!page) throw new Error(`${name} is not open`);
   return page.evaluate((...given) => window.ask(...given), method, parameters);
 }
 
+const COMMANDS = { open, close };
+
 async function answer(request, response) {
   const [, name, method] = request.url.split("/");
   let text = "";
   for await (const part of request) text += part;
   const parameters = JSON.parse(text || "[]");
-  const result = method === "open" ? await open(name, ...parameters) : await ask(name, method, parameters);
+  const result = await (COMMANDS[method]?.(name, ...parameters) ?? ask(name, method, parameters));
   response.writeHead(200, { "Content-Type": "application/json" }).end(JSON.stringify(result ?? null));
 }
 

@@ -65,10 +65,6 @@ export class JsSipPhone {
     }), "end of the registration");
   }
 
-  disconnect() {
-    this.agent.stop();
-  }
-
   #begin(originator, session) {
     this.session = session;
     this.ended = new Promise((resolve) => {

@@ -90,10 +90,6 @@ export class SipJsPhone {
     }), "end of the registration");
   }
 
-  disconnect() {
-    return this.agent.stop();
-  }
-
   #answer(invitation) {
     this.#begin(invitation);
     invitation.accept({ sessionDescriptionHandlerOptions: { constraints: MEDIA } });
