@@ -71,7 +71,6 @@ _NAME_ADDR = re.compile(
 _ADDR_SPEC = re.compile(r'[ \t]*+([A-Za-z][A-Za-z0-9+.-]*+:[^\x00-\x20\x7f<>",;?]++)[ \t]*+(?=;|\Z)')
 
 _CSEQ = re.compile(rf"0*([0-9]{{1,10}})[ \t]++([{TOKEN_CHARS}]++)")
-_DIGITS = re.compile(r"0*([0-9]+)")
 _QVALUE = re.compile(r"0(?:\.([0-9]{0,3}))?|1(?:\.0{0,3})?")
 _AUTH_SCHEME = re.compile(rf"([{TOKEN_CHARS}]++)(?:[ \t]++|\Z)")
 _AUTH_PARAM = re.compile(
@@ -219,11 +218,11 @@ def delta_seconds(text: str) -> int:
 
 
 def _bounded(text: str, most: int, complaint: str) -> int:
-    found = _DIGITS.fullmatch(text)
-    if found is None:
+    if not (text.isascii() and text.isdigit()):
         raise ParseError(complaint)
+    digits = text.lstrip("0")
     # int() of a thousand digits costs time, and of more than 4,300 raises.
-    return min(int(found[1]), most) if len(found[1]) <= 10 else most
+    return min(int(digits or "0"), most) if len(digits) <= 10 else most
 
 
 def parse_qvalue(text: str) -> int:

@@ -231,7 +231,7 @@ class ScalarTests(SynchronousTestCase):
             ("9" * 9999, top),
         ):
             self.assertEqual(delta_seconds(text), seconds)
-        for text in ("", " 1", "-1", "+1", "1.5", "1e3", "٣", "60;x", "Sun"):
+        for text in ("", " 1", "-1", "+1", "1.5", "1e3", "٣", "60;x", "Sun", "²", "0" * 60000 + "\0"):
             self.assertRaises(ParseError, delta_seconds, text)
 
     def test_max_forwards(self) -> None:
@@ -389,6 +389,7 @@ class PropertyTests(SynchronousTestCase):
     @settings(max_examples=400, deadline=None)
     @given(TEXTS)
     @example("a " * 20000)
+    @example("0" * 60000 + "\0")
     @example("<" * 20000)
     @example("SIP/2.0/UDP " + "a" * 20000 + "\0")
     def test_only_parse_errors(self, text: str) -> None:
