@@ -75,7 +75,6 @@ class Branch:
 
     def response_received(self, response: Response, transaction: ClientTransaction) -> None:
         """Take an answer of this branch (RFC 3261 §16.7 steps 2 to 5)."""
-        self._client = transaction
         response.remove_first_value("Via")
         if response.get("Via") is None:
             # §16.7 step 3: it "MUST NOT be forwarded". A phone that loses our caller's Via has not answered.
@@ -179,8 +178,7 @@ class Branch:
 
     def _send_cancel(self) -> None:
         client = self._client
-        if client is None or not client.pending:
-            return
+        assert client is not None
         cancel = cancellation(client.request)
         branch = parse_via(cancel.first_value("Via") or "").branch or ""
         self._fork.transactions.send(cancel, branch, client.flow, SILENT)
@@ -198,7 +196,6 @@ class Branch:
         self._is_over = True
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
 
     def _end(self, status: int) -> None:
         self._stop()
@@ -291,7 +288,6 @@ class Fork:
     def _next_group(self) -> None:
         if self._ring_timer is not None:
             self._ring_timer.cancel()
-            self._ring_timer = None
         group = [Branch(self, attempt) for attempt in self._groups.pop(0)]
         self._branches += group
         if self._groups and self.is_invite:
@@ -301,7 +297,6 @@ class Fork:
                 branch.start()
 
     def _rang_out(self) -> None:
-        self._ring_timer = None
         before = list(self._branches)
         if self._groups:
             self._next_group()
@@ -312,7 +307,6 @@ class Fork:
         self._groups.clear()
         if self._ring_timer is not None:
             self._ring_timer.cancel()
-            self._ring_timer = None
         if self.is_invite:
             for branch in self._branches:
                 branch.cancel()

@@ -199,11 +199,11 @@ class OnePhoneTests(ForkCase):
             server = self.fork(a_request(branch=f"z9hG4bK{status}"), [bob])
             self.caller.take()
             bob.heard()
-            for each in (180, status):
+            for each, passed_on in ((180, []), (status, ["SIP/2.0 502 Bad Gateway"])):
                 response = an_answer(bob.requests["INVITE"], each)
                 response.set("Via", response.get("Via") or "")
                 bob.reply(response)
-            self.assertEqual([message.start_line for message in self.caller.take()], ["SIP/2.0 502 Bad Gateway"])
+                self.assertEqual(self.caller.starts(), passed_on)
             self.assertEqual((server.answered, self.ended), (502, [502]))
 
 
@@ -405,6 +405,20 @@ class SerialTests(ForkCase):
         self.assertEqual((phones[2].heard(), self.hears()), (["INVITE"], [180, 180, 180]))
         phones[2].answer(200)
         self.assertEqual(self.ended, [200])
+
+    def test_ring_time_is_for_each_group(self) -> None:
+        """A group that rings because the one before refused has its whole time, not what was left of the other's."""
+        phones = [self.network.phone(name) for name in ("desk", "mobile", "home")]
+        self.call([phones[0]], [phones[1]], [phones[2]])
+        self.layer.wait(15)
+        phones[0].answer(486)
+        phones[1].answer(180)
+        self.layer.wait(19.9)
+        self.assertEqual(phones[2].heard(), [])
+        self.layer.wait(0.2)
+        self.assertEqual(phones[2].heard(), ["INVITE"])
+        phones[1].answer(487)
+        phones[2].answer(200)
 
     def test_gone_group(self) -> None:
         """A group of phones that are gone costs no time."""
