@@ -9,7 +9,7 @@ from registrar.forking import Fork
 from registrar.location.contract import LocationStore
 from rollcall.net.transactions import ServerTransaction, Transactions
 from rollcall.net.transports import Transports
-from rollcall.ops.metrics import Metrics
+from rollcall.ops.metrics import Buckets, Cell, Metrics
 from rollcall.sip.errors import ParseError
 from rollcall.sip.headers import parse_name_addr
 from rollcall.sip.message import Request, Response
@@ -25,6 +25,7 @@ class Observing:
 
     def __init__(self, metrics: Metrics, now: Callable[[], float]) -> None:
         self._now = now
+        self._by_answer: dict[tuple[str, int], tuple[Cell, Buckets]] = {}
         self._registrations = metrics.counter(
             "rollcall_registrations_total", "REGISTERs that took effect, and bindings lost with their connection.",
             ("transport", "kind"))
@@ -47,11 +48,19 @@ class Observing:
 
     def answered(self, transaction: ServerTransaction, response: Response) -> None:
         """Count a final answer and the time it took."""
-        method = transaction.request.method
-        if method not in KNOWN_METHODS:
-            method = "other"
-        self._answers.cell(method, str(response.status)).value += 1
-        self._seconds.cell(method).observe(self._now() - transaction.received_at)
+        kind = transaction.request.method, response.status
+        cells = self._by_answer.get(kind)
+        if cells is None:
+            cells = self._cells_of(*kind)
+        cells[0].value += 1
+        cells[1].observe(self._now() - transaction.received_at)
+
+    def _cells_of(self, method: str, status: int) -> tuple[Cell, Buckets]:
+        name = method if method in KNOWN_METHODS else "other"
+        cells = self._answers.cell(name, str(status)), self._seconds.cell(name)
+        if method == name:
+            self._by_answer[method, status] = cells
+        return cells
 
     def authenticated(self, outcome: str) -> None:
         """Count a verdict on credentials."""

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from random import uniform
-from secrets import token_hex
 from signal import SIGHUP, signal
 from typing import Any
 
@@ -42,6 +41,7 @@ from rollcall.ops.admin import AdminSite
 from rollcall.ops.config import ConfigError, load
 from rollcall.ops.logs import LoggedService
 from rollcall.ops.metrics import Metrics
+from rollcall.sip.chance import random_name
 
 
 class Options(UsageOptions):
@@ -169,7 +169,7 @@ def build(config: RegistrarConfig, reactor: Any) -> Parts:
     domains = Domains(ServedDomain(domain.name, domain.aliases) for domain in config.domains)
     authentication = _authentication(config, subscribers, secret)
 
-    transactions = Transactions(wheel, config.transactions, lambda: token_hex(8), observing.answered)
+    transactions = Transactions(wheel, config.transactions, random_name, observing.answered)
     requests = Requests(transactions, domains, observing.malformed)
     transports = Transports(reactor, wheel, requests, config.net)
     tokens = FlowTokens([derive(secret, "flow tokens")], node, epoch, transports.flow, transports.datagram_flow)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from twisted.logger import Logger
 
+from rollcall.net.answers import Answers
 from rollcall.net.flow import Flow, FlowClosed
 from rollcall.net.wheel import Timer, TimerWheel
 from rollcall.sip.errors import ParseError
@@ -171,6 +172,14 @@ class ServerTransaction(Transaction):
         tag = None if status == 100 else self._layer.new_tag()
         self.respond(response_to(self.request, status, reason, to_tag=tag, headers=headers))
 
+    def _start(self, timer: Event) -> None:
+        if timer is Event.TIMER_J and not self.flow.reliable:
+            # The answers that the layer keeps absorb what comes until then.
+            self._layer.answers.put(self.key, self._wire)
+            self.fire(timer)
+        else:
+            super()._start(timer)
+
     def _tell(self, action: Action, message: Request | Response | None) -> None:
         if action is Action.PASS_UP:
             assert isinstance(message, Request)
@@ -234,6 +243,7 @@ class Transactions:
         self.new_tag = new_tag
         self.answered = observe
         self.user: TransactionUser
+        self.answers = Answers(wheel, 64 * config.t1_seconds, config.max_answers)
         self._servers: dict[Hashable, ServerTransaction] = {}
         self._clients: dict[Hashable, ClientTransaction] = {}
 
@@ -255,9 +265,18 @@ class Transactions:
         if known is not None:
             known.fire(Event.REQUEST)
             return
+        if not flow.reliable and (answer := self.answers.get(key)) is not None:
+            self._repeat(answer, flow)
+            return
         transaction = ServerTransaction(self, key, request, flow, via)
         self._servers[key] = transaction
         self.user.request_received(request, transaction)
+
+    def _repeat(self, answer: bytes, flow: Flow) -> None:
+        try:
+            flow.write(answer)
+        except FlowClosed as problem:
+            self.log.debug("no way to repeat an answer to {peer}: {problem}", peer=flow.peer, problem=str(problem))
 
     def cancelled_by(self, cancel: Request, via: Via) -> ServerTransaction | None:
         """Return the INVITE transaction that `cancel` means (RFC 3261 §9.2), if it is here."""

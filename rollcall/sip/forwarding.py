@@ -6,8 +6,8 @@ RFC 3261 §§16.3, 16.6, 18.2, RFC 3581 §4, RFC 5393 §4.2.
 from collections.abc import Callable, Iterable
 from hashlib import md5
 from ipaddress import ip_address
-from secrets import token_hex
 
+from rollcall.sip.chance import random_name
 from rollcall.sip.errors import ParseError
 from rollcall.sip.headers import Via, parse_max_forwards, parse_name_addr, parse_via
 from rollcall.sip.message import Request
@@ -64,7 +64,7 @@ def loop_mark(request: Request, routes: Iterable[str] = ()) -> str:
 
 def new_branch(mark: str) -> str:
     """Return a branch whose second part is the loop `mark` (RFC 5393 §4.2.1)."""
-    return f"{MAGIC_COOKIE}{token_hex(8)}.{mark}"
+    return f"{MAGIC_COOKIE}{random_name()}.{mark}"
 
 
 def has_looped(request: Request, mark: str, is_ours: Callable[[str], bool]) -> bool:

@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Final
 
 from attrs import field, frozen
-from attrs.validators import gt
+from attrs.validators import ge, gt
 
 from rollcall.sip.headers import parse_cseq
 from rollcall.sip.message import Request, Response
@@ -157,6 +157,8 @@ class TransactionConfig:
     t1_seconds: float = field(default=0.5, validator=gt(0))
     t2_seconds: float = field(default=4.0, validator=gt(0))
     t4_seconds: float = field(default=5.0, validator=gt(0))
+    max_answers: int = field(default=250_000, validator=ge(1000))
+    """Answers to datagrams that are kept for repeated requests, about 0.8 kB each; beyond that the oldest go."""
 
 
 def timer_seconds(

@@ -200,13 +200,23 @@ class OtherServerTests(LayerCase):
             self.assertEqual(self.phone.starts(), [line, line])
 
     def test_ends_by_timer_j(self) -> None:
-        """Over datagrams it is remembered for 64*T1 after the answer."""
+        """Over datagrams its answer, and nothing else, is remembered for 64*T1 at least and twice that at most."""
         server = self.layer.begin(a_request("MESSAGE"), self.phone)
         self.answer_to(server, 404)
         self.assertEqual(self.layer.moments(self.phone, 31.9), [0.0])
-        self.assertEqual(len(self.layer.transactions), 1)
-        self.layer.wait(0.2)
+        self.assertEqual((len(self.layer.transactions), len(self.layer.transactions.answers)), (0, 1))
+        self.assertIsNone(self.layer.arrive(a_request("MESSAGE"), self.phone))
+        self.assertEqual(self.phone.starts(), ["SIP/2.0 404 Not Found"])
+        self.layer.wait(32.3)
+        self.assertEqual(len(self.layer.transactions.answers), 0)
         self.assert_released()
+
+    def test_unreachable_when_asked_again(self) -> None:
+        """A repeated request whose flow cannot be written to any more does no harm."""
+        server = self.layer.begin(a_request("MESSAGE"), self.phone)
+        self.answer_to(server, 404)
+        self.phone.close("unreachable")
+        self.assertIsNone(self.layer.arrive(a_request("MESSAGE"), self.phone))
 
     def test_ends_with_the_answer_over_connection(self) -> None:
         """Over a reliable transport timer J is zero: the answer is the end."""

@@ -1,0 +1,19 @@
+"""Random names that nobody can guess, for tags and branches (RFC 3261 §§8.1.1.7, 19.3), many for one system call."""
+
+import os
+from secrets import token_hex
+
+NAME_DIGITS = 16
+NAMES_AT_ONCE = 512
+
+_names: list[str] = []
+# A child process must not give out what its parent does too.
+os.register_at_fork(after_in_child=_names.clear)
+
+
+def random_name() -> str:
+    """Return 16 hexadecimal digits, 64 bits of chance, never the same twice."""
+    if not _names:
+        digits = token_hex(NAME_DIGITS // 2 * NAMES_AT_ONCE)
+        _names.extend(digits[start : start + NAME_DIGITS] for start in range(0, len(digits), NAME_DIGITS))
+    return _names.pop()
