@@ -104,6 +104,9 @@ class Phonebook:
     """A server in a thread that challenges, checks what comes back against hashlib, and keeps the nonce counts."""
 
     def __init__(self) -> None:
+        self.to_lose = 0
+        self.lost: list[bytes] = []
+        self.requests: list[bytes] = []
         self.counts: dict[str, list[int]] = {}
         self.wrong: list[str] = []
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -124,6 +127,10 @@ class Phonebook:
             data, peer = self._socket.recvfrom(65_535)
             if not data:
                 return
+            if len(self.lost) < self.to_lose:
+                self.lost.append(data)
+                continue
+            self.requests.append(data)
             self._socket.sendto(self._answer(data.decode("ascii")), peer)
 
     def _answer(self, request: str) -> bytes:
@@ -180,6 +187,14 @@ class GeneratorTests(SynchronousTestCase):
         self.assertEqual(self.server.counts, {f"u{number:07}": [1, 2, 3, 4] for number in range(4)})
         self.assertEqual((ready.challenged, ready.answered, done.challenged, done.answered), (4, 4, 0, 12))
         self.assertTrue(done.clean)
+
+    def test_lost_datagram_is_sent_again(self) -> None:
+        """What nobody answers is sent again as it was, not as another request."""
+        self.server.to_lose = 1
+        ready, done = self.run_phones(Case(name="d", transport="udp", digest=True, connections=1, phones=1), 1)
+        self.assertEqual((ready.retransmitted, ready.answered, done.answered), (1, 1, 1))
+        self.assertEqual(self.server.lost, self.server.requests[:1])
+        self.assertEqual(self.server.counts, {"u0000000": [1, 2]})
 
     def test_challenge_without_digest_is_a_failure(self) -> None:
         """A phone that was told not to authenticate counts each 401 as a failure."""

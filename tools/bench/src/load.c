@@ -276,6 +276,7 @@ static void look_after(uint64_t now) {
             advance(connection, now);
         } else if (!options.tcp && now - connection->last_sent_at > RETRANSMIT_AFTER) {
             tally.retransmitted++;
+            phone_step_back(connection->phone);
             transmit(connection, now);
         }
     }

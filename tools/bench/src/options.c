@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MOST_CONNECTIONS = 19900, MOST_PHONES = 2000000 };
 
@@ -48,7 +49,8 @@ struct options options_read(int count, char **words) {
         {"canned", no_argument, NULL, CANNED},           {NULL, 0, NULL, 0},
     };
     struct options options = {
-        .connections = 100, .phones = 100, .expires = 3600, .domain = "bench.test", .password = "bench"};
+        .connections = 100, .phones = 100, .expires = 3600, .salt = (unsigned)getpid(),
+        .domain = "bench.test", .password = "bench"};
 
     for (int option; (option = getopt_long(count, words, "", known, NULL)) != -1;) {
         switch (option) {

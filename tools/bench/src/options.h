@@ -16,6 +16,7 @@ struct options {
     unsigned phones; /* addresses of record, spread evenly over the connections */
     unsigned first;  /* number of the first one */
     unsigned expires;
+    unsigned salt; /* makes the branches of this process its own */
     const char *domain;
     const char *password;
 };

@@ -42,7 +42,6 @@ static size_t authorization(struct phone *phone, const struct options *options, 
 }
 
 size_t phone_request(struct phone *phone, const struct options *options, unsigned local_port, char text[REQUEST_ROOM]) {
-    static uint64_t branch = 0;
     unsigned long long number = phone->number;
     char credentials[1024] = "";
     int length;
@@ -51,7 +50,7 @@ size_t phone_request(struct phone *phone, const struct options *options, unsigne
         abort();
     length = snprintf(text, REQUEST_ROOM,
                       "REGISTER sip:%s SIP/2.0\r\n"
-                      "Via: SIP/2.0/%s 127.0.0.1:%u;branch=z9hG4bK-b%012llx;rport\r\n"
+                      "Via: SIP/2.0/%s 127.0.0.1:%u;branch=z9hG4bK-%x-%llx-%x;rport\r\n"
                       "Max-Forwards: 70\r\n"
                       "From: <sip:u%07llu@%s>;tag=f%07llu\r\n"
                       "To: <sip:u%07llu@%s>\r\n"
@@ -63,12 +62,20 @@ size_t phone_request(struct phone *phone, const struct options *options, unsigne
                       "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, REFER, NOTIFY, MESSAGE, INFO\r\n"
                       "User-Agent: Bench Phone 1.0\r\n"
                       "%sContent-Length: 0\r\n\r\n",
-                      options->domain, options->tcp ? "TCP" : "UDP", local_port, (unsigned long long)++branch, number,
-                      options->domain, number, number, options->domain, number, ++phone->cseq, number, local_port,
+                      options->domain, options->tcp ? "TCP" : "UDP", local_port, options->salt, number,
+                      phone->cseq + 1, number, options->domain, number, number, options->domain, number,
+                      phone->cseq + 1, number, local_port,
                       options->tcp ? ";transport=tcp" : "", options->expires, credentials);
     if (length < 0 || length >= REQUEST_ROOM)
         abort();
+    phone->cseq++;
     return (size_t)length;
+}
+
+void phone_step_back(struct phone *phone) {
+    phone->cseq--;
+    if (phone->credentials != NULL)
+        phone->nonce_count--;
 }
 
 void phone_become(struct phone *phone, uint64_t number) {

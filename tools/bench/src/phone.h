@@ -28,6 +28,9 @@ struct answer {
 /* Write the phone's next REGISTER (with the next CSeq and nonce count) to `text`; returns its length. */
 size_t phone_request(struct phone *phone, const struct options *options, unsigned local_port, char text[REQUEST_ROOM]);
 
+/* Make the next request the same, byte for byte, as the last one: a retransmission (RFC 3261 §17.1.2). */
+void phone_step_back(struct phone *phone);
+
 /* Take the MD5 challenge out of a 401; false when it holds none. */
 bool phone_challenged(struct phone *phone, const char *text, size_t length);
 
