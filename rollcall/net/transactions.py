@@ -213,7 +213,7 @@ class ClientTransaction(Transaction):
             self._acknowledge(message)
         elif action is Action.REPORT_TIMEOUT:
             self._user.request_failed(self, timed_out=True)
-        elif action is Action.REPORT_ERROR and self.state is State.TERMINATED:
+        elif action is Action.REPORT_ERROR:
             self._user.request_failed(self, timed_out=False)
 
     def _acknowledge(self, response: Response) -> None:

@@ -73,10 +73,12 @@ class MemoryResolver:
     def __init__(self) -> None:
         self.known: dict[str, list[Target] | Deferred[list[Target]]] = {}
         self.asked: list[str] = []
+        self.large: list[bool] = []
 
     async def resolve(self, uri: SipUri, large: bool = False) -> list[Target]:
         """Return the targets of `uri`; raise Unresolvable when it is unknown."""
         self.asked.append(str(uri))
+        self.large.append(large)
         found = self.known.get(str(uri))
         if isinstance(found, Deferred):
             return await found
