@@ -6,13 +6,14 @@ from hashlib import blake2b
 
 from rollcall.sip.errors import ParseError
 from rollcall.sip.fields import Field, Request, Response, default_reason, make_fields
-from rollcall.sip.grammar import first_comma, is_token
+from rollcall.sip.grammar import is_token
 from rollcall.sip.headers import parse_name_addr, parse_via
 from rollcall.sip.names import canonical
 
 _SINGLE = frozenset({"from", "to", "call-id", "cseq"})
 _SINGLE_IN_TRYING = _SINGLE | {"timestamp"}
-_NEEDED = _SINGLE | {"via"}
+# What the sender knows its answer by (§17.1.3).
+_NEEDED = frozenset({"via", "cseq"})
 _TAG = re.compile(r";[ \t]*tag[ \t]*=", re.IGNORECASE | re.ASCII)
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _FOLD = re.compile(r"(?:\r\n|\r|\n)[ \t]+")
@@ -62,7 +63,8 @@ def _tagged(to: str, tag: str) -> str:
 def salvage_response(data: bytes, error: ParseError) -> Response | None:
     """Return the best answer to a message that could not be parsed. Never raises.
 
-    None when it is no request or an ACK, and when it lacks a readable Via, From, To, Call-ID or CSeq.
+    None when it is no request or an ACK, and when it has no CSeq or no Via that names its sender. Of From, To and
+    Call-ID the answer has what the message has ("Ideally, it will respond with a 400", RFC 4475 §3.3.1).
     The same message always gets the same To tag (§8.2.7).
     """
     head = data[:_MAX_SALVAGED_BYTES].lstrip(b"\r\n").partition(b"\r\n\r\n")[0]
@@ -86,14 +88,15 @@ def _salvage_fields(lines: list[str]) -> list[Field] | None:
         name = name.rstrip(" \t")
         if colon and is_token(name):
             key = canonical(name)
-            if key == "via" or key in _SINGLE:
-                fields.append((key, name, value.strip(" \t")))
+            value = value.strip(" \t")
+            if value and (key == "via" or key in _SINGLE):
+                fields.append((key, name, value))
     found = {key: value for key, _, value in reversed(fields)}
-    if not found.keys() >= _NEEDED or not all(found.values()):
+    if not found.keys() >= _NEEDED:
         return None
     try:
-        top = found["via"]
-        parse_via(top[: first_comma(top)])
+        # Its parameters may be what is malformed.
+        parse_via(found["via"].partition(";")[0].partition(",")[0])
     except ParseError:
         return None
     return fields

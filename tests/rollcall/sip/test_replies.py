@@ -143,7 +143,7 @@ class SalvageTests(SynchronousTestCase):
         self.assertEqual((answer.status, answer.reason), (505, "SIP version not supported"))
 
     def test_silence(self) -> None:
-        """Responses, ACKs and what lacks a field that every answer needs are not answered."""
+        """Responses, ACKs and what lacks a field that tells its sender of an answer are not answered."""
         for data in (
             b"",
             b"\r\n\r\n",
@@ -151,11 +151,24 @@ class SalvageTests(SynchronousTestCase):
             BROKEN.replace(b"INVITE sip", b"ACK sip"),
             BROKEN.replace(b"INVITE sip:b@example.com;", b"SIP/2.0 2000"),
             BROKEN.replace(b"INVITE sip:b@example.com;", b"sip/2.0 2000"),
-            BROKEN.replace(b"Call-ID: 1@192.0.2.1", b"Call-ID:"),
+            BROKEN.replace(b"CSeq: 1 INVITE", b"CSeq:"),
             BROKEN.replace(b"v: SIP/2.0/UDP c", b"v: SIP/2.0/UDP"),
-            *(BROKEN.replace(name, b"X" + name) for name in (b"v: ", b"From ", b"To:", b"Call-ID: 1", b"CSeq")),
+            *(BROKEN.replace(name, b"X" + name) for name in (b"v: ", b"CSeq")),
         ):
             self.assertEqual(self.salvage(data), b"", data)
+
+    def test_missing_fields(self) -> None:
+        """Without From, To or Call-ID a request is answered with those that it has (RFC 4475 §3.3.1)."""
+        for line in (b"From  : sip:a@example.com;tag=1\r\n", b"To: sip:b@example.com\r\n", b"Call-ID: 1@192.0.2.1\r\n"):
+            answer = self.salvage(BROKEN.replace(line, b""))
+            self.assertEqual(answer.count(b"\r\n"), self.salvage(BROKEN).count(b"\r\n") - 1)
+            self.assertNotIn(line.partition(b":")[0].strip() + b":", answer)
+        self.assertNotIn(b"Call-ID", self.salvage(BROKEN.replace(b"Call-ID: 1@192.0.2.1", b"Call-ID:")))
+
+    def test_malformed_via(self) -> None:
+        """A Via of which only the parameters are malformed goes back as it came (RFC 4475 §3.1.2.1)."""
+        answer = self.salvage(BROKEN.replace(b"UDP c;branch=z9hG4bKc,", b"UDP c;;,;,"))
+        self.assertIn(b"v: SIP/2.0/UDP c;;,;, SIP/2.0/UDP b\r\n", answer)
 
     def test_enormous(self) -> None:
         """Only the first 16 KiB are looked at."""
