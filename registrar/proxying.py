@@ -159,7 +159,8 @@ class Proxying:
             # RFC 3261 §16.5: without a user part it does not say whom of the domain it means.
             server.refuse(485)
         else:
-            server.refuse(405, None, (("Allow", ", ".join(ALLOWED)),))
+            # RFC 3261 §21.5.2: 405 is for methods that the server recognizes.
+            server.refuse(501, None, (("Allow", ", ".join(ALLOWED)),))
 
     async def _of_user(self, uri: SipUri, domain: str) -> list[list[Attempt]]:
         """Return the phones of the user that `uri` names (RFC 3261 §16.5, RFC 5627 §5.2)."""
