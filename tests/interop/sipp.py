@@ -24,11 +24,13 @@ class Sipp:
         user: str | None = None,
         credentials: tuple[str, str] | None = None,
         keys: Mapping[str, str] | None = None,
+        call_id: str | None = None,
         certificate: tuple[Path, Path] | None = None,
         seconds: int = 20,
     ) -> None:
         """Start it. `server` is "host:port", `user` the scenario's [service], `keys` its other [words].
 
+        `call_id` is a Call-ID pattern (sipp's -cid_str) in the place of sipp's own.
         `credentials` are (name, password) for [authentication]; `certificate` is (certificate, key) for TLS.
         """
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,6 +44,7 @@ class Sipp:
         arguments += ["-au", credentials[0], "-ap", credentials[1]] if credentials else []
         for word, value in (keys or {}).items():
             arguments += ["-key", word, value]
+        arguments += ["-cid_str", call_id] if call_id else []
         if certificate:
             arguments += ["-tls_cert", str(certificate[0]), "-tls_key", str(certificate[1])]
         self.process = Process(arguments, folder / f"{scenario.stem}-{self.port}.log", folder=folder)
