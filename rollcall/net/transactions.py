@@ -322,9 +322,10 @@ class Transactions:
 
 def _server_key(request: Request, via: Via, method: str) -> Hashable:
     branch = via.branch
-    if branch is not None and branch.startswith(MAGIC_COOKIE):
+    if branch is not None and branch.startswith(MAGIC_COOKIE) and branch != MAGIC_COOKIE:
         return branch, via.sent_by.lower(), method
-    # RFC 2543 clients: §17.2.3 compares these fields instead.
+    # RFC 2543 clients, and those that write the cookie and nothing after it (RFC 4475 §3.2.1): §17.2.3 compares these
+    # fields instead.
     cseq: CSeq = parse_cseq(request.get("CSeq") or "")
     sender = parse_name_addr(request.get("From") or "").tag
     return request.uri, sender, request.get("Call-ID"), cseq.number, str(via), method

@@ -337,8 +337,8 @@ class ServerMatchingTests(LayerCase):
         self.assertEqual((len(self.layer.user.acks), self.layer.left()), (1, NOTHING))
 
     def test_old_clients(self) -> None:
-        """Without the cookie Request-URI, tags, Call-ID, CSeq and Via are compared, as for RFC 2543's clients."""
-        for branch in (None, "7"):
+        """Without a branch behind the cookie Request-URI, tags, Call-ID, CSeq and Via are compared, as in RFC 2543."""
+        for branch in (None, "7", "z9hG4bK"):
             old = a_request(branch=branch)
             self.assertFalse(self.is_new(a_request(branch=branch), after=old))
             for other in (
