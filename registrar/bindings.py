@@ -207,7 +207,8 @@ class _Update:
 
 
 def _out_of_order() -> Refused:
-    return Refused(500, "CSeq Not Higher Than Before")
+    # "CSeq" in a reason phrase is taken for the header by clients that search the text for it, as sipp does.
+    return Refused(500, "Out Of Order")
 
 
 def _is_out_of_order(request: Register, binding: Binding) -> bool:
