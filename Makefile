@@ -75,6 +75,6 @@ lock:
 	$(PIP_COMPILE) --extra test --extra lint --constraint requirements/run.lock --output-file requirements/test.lock setup.cfg
 
 clean:
-	rm -rf $(VENV) run build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(BROWSER)/node_modules
+	rm -rf $(VENV) run build tools/bench/build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(BROWSER)/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache
