@@ -25,13 +25,15 @@ class Sipp:
         credentials: tuple[str, str] | None = None,
         keys: Mapping[str, str] | None = None,
         call_id: str | None = None,
+        auth_uri: str | None = None,
         certificate: tuple[Path, Path] | None = None,
         seconds: int = 20,
     ) -> None:
         """Start it. `server` is "host:port", `user` the scenario's [service], `keys` its other [words].
 
         `call_id` is a Call-ID pattern (sipp's -cid_str) in the place of sipp's own.
-        `credentials` are (name, password) for [authentication]; `certificate` is (certificate, key) for TLS.
+        `credentials` are (name, password) for [authentication], made for `auth_uri`, which sipp wants without "sip:",
+        instead of the server's address; `certificate` is (certificate, key) for TLS.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.port = port or free_ports()[0]
@@ -45,6 +47,7 @@ class Sipp:
         for word, value in (keys or {}).items():
             arguments += ["-key", word, value]
         arguments += ["-cid_str", call_id] if call_id else []
+        arguments += ["-auth_uri", auth_uri] if auth_uri else []
         if certificate:
             arguments += ["-tls_cert", str(certificate[0]), "-tls_key", str(certificate[1])]
         self.process = Process(arguments, folder / f"{scenario.stem}-{self.port}.log", folder=folder)
