@@ -46,7 +46,7 @@ def imported(folders: Iterable[str]) -> set[str]:
 def distribution(module: str) -> str:
     """Return the distribution that a module comes from; of a shared namespace (zope.interface) by its own name."""
     top, _, rest = module.partition(".")
-    found = {normal(name) for name in installed().get(top, [top])}
+    found = {normal(name) for name in installed().get(top, [top])} - {"rollcall"}  # it has a share in Twisted's plugins
     own = normal(f"{top}.{rest.partition('.')[0]}")
     return own if own in found else found.pop()
 
