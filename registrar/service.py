@@ -11,6 +11,7 @@ from typing import Any
 from attrs import frozen
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.usage import Options as UsageOptions
 
@@ -81,8 +82,11 @@ class RegistrarService(LoggedService):
         parts.admin.setServiceParent(self)
 
     def startService(self) -> None:
-        """Begin to start; /readyz tells when it is done."""
-        super().startService()
+        """Begin to start; /readyz tells when it is done. Raises SystemExit when the admin site cannot listen."""
+        try:
+            super().startService()
+        except CannotListenError as problem:
+            raise SystemExit(f"The registrar cannot start:\n{problem}") from problem
         starting = Deferred.fromCoroutine(self._start())
         starting.addErrback(self._failed)
 

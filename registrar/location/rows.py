@@ -39,7 +39,7 @@ class Rows:
 
     def __init__(self, path: Path | str, synchronous: Synchronous = "FULL",
                  busy_seconds: float = BUSY_SECONDS) -> None:
-        self._path = str(path)
+        self.path = str(path)
         self._synchronous = synchronous
         self._busy_seconds = busy_seconds
         self._connection: sqlite3.Connection | None = None
@@ -86,7 +86,7 @@ class Rows:
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
             # Whoever calls us sees to it that only one thread does so at a time.
-            connection = sqlite3.connect(self._path, self._busy_seconds, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(self.path, self._busy_seconds, isolation_level=None, check_same_thread=False)
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute(f"PRAGMA synchronous = {self._synchronous}")

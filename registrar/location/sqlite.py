@@ -71,7 +71,7 @@ class SqliteLocation:
             found = await self._writer.run(self._rows.read, self._wall())
         except (sqlite3.Error, OSError) as problem:
             self._writer.stop()
-            raise LocationUnavailable(str(problem)) from problem
+            raise LocationUnavailable(f"{self._rows.path}: {problem}") from problem
         for aor, bindings in found.items():
             self._memory.put(aor, Snapshot(1, bindings))
         self._open = True

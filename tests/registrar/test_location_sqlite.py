@@ -381,10 +381,12 @@ class RowsTests(SynchronousTestCase):
             Rows(path).read(NOW)
 
     def test_no_place_for_the_file(self) -> None:
-        """A store whose file cannot be opened does not start."""
+        """A store whose file cannot be opened does not start, and names the file."""
         clock = Clock()
-        store = SqliteLocation(Rows(a_file(self) + "/none/file"), AtOnce(), TimerWheel(clock), clock.seconds)
-        self.failureResultOf(Deferred.fromCoroutine(store.start()), LocationUnavailable)
+        path = a_file(self) + "/none/file"
+        store = SqliteLocation(Rows(path), AtOnce(), TimerWheel(clock), clock.seconds)
+        failure = self.failureResultOf(Deferred.fromCoroutine(store.start()), LocationUnavailable)
+        self.assertIn(path, failure.getErrorMessage())
 
 
 class ThreadTests(TestCase):
