@@ -70,7 +70,8 @@ class ProxyHeaderReaderTests(SynchronousTestCase):
 
     def test_too_long_before_it_came(self) -> None:
         """The announced length counts."""
-        self.assertRaises(ProxyError, read, SIGNATURE + b"\x21\x11\xff\xff")
+        self.assertRaises(ProxyError, read, SIGNATURE + b"\x21\x11\x08\x01")
+        self.assertIsNone(read(SIGNATURE + b"\x21\x11\x08\x00"))
 
     @given(st.binary(max_size=100) | st.binary(max_size=60).map(lambda tail: SIGNATURE + tail))
     def test_noise(self, data: bytes) -> None:

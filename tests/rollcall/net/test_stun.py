@@ -41,18 +41,19 @@ class AnswerTests(SynchronousTestCase):
 
     def test_attributes_that_may_be_there(self) -> None:
         """SOFTWARE, FINGERPRINT, USERNAME and the like do not keep a request from its answer."""
-        attributes = attribute(0x8022, b"phone 1.0") + attribute(0x0006, b"user") + attribute(0x8028, b"abcd")
-        self.assertEqual(answer(request(attributes), ("192.0.2.1", 1)), answer(request(), ("192.0.2.1", 1)))
+        for kind in (0x0006, 0x0008, 0x0014, 0x0015, 0x8000, 0x8022, 0x8028):
+            found = answer(request(attribute(kind, b"value")), ("192.0.2.1", 1))
+            self.assertEqual(found, answer(request(), ("192.0.2.1", 1)), hex(kind))
 
     def test_unknown_attributes(self) -> None:
         """Attributes that we would have to understand are refused by 420, each named once (RFC 5389 §7.3.1)."""
-        attributes = attribute(0x0003, bytes(4)) + attribute(0x7001, b"x") + attribute(0x0003, bytes(4))
+        attributes = attribute(0x0003, bytes(4)) + attribute(0x7FFF, b"x") + attribute(0x0003, bytes(4))
         found = answer(request(attributes), ("192.0.2.1", 1)) or b""
         kind, length, cookie, transaction = HEADER.unpack_from(found)
         self.assertEqual((kind, cookie, transaction), (0x0111, MAGIC_COOKIE, TRANSACTION))
         self.assertEqual(length, len(found) - 20)
         self.assertIn(attribute(0x0009, b"\0\0\4\x14Unknown Attribute"), found)
-        self.assertIn(attribute(0x000A, b"\0\x03\x70\x01"), found)
+        self.assertIn(attribute(0x000A, b"\0\x03\x7f\xff"), found)
 
     def test_no_request(self) -> None:
         """What is no well-formed Binding request gets no answer."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet import reactor as the_reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import CertificateOptions
 from twisted.trial.unittest import TestCase
 
@@ -236,6 +237,14 @@ class ConnectTests(TransportsTestCase):
             self.assertIn("TCP 127.0.0.1", await self.failure(connecting))
 
 
+class Refusing(Protocol):
+    """Speaks SIP where TLS is expected."""
+
+    def connectionMade(self) -> None:
+        wire: Any = self.transport
+        wire.write(b"SIP/2.0 400 Bad Request\r\n\r\n")
+
+
 class TlsConnectTests(TransportsTestCase):
     async def test_verified(self) -> None:
         """Over TLS the server has to be who we look for; each name has its own connection."""
@@ -251,13 +260,21 @@ class TlsConnectTests(TransportsTestCase):
         self.assertIn("not for 127.0.0.1", await self.failure(client.connect("TLS", to)))
         self.assertIn("no server name", await self.failure(client.connect("TLS", to, "größe.example.com")))
 
-    async def test_no_tls_there(self) -> None:
-        """A server that does not speak TLS is a failure with its reason."""
-        limits = LimitsConfig(handshake_seconds=0.05)
-        server, client = self.start(listening("tcp")), self.start(tls=self.tls(), limits=limits)
-        reason = await self.failure(client.connect("TLS", server.local("tcp"), "a.example.com"))
+    async def test_silent_server(self) -> None:
+        """A server that never answers the TLS handshake is a failure with its reason."""
+        client = self.start(tls=self.tls(), limits=LimitsConfig(handshake_seconds=0.05))
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            reason = await self.failure(client.connect("TLS", silent.getsockname(), "a.example.com"))
         self.assertTrue(reason.startswith("TLS 127.0.0.1"), reason)
         self.assertIn("the handshake took too long", reason)
+
+    async def test_no_tls_there(self) -> None:
+        """So is a server that speaks something else."""
+        client = self.start(tls=self.tls())
+        other = reactor.listenTCP(0, Factory.forProtocol(Refusing), interface="127.0.0.1")
+        self.addCleanup(other.stopListening)
+        address = ("127.0.0.1", other.getHost().port)
+        self.assertIn("TLS failed", await self.failure(client.connect("TLS", address, "a.example.com")))
 
     async def test_reload(self) -> None:
         """After a reload new connections get the new certificate, open ones stay."""

@@ -74,6 +74,16 @@ class TimerWheelTests(SynchronousTestCase):
         self.wheel.call_later(1, self.calls.append, 1)
         self.clock.advance(2)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.wheel.call_later(1, self.calls.append, 1)
+        self.wheel.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_nothing_of_old_wakes_us(self) -> None:
+        """After all was cancelled only what is new wakes the reactor."""
+        self.wheel.call_later(1, self.calls.append, 1).cancel()
+        self.wheel.call_later(100, self.calls.append, 1)
+        (delayed,) = self.clock.getDelayedCalls()
+        self.assertApproximates(delayed.getTime() - self.clock.seconds(), 100, 0.051)
 
     def test_failing_call(self) -> None:
         """A call that raises is logged and stops no other."""
