@@ -4,10 +4,11 @@ Flow-bound bindings: a binding made over a connection ends with it, and a phone 
 new connection leaves its old one without a use; then that is closed.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from random import random
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from registrar.answering import answer_headers
 from registrar.auth import Accepted, Authentication, StoreUnavailable
@@ -25,7 +26,7 @@ from rollcall.ops.coroutines import start
 from rollcall.sip.errors import ParseError
 from rollcall.sip.headers import option_tags, parse_name_addr
 from rollcall.sip.message import Request
-from rollcall.sip.uri import SipUri, parse_uri
+from rollcall.sip.uri import SipUri, parse_often, parse_uri
 
 # Two REGISTERs of one AOR at once: each loser of the race decides again on what the winner wrote.
 MAX_CONFLICTS = 8
@@ -60,8 +61,9 @@ class Registering:
         """Remove what was bound to a connection that has ended."""
         if flow.bound:
             aors, flow.bound = _aors(flow), None
-            start(self._unbind(aors, flow.id),
-                  lambda failure: self._log.failure("while unbinding a closed flow", failure))
+            for aor in aors:
+                start(self._unbind(aor, flow.id),
+                      lambda failure: self._log.failure("while unbinding what was bound to a closed flow", failure))
 
     async def _answer(self, request: Request, server: ServerTransaction) -> None:
         try:
@@ -77,14 +79,14 @@ class Registering:
         else:
             server.refuse(200, None, headers)
 
-    def _broke(self, failure: object, server: ServerTransaction) -> None:
-        self._log.error("a REGISTER broke: {failure}", failure=str(failure))
+    def _broke(self, failure: Failure, server: ServerTransaction) -> None:
+        self._log.failure("a REGISTER broke", failure)
         if not server.answered:
             server.refuse(500)
 
     async def _register(self, request: Request, flow: Flow) -> tuple[tuple[str, str], ...]:
         # Step 1 and 2: the Request-URI names a domain of ours, and we understand what it requires.
-        target = parse_uri(request.uri)
+        target = parse_often(request.uri)
         domain = self._domains.served(target) if isinstance(target, SipUri) else None
         if domain is None:
             raise Refusal(403, "Domain Not Served")
@@ -131,20 +133,20 @@ class Registering:
             except Conflict:
                 continue
             self._bind(wish, outcome, flow)
-            self._report(wish, outcome, current.bindings)
+            self._report(wish, outcome, len(current.bindings))
             return tuple(answer_headers(outcome, wish, self._config, self._now(), self._gruus))
         raise Conflict
 
     def _bind(self, wish: Register, outcome: Stored, flow: Flow) -> None:
         """Tie new bindings to their connection and let go of connections that lost their last one."""
-        if flow.id and any(self._is_on(binding, flow.id) for binding in outcome.bindings):
-            if flow.bound is None:
-                flow.bound = wish.aor
-            elif wish.aor not in _aors(flow):
-                flow.bound = (*_aors(flow), wish.aor)
-            if not flow.is_open:
-                # It closed while the store was writing.
-                self.flow_closed(flow)
+        if flow.id:
+            if any(self._is_on(binding, flow.id) for binding in outcome.bindings):
+                _add_aor(flow, wish.aor)
+                if not flow.is_open:
+                    # It closed while the store was writing.
+                    self.flow_closed(flow)
+            elif outcome.changed:
+                _drop_aor(flow, wish.aor)
         for source in superseded(outcome, wish.source):
             if source.node == self._node and source.epoch == self._epoch:
                 self._release(source.flow_id, wish.aor)
@@ -158,38 +160,58 @@ class Registering:
         flow = self._find_flow(flow_id)
         if flow is None:
             return
-        left = tuple(other for other in _aors(flow) if other != aor)
-        flow.bound = left or None
-        if not left and not flow.holds:
-            flow.close(f"the phone of {aor} has come back over another connection")
+        _drop_aor(flow, aor)
+        if flow.bound is None and not flow.holds:
+            flow.close(f"{aor} is not bound to it any more")
 
-    def _report(self, wish: Register, outcome: Stored, before: Iterable[Binding]) -> None:
-        kind = _kind(wish, outcome)
+    def _report(self, wish: Register, outcome: Stored, bound_before: int) -> None:
+        kind = _kind(outcome, bound_before)
         self._observing.registered(wish.source.transport, kind)
         if kind in ("new", "removed"):
             self._log.info("{aor} {kind} over {transport} from {host}:{port}, {count} bound", aor=wish.aor, kind=kind,
                            transport=wish.source.transport, host=wish.source.host, port=wish.source.port,
                            count=len(outcome.bindings))
 
-    async def _unbind(self, aors: Iterable[str], flow_id: int) -> None:
-        for aor in aors:
-            for binding in await self._location.unbind(aor, self._node, self._epoch, flow_id):
-                self._observing.registered(binding.source.transport, "unbound")
-                self._log.info("{aor} unbound: its {transport} connection from {host}:{port} ended", aor=aor,
-                               transport=binding.source.transport, host=binding.source.host, port=binding.source.port)
+    async def _unbind(self, aor: str, flow_id: int) -> None:
+        for binding in await self._location.unbind(aor, self._node, self._epoch, flow_id):
+            self._observing.registered(binding.source.transport, "unbound")
+            self._log.info("{aor} unbound: its {transport} connection from {host}:{port} ended", aor=aor,
+                           transport=binding.source.transport, host=binding.source.host, port=binding.source.port)
 
 
-def _kind(wish: Register, outcome: Stored) -> str:
-    if not wish.contacts and not wish.star:
+def _kind(outcome: Stored, bound_before: int) -> str:
+    """Return what a REGISTER did, in one word; one that adds a contact and removes another has added."""
+    if not outcome.changed:
         return "fetched"
-    if outcome.removed:
+    left = bound_before - len(outcome.lapsed) - len(outcome.removed) - len(outcome.replaced)
+    if len(outcome.bindings) == left:
         return "removed"
     return "refreshed" if outcome.replaced else "new"
 
 
+# What is bound to a flow: nearly always one AOR, kept without anything around it; a set of them for a trunk.
 def _aors(flow: Flow) -> tuple[str, ...]:
-    """Return the AORs bound to `flow`: nearly always one, which is kept without a tuple around it."""
+    bound = flow.bound
+    if isinstance(bound, str):
+        return (bound,)
+    return tuple(bound) if isinstance(bound, set) else ()
+
+
+def _add_aor(flow: Flow, aor: str) -> None:
     bound = flow.bound
     if bound is None:
-        return ()
-    return (bound,) if isinstance(bound, str) else tuple(bound)  # type: ignore[arg-type]
+        flow.bound = aor
+    elif isinstance(bound, set):
+        bound.add(aor)
+    elif bound != aor:
+        flow.bound = {bound, aor}
+
+
+def _drop_aor(flow: Flow, aor: str) -> None:
+    bound = flow.bound
+    if isinstance(bound, set):
+        bound.discard(aor)
+        if not bound:
+            flow.bound = None
+    elif bound == aor:
+        flow.bound = None

@@ -13,8 +13,9 @@ from rollcall.net.transports import Transports
 from rollcall.sip.errors import ParseError
 from rollcall.sip.forwarding import answer_port, stamp_source
 from rollcall.sip.framing import FramingError
+from rollcall.sip.headers import Via
 from rollcall.sip.message import Request, Response, check_request, check_response, parse_message, salvage_response
-from rollcall.sip.uri import SipUri, parse_uri
+from rollcall.sip.uri import SipUri, parse_often
 
 
 class Requests:
@@ -42,16 +43,13 @@ class Requests:
         """Take one whole message; whatever it is, nothing is raised into the transport."""
         try:
             message = parse_message(data)
-            if isinstance(message, Request):
-                check_request(message)
-            else:
-                check_response(message)
+            via = check_request(message) if isinstance(message, Request) else check_response(message)
         except ParseError as error:
             self._refuse_malformed(data, error, flow)
             return
         try:
             if isinstance(message, Request):
-                self._request_received(message, flow)
+                self._request_received(message, via, flow)
             else:
                 self._transactions.response_received(message, flow)
         except Exception:
@@ -85,10 +83,10 @@ class Requests:
         """Forward the ACK of a 2xx."""
         self._proxying.acknowledge(request, flow)
 
-    def _request_received(self, request: Request, flow: Flow) -> None:
+    def _request_received(self, request: Request, via: Via, flow: Flow) -> None:
         flow.confirm()
         host, port = flow.peer
-        via = stamp_source(request, host, port)
+        stamp_source(request, via, host, port)
         if not flow.reliable and flow.listener is not None:
             to_port = answer_port(via, host, port)
             if to_port != port:
@@ -96,10 +94,7 @@ class Requests:
         self._transactions.request_received(request, flow, via)
 
     def _is_for_us(self, request: Request) -> bool:
-        try:
-            uri = parse_uri(request.uri)
-        except ParseError:
-            return False
+        uri = parse_often(request.uri)
         return isinstance(uri, SipUri) and (self._domains.served(uri) is not None or self._domains.is_ours(uri))
 
     def _cancel(self, request: Request, transaction: ServerTransaction) -> None:

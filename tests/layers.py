@@ -8,7 +8,7 @@ from rollcall.net.flow import Flow
 from rollcall.net.transactions import ClientTransaction, ServerTransaction, Transactions
 from rollcall.net.wheel import TimerWheel
 from rollcall.sip.forwarding import stamp_source
-from rollcall.sip.message import Request, Response, parse_message
+from rollcall.sip.message import Request, Response, check_request, parse_message
 from rollcall.sip.transaction import TransactionConfig
 from tests.flows import MemoryFlow
 
@@ -71,7 +71,8 @@ class Layer:
         before = len(self.user.received)
         received = parse_message(request.serialise())
         assert isinstance(received, Request)
-        via = stamp_source(received, *flow.peer)
+        via = check_request(received)
+        stamp_source(received, via, *flow.peer)
         self.transactions.request_received(received, flow, via)
         begun = self.user.received[before:]
         return begun[0] if begun else None

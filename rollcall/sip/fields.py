@@ -110,6 +110,15 @@ class Message:
         else:
             self.fields[place] = (key, spelling, text[comma + 1 :].lstrip(" \t"))
 
+    def replace_first_value(self, name: str, value: str) -> None:
+        """Put `value` in the place of what `first_value` gives, or add a field. Raises as `first_value` does."""
+        place = self._first(canonical(name))
+        if place == len(self.fields):
+            self.add(name, value)
+            return
+        key, spelling, text = self.fields[place]
+        self.fields[place] = (key, spelling, value + text[first_comma(text) :])
+
     def serialise(self) -> bytes:
         """Return the message as bytes, with the right Content-Length as its last field.
 

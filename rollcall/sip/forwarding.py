@@ -18,19 +18,16 @@ DEFAULT_MAX_FORWARDS = 70
 DEFAULT_PORTS = {"UDP": 5060, "TCP": 5060, "TLS": 5061, "WS": 80, "WSS": 443}
 
 
-def stamp_source(request: Request, host: str, port: int) -> Via:
-    """Write where `request` came from into its topmost Via and return that Via (RFC 3261 §18.2.1, RFC 3581 §4)."""
-    via = parse_via(request.first_value("Via") or "")
+def stamp_source(request: Request, via: Via, host: str, port: int) -> None:
+    """Write where `request` came from into `via`, which is its topmost one (RFC 3261 §18.2.1, RFC 3581 §4)."""
     wants_port = "rport" in via.params
     if not wants_port and same_host(via.host, host):
-        return via
+        return
     # RFC 3581 §4: with rport, received is added even when it equals the sent-by host.
     via.params["received"] = host
     if wants_port:
         via.params["rport"] = str(port)
-    request.remove_first_value("Via")
-    request.prepend("Via", str(via))
-    return via
+    request.replace_first_value("Via", str(via))
 
 
 def answer_port(via: Via, host: str, port: int) -> int:

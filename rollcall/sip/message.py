@@ -4,15 +4,14 @@ The values of the header fields stay raw text until somebody asks for one.
 """
 
 import re
-from functools import lru_cache
 
 from rollcall.sip.errors import ParseError
 from rollcall.sip.fields import Field, Message, Request, Response
 from rollcall.sip.grammar import is_token
-from rollcall.sip.headers import check_name_addr, parse_cseq, parse_max_forwards, parse_via
+from rollcall.sip.headers import Via, check_name_addr, parse_cseq, parse_max_forwards, parse_via
 from rollcall.sip.names import CONTENT_LENGTH, KEYS, REASONS, canonical
 from rollcall.sip.replies import response_to, salvage_response
-from rollcall.sip.uri import SipUri, parse_uri
+from rollcall.sip.uri import SipUri, parse_often
 
 __all__ = [
     "MAX_FIELDS",
@@ -158,32 +157,35 @@ def _parse_status_line(line: str) -> tuple[int, str]:
     return int(status), reason
 
 
-def check_request(request: Request) -> None:
-    """Raise ParseError unless the request is well-formed enough to be worked with (§8.1.1, §16.3 step 1).
+def check_request(request: Request) -> Via:
+    """Return the topmost Via of a request that is well-formed enough to be worked with (§8.1.1, §16.3 step 1).
 
     From, To, Call-ID and CSeq stand in it once, Max-Forwards at most once, Via at least once; these and
-    the Request-URI are well-formed, whatever the scheme; and CSeq names the method of the request.
+    the Request-URI are well-formed, whatever the scheme; and CSeq names the method of the request. Raises ParseError.
     """
     fields = _single_fields(request)
     _check_request_uri(request.uri)
-    if _check_fields(fields, request) != request.method:
+    via, method = _check_fields(fields, request)
+    if method != request.method:
         raise ParseError("CSeq of another method")
     if "max-forwards" in fields:
         parse_max_forwards(fields["max-forwards"])
+    return via
 
 
-# Every phone of a domain registers with the same Request-URI.
-@lru_cache(maxsize=256)
 def _check_request_uri(text: str) -> None:
-    uri = parse_uri(text)
+    uri = parse_often(text)
     # Table 1 of §19.1.1: no headers in a Request-URI.
     if isinstance(uri, SipUri) and uri.headers is not None:
         raise ParseError("header fields in Request-URI")
 
 
-def check_response(response: Response) -> None:
-    """Raise ParseError unless the response has the fields that every response has, well-formed (§8.1.3.3, §16.7)."""
-    _check_fields(_single_fields(response), response)
+def check_response(response: Response) -> Via:
+    """Return the topmost Via of a response whose necessary fields are there and well-formed (§8.1.3.3, §16.7).
+
+    Raises ParseError.
+    """
+    return _check_fields(_single_fields(response), response)[0]
 
 
 def _single_fields(message: Message) -> dict[str, str]:
@@ -198,15 +200,15 @@ def _single_fields(message: Message) -> dict[str, str]:
     return fields
 
 
-def _check_fields(fields: dict[str, str], message: Message) -> str:
-    """Check what requests and responses share; return the method in CSeq."""
-    via = message.first_value("via")
-    if via is None:
+def _check_fields(fields: dict[str, str], message: Message) -> tuple[Via, str]:
+    """Check what requests and responses share; return the topmost Via and the method in CSeq."""
+    topmost = message.first_value("via")
+    if topmost is None:
         raise ParseError("no Via")
     for key in _MANDATORY:
         if not fields.get(key):
             raise ParseError(f"no {_SPELLING[key]}")
-    parse_via(via)
+    via = parse_via(topmost)
     check_name_addr(fields["from"])
     check_name_addr(fields["to"])
-    return parse_cseq(fields["cseq"]).method
+    return via, parse_cseq(fields["cseq"]).method
