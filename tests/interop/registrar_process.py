@@ -15,6 +15,7 @@ from registrar.subscribers.table import SubscriberTable
 from tests.interop.process import LOOPBACK, Process, free_ports, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+TWISTD = str(Path(sys.executable).with_name("twistd"))
 DOMAIN = LOOPBACK
 START_SECONDS = 30.0
 CONFIG = """\
@@ -95,8 +96,7 @@ class RegistrarProcess:
     def start(self) -> None:
         """Start and return once /readyz says so; again after `stop` or `kill`, with the data that is there."""
         self._starts += 1
-        twistd = str(Path(sys.executable).with_name("twistd"))
-        command = [twistd, "--nodaemon", "--pidfile=", "registrar", "--config", str(self.config)]
+        command = [TWISTD, "--nodaemon", "--pidfile=", "registrar", "--config", str(self.config)]
         self._process = Process(command, self.folder / f"registrar-{self._starts}.log", folder=ROOT)
         self._process.wait_until(lambda: self._answers("/readyz") or None, "readiness", START_SECONDS)
 
