@@ -1,0 +1,270 @@
+"""A whole registrar over a network in memory: real conversations, transactions, passwords and bindings on one clock.
+
+A Client is a phone with a password. It registers and calls as its user would see it, so that a test reads as a
+transcript:
+
+    alice = self.registrar.client("alice")
+    self.assertEqual(alice.register("sip:alice@192.0.2.20").status, 200)
+    self.assertEqual(self.registrar.bound("alice"), ["sip:alice@192.0.2.20"])
+"""
+
+from collections.abc import Coroutine, Iterable, Mapping
+from itertools import count
+from typing import Any, TypeVar, cast
+
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.defer import Deferred
+
+from registrar.auth import AuthConfig, Authentication
+from registrar.authorising import Callers
+from registrar.gruu import GruuMaker
+from registrar.location.contract import LocationUnavailable, Snapshot
+from registrar.location.memory import MemoryLocation
+from registrar.observing import Observing
+from registrar.proxying import Proxying
+from registrar.records import BindingConfig
+from registrar.registering import Registering
+from registrar.requests import Requests
+from registrar.routing import Domains, ProxyConfig, ServedDomain
+from registrar.subscribers.memory import MemorySubscribers
+from rollcall.net.transports import Transports
+from rollcall.ops.metrics import Metrics
+from rollcall.sip.digest import Credentials, expected_response, ha1
+from rollcall.sip.headers import parse_authorization
+from rollcall.sip.message import Request, Response
+from rollcall.sip.uri import parse_sip_uri, unescape
+from tests.flows import Headers, MemoryFlow, a_flow, a_request
+from tests.layers import Layer
+from tests.registrar.examples import EXACT, NOW
+from tests.registrar.network import Network
+
+DOMAIN = "example.com"
+PASSWORDS = {"alice": "wonderland-7", "bob": "builder-8"}
+RETRY_AFTER = 17
+NODE, EPOCH = "n1", 1
+
+T = TypeVar("T")
+
+
+def done(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine returns that must not wait."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return cast(T, end.value)
+    raise AssertionError("it waits")
+
+
+class HeldLocation(MemoryLocation):
+    """A MemoryLocation behind a wire: while `holds`, every load and save waits until the test lets it pass."""
+
+    holds = False
+    down = False
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(layer.wheel, layer.clock.seconds)
+        self.waiting: list[tuple[str, Deferred[None]]] = []
+        self.saves = 0
+
+    async def load(self, aor: str) -> Snapshot:
+        """Return the bindings, once the test lets it."""
+        await self._pass("load")
+        return self.peek(aor)
+
+    async def save(self, aor: str, new: Snapshot) -> None:
+        """Replace the bindings, once the test lets it."""
+        await self._pass("save")
+        self.saves += 1
+        self.put(aor, new)
+
+    def let_pass(self) -> list[str]:
+        """Let what waits now go on, in its order; return what it was."""
+        waiting, self.waiting = self.waiting, []
+        for _, gate in waiting:
+            gate.callback(None)
+        return [what for what, _ in waiting]
+
+    async def _pass(self, what: str) -> None:
+        if self.holds:
+            gate: Deferred[None] = Deferred()
+            self.waiting.append((what, gate))
+            await gate
+        if self.down:
+            raise LocationUnavailable("the disk is full")
+
+
+class Registrar:
+    """All parts of a registrar but its sockets, joined as the service joins them."""
+
+    def __init__(self, *, bindings: BindingConfig = EXACT, proxy: ProxyConfig | None = None,
+                 with_passwords: bool = True) -> None:
+        self.layer = layer = Layer()
+        self.clock = layer.clock
+        self.clock.advance(NOW)
+        self.network = Network(layer)
+        self.metrics = Metrics(process=False)
+        self.location = HeldLocation(layer)
+        self.subscribers = MemorySubscribers()
+        done(self.subscribers.start())
+        for name, password in PASSWORDS.items():
+            done(self.subscribers.add(name, DOMAIN, password))
+        self.domains = Domains([ServedDomain(DOMAIN, ("sip.example.com",)), ServedDomain("example.org")])
+        for listener in self.network.transports.listeners.values():
+            self.domains.answer_at(listener.host, listener.port)
+        self.observing = Observing(self.metrics, self.clock.seconds)
+        layer.transactions.answered = self.observing.answered
+        self.requests = Requests(layer.transactions, self.domains, self.observing.malformed)
+        authentication = None
+        if with_passwords:
+            authentication = Authentication.with_secrets(self.subscribers.find, [b"a secret for nonces"], AuthConfig())
+        self._join(authentication, bindings, proxy or ProxyConfig())
+
+    def _join(self, authentication: Authentication | None, bindings: BindingConfig, proxy: ProxyConfig) -> None:
+        transactions, transports, now = self.layer.transactions, self.network.transports, self.clock.seconds
+        gruus = GruuMaker([b"a secret for gruus"])
+        callers = Callers(self.domains, authentication, proxy, DOMAIN, now, self.observing.authenticated)
+        registering = Registering(
+            domains=self.domains, location=self.location, authentication=authentication, gruus=gruus, config=bindings,
+            node=NODE, epoch=EPOCH, find_flow=transports.flow, now=now, retry_after=lambda: RETRY_AFTER,
+            observing=self.observing)
+        proxying = Proxying(
+            domains=self.domains, location=self.location, callers=callers, exists=self._exists, gruus=gruus,
+            tokens=self.network.tokens, transactions=transactions, sender=self.network.sending, config=proxy, now=now,
+            retry_after=lambda: RETRY_AFTER, ended=self.observing.call_ended)
+        self.requests.serve(cast(Transports, transports), registering, proxying)
+        transactions.user = self.requests
+
+    async def _exists(self, aor: str) -> bool:
+        uri = parse_sip_uri(aor)
+        return await self.subscribers.find(unescape(uri.user or ""), uri.host) is not None
+
+    def flow(self, transport: str = "TCP", host: str = "192.0.2.20", port: int = 49152) -> MemoryFlow:
+        """Return a new connection, or the datagram flow of this peer."""
+        if transport == "UDP":
+            flow = self.network.transports.datagram_flow("udp", host, port)
+            assert isinstance(flow, MemoryFlow)
+            return flow
+        flow = a_flow(transport, host, port)
+        self.network.transports.flows[flow.id] = flow
+        return flow
+
+    def client(self, name: str = "alice", transport: str = "TCP", **place: Any) -> "Client":
+        """Return a phone that is connected."""
+        return Client(self, name, self.flow(transport, **place))
+
+    def lose(self, flow: MemoryFlow) -> None:
+        """Break a connection, as the reactor would report it."""
+        flow.close("lost")
+        self.requests.flow_closed(flow, "lost")
+
+    def bound(self, name: str, domain: str = DOMAIN) -> list[str]:
+        """Return the contacts of a user."""
+        return [binding.contact for binding in self.location.peek(f"sip:{name}@{domain}").bindings]
+
+    def counted(self, name: str, **labels: str) -> float:
+        """Return the value of one metric as Prometheus reads it; 0 when it is not there yet."""
+        for sample, found, value in self._samples():
+            if sample == name and found == labels:
+                return value
+        return 0
+
+    def counts(self, name: str) -> dict[tuple[str, ...], float]:
+        """Return the values of a metric by those of its labels."""
+        return {tuple(labels.values()): value for sample, labels, value in self._samples() if sample == name}
+
+    def _samples(self) -> Iterable[tuple[str, Mapping[str, str], float]]:
+        for family in text_string_to_metric_families(self.metrics.render().decode()):
+            for sample in family.samples:
+                yield sample.name, sample.labels, sample.value
+
+    def end_transactions(self) -> int:
+        """Let all transactions end that can; return how many cannot."""
+        for _ in range(8):
+            self.clock.advance(32)
+        return len(self.layer.transactions)
+
+
+class Client:
+    """A phone: it makes requests, and answers a challenge with its password."""
+
+    _branches = count(1)
+
+    def __init__(self, registrar: Registrar, name: str, flow: MemoryFlow) -> None:
+        self.registrar = registrar
+        self.name = name
+        self.password = PASSWORDS.get(name, "")
+        self.aor = f"sip:{name}@{DOMAIN}"
+        self.flow = flow
+        self.call_id = f"{name}@{flow.peer[0]}"
+        self.cseq = 0
+        self.challenge: dict[str, str] = {}
+        self.nc = 0
+
+    def register(self, *contacts: str, **changes: Any) -> Response:
+        """Register and return the final answer, that to the password if one was asked for."""
+        request = self.a_register(*contacts, **changes)
+        self.send(request)
+        answer = self.flow.take_response()
+        if answer.status == 401 and not request.get("Authorization"):
+            self.take_challenge(answer)
+            self.send(self.a_register(*contacts, **changes))
+            answer = self.flow.take_response()
+        return answer
+
+    def a_register(self, *contacts: str, expires: int | None = 3600, uri: str = f"sip:{DOMAIN}", to: str | None = None,
+                   headers: Headers = (), instance: str | None = None, **changes: Any) -> Request:
+        """Return the next REGISTER of this phone, with its password once it was challenged."""
+        self.cseq += 1
+        fields = [("Contact", _contact(contact, instance)) for contact in contacts]
+        if expires is not None:
+            fields.append(("Expires", str(expires)))
+        if self.challenge:
+            fields.append(("Authorization", self.credentials("REGISTER", uri)))
+        return self.request("REGISTER", uri, headers=(*fields, *headers), callee=f"<{to or self.aor}>", **changes)
+
+    def request(self, method: str, uri: str, **changes: Any) -> Request:
+        """Return a request of a new transaction."""
+        host, port = self.flow.peer
+        usual: dict[str, Any] = {
+            "branch": f"z9hG4bK-{next(self._branches)}", "sent_by": f"{host}:{port}", "cseq": self.cseq,
+            "transport": self.flow.transport, "caller": f"<{self.aor}>;tag={self.name}", "call_id": self.call_id,
+        }
+        return a_request(method, uri, **{**usual, **changes})
+
+    def send(self, request: Request) -> None:
+        """Send a request as bytes."""
+        self.receive(request.serialise())
+
+    def receive(self, data: bytes) -> None:
+        """Let the registrar receive these bytes from this phone."""
+        self.registrar.requests.message_received(data, self.flow)
+
+    def statuses(self) -> list[int]:
+        """Return the statuses of the answers since the last look."""
+        return [message.status for message in self.flow.take() if isinstance(message, Response)]
+
+    def take_challenge(self, answer: Response) -> None:
+        """Keep the last challenge of an answer, as phones do that know MD5 only."""
+        value = (answer.get_all("WWW-Authenticate") or answer.get_all("Proxy-Authenticate"))[-1]
+        self.challenge = parse_authorization(value).params
+        self.nc = 0
+
+    def credentials(self, method: str, uri: str) -> str:
+        """Return what proves the password."""
+        self.nc += 1
+        realm, nonce = self.challenge["realm"], self.challenge["nonce"]
+        own = Credentials(self.name, realm, nonce, uri, "", "MD5", "auth", f"{self.nc:08x}", "0a4f113b")
+        response = expected_response(own, method, ha1("MD5", self.name, realm, self.password))
+        return (f'Digest username="{self.name}", realm="{realm}", nonce="{nonce}", uri="{uri}", algorithm=MD5, '
+                f'response="{response}", qop=auth, nc={own.nc}, cnonce="{own.cnonce}"')
+
+    def move(self, port: int = 49153) -> MemoryFlow:
+        """Open another connection and use it from now on; return the old one."""
+        old, self.flow = self.flow, self.registrar.flow(self.flow.transport, self.flow.peer[0], port)
+        return old
+
+
+def _contact(text: str, instance: str | None) -> str:
+    if text == "*" or "<" in text:
+        return text
+    return f"<{text}>" + (f';+sip.instance="<{instance}>"' if instance else "")
