@@ -167,7 +167,8 @@ def check_request(request: Request) -> Via:
     _check_request_uri(request.uri)
     via, method = _check_fields(fields, request)
     if method != request.method:
-        raise ParseError("CSeq of another method")
+        # 501 for methods that may have come up after us (RFC 4475 §3.1.2.18)
+        raise ParseError("CSeq of another method", 400 if request.method in _METHODS else 501)
     if "max-forwards" in fields:
         parse_max_forwards(fields["max-forwards"])
     return via

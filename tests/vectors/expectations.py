@@ -76,8 +76,10 @@ def _unparsable(
     return Expectation(name, section, True, False, Stage.PARSE, refused, in_stream, answers, quote)
 
 
-def _unfit(name: str, section: str, quote: str, answers: frozenset[int] = BAD_REQUEST) -> Expectation:
-    return Expectation(name, section, True, False, Stage.CHECK, 400, InStream.WHOLE, answers, quote)
+def _unfit(
+    name: str, section: str, quote: str, answers: frozenset[int] = BAD_REQUEST, refused: int = 400
+) -> Expectation:
+    return Expectation(name, section, True, False, Stage.CHECK, refused, InStream.WHOLE, answers, quote)
 
 
 def _response(name: str, section: str, quote: str, stage: Stage = Stage.NOBODY) -> Expectation:
@@ -193,6 +195,7 @@ RFC4475 = (
         "Any element receiving this response should respond with a 501 Not Implemented. A 400 Bad Request is"
         " also acceptable",
         frozenset({400, 501}),
+        501,
     ),
     _response("bigcode", "3.1.2.19", "An element receiving this response should simply drop it.", Stage.PARSE),
     _passes(

@@ -318,6 +318,13 @@ class CheckTests(SynchronousTestCase):
             request.uri = uri
             self.assertRaises(ParseError, check_request, request)
 
+    def test_method_of_cseq(self) -> None:
+        """A CSeq of another method is an error of the sender, or our ignorance of its method (RFC 4475 §3.1.2.18)."""
+        for method, status in (("OPTIONS", 400), ("NEWMETHOD", 501)):
+            request = self.request(cseq="1 INVITE")
+            request.method = method
+            self.assertEqual(self.assertRaises(ParseError, check_request, request).status, status)
+
     def test_other_schemes(self) -> None:
         """A Request-URI of another scheme is for those to refuse who route by it (RFC 3261 §16.3 step 2)."""
         request = self.request()
