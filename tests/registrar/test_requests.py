@@ -67,7 +67,8 @@ class ConversationTests(RequestsCase):
         self.bob.receive(answer.serialise())
         self.assertEqual(self.alice.statuses(), [100, 200])
         routes = tuple(("Route", route) for route in reversed(invite.get_all("Record-Route")))
-        self.alice.send(self.alice.request("ACK", "sip:bob@192.0.2.20:49160", cseq=1, headers=routes))
+        self.alice.send(self.alice.request(
+            "ACK", "sip:bob@192.0.2.20:49160", cseq=1, headers=routes, callee=f"<{BOB}>;tag=bob"))
         self.assertEqual(self.bob.flow.starts(), ["ACK sip:bob@192.0.2.20:49160"])
 
     def test_stray_messages(self) -> None:
