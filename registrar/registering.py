@@ -109,7 +109,10 @@ class Registering:
 
     def _address_of_record(self, request: Request, domain: str) -> str:
         uri = parse_uri(parse_name_addr(request.get("To") or "").uri)
-        if not isinstance(uri, SipUri) or uri.user is None or self._domains.served(uri) != domain:
+        if not isinstance(uri, SipUri):
+            # RFC 3261 §10.2: "This address-of-record MUST be a SIP URI or SIPS URI."
+            raise Refusal(400, "To Is No SIP URI")
+        if uri.user is None or self._domains.served(uri) != domain:
             raise Refusal(404, "Not an Address of This Domain")
         return aor_of(uri, domain)
 

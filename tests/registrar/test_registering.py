@@ -116,8 +116,13 @@ class DomainTests(RegisteringCase):
 
     def test_address_of_another_domain(self) -> None:
         """An address that is not of the domain in the Request-URI is 404, before anybody is asked who he is."""
-        for to in ("sip:alice@elsewhere.example", "sip:alice@example.org", "sip:example.com", "tel:+15551234"):
+        for to in ("sip:alice@elsewhere.example", "sip:alice@example.org", "sip:example.com"):
             self.refusal(404, A, to=to)
+        self.assertEqual(self.outcomes(), {})
+
+    def test_address_of_another_scheme(self) -> None:
+        """What is no SIP URI is no address-of-record at all, and 400 (RFC 4475 §3.3.4)."""
+        self.refusal(400, A, to="tel:+15551234")
         self.assertEqual(self.outcomes(), {})
 
     def test_our_address_is_no_domain(self) -> None:
