@@ -1,52 +1,90 @@
 """What the admin site says about bindings: `GET /v1/contacts`, for `rollcall contacts` and operators' scripts."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from secrets import token_urlsafe
 from typing import Any
 
 from registrar.location.contract import LocationStore, Snapshot
 from registrar.records import Binding
 from rollcall.ops.api import ApiError, Call, Reply, Routes
+from rollcall.sip.errors import ParseError
+from rollcall.sip.uri import parse_sip_uri
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1000
+MAX_LISTINGS = 4
+
+PARAMETERS = frozenset({"aor", "size", "after"})
+
+_Pages = AsyncIterator[tuple[tuple[str, Snapshot], ...]]
 
 
 class Contacts:
-    """Answers with the bindings of one address-of-record, or page by page with all."""
+    """Answers with the bindings of one address-of-record, or page by page with all.
+
+    A listing is a walk over the store that stops between its pages, so that a page costs what is on it and shows no
+    address-of-record twice. Its place is kept here, under the name in "next", for the latest listings only.
+    """
 
     def __init__(self, location: LocationStore, now: Callable[[], float]) -> None:
         self._location = location
         self._now = now
+        self._listings: dict[str, _Pages] = {}
 
     def mount(self, routes: Routes) -> None:
         """Add what is answered here to the admin site."""
         routes.get("/v1/contacts", self.contacts)
 
     async def contacts(self, call: Call) -> Reply:
-        """Answer `?aor=sip:alice@example.com`, or `?page=0&size=100`; {"contacts": […], "more": false}."""
+        """Answer `?aor=sip:alice@example.com`, or `?size=100` and then `?after=` what "next" said, until that is null.
+
+        {"contacts": […], "next": "…"}; a page may be empty although another follows. 410 when a listing is not known
+        any more, or a page of it is asked for again.
+        """
+        unknown = call.query.keys() - PARAMETERS
+        if unknown:
+            raise ApiError(400, f"{', '.join(sorted(unknown))}: only {', '.join(sorted(PARAMETERS))} are allowed")
         aor = call.text("aor")
         if aor is not None:
-            if not aor.startswith("sip:"):
-                raise ApiError(400, "aor: an address-of-record such as sip:alice@example.com is allowed")
-            return Reply({"contacts": self._shown(aor, await self._location.load(aor)), "more": False})
+            aor = _canonical(aor)
+            return Reply({"contacts": self._shown(aor, await self._location.load(aor)), "next": None})
+        pages = self._pages(call)
+        entries = await anext(pages, None)
+        if entries is None:
+            return Reply({"contacts": [], "next": None})
+        shown = [contact for aor, snapshot in entries for contact in self._shown(aor, snapshot)]
+        return Reply({"contacts": shown, "next": self._keep(pages)})
+
+    def _pages(self, call: Call) -> _Pages:
         size = call.number("size", DEFAULT_PAGE, 1, MAX_PAGE)
-        page = call.number("page", 0, 0, 1_000_000_000)
-        async for number, entries in _numbered(self._location.pages(size)):
-            if number == page:
-                shown = [contact for aor, snapshot in entries for contact in self._shown(aor, snapshot)]
-                return Reply({"contacts": shown, "more": len(entries) == size})
-        return Reply({"contacts": [], "more": False})
+        after = call.text("after")
+        if after is None:
+            return self._location.pages(size)
+        pages = self._listings.pop(after, None)
+        if pages is None:
+            raise ApiError(410, "after: this listing is over; begin again without it")
+        return pages
+
+    def _keep(self, pages: _Pages) -> str:
+        while len(self._listings) >= MAX_LISTINGS:
+            del self._listings[next(iter(self._listings))]
+        place = token_urlsafe(9)
+        self._listings[place] = pages
+        return place
 
     def _shown(self, aor: str, snapshot: Snapshot) -> list[dict[str, Any]]:
         now = self._now()
         return [_shown(aor, binding, now) for binding in snapshot.bindings if binding.expires_at > now]
 
 
-async def _numbered(pages: Any) -> Any:
-    number = 0
-    async for page in pages:
-        yield number, page
-        number += 1
+def _canonical(aor: str) -> str:
+    try:
+        uri = parse_sip_uri(aor)
+    except ParseError:
+        uri = None
+    if uri is None or uri.user is None:
+        raise ApiError(400, "aor: an address-of-record such as sip:alice@example.com is allowed")
+    return uri.aor()
 
 
 def _shown(aor: str, binding: Binding, now: float) -> dict[str, Any]:

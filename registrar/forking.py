@@ -4,7 +4,7 @@ RFC 3261 §§16.7 to 16.10 (responses, timer C, errors, CANCEL), RFC 3263 §4.3 
 RFC 5626 §7 (the next flow of the same phone), RFC 4320 §4 (no 408 to anything but INVITE).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -16,7 +16,7 @@ from rollcall.net.transactions import ClientTransaction, ServerTransaction, Tran
 from rollcall.net.wheel import Timer
 from rollcall.ops.coroutines import start
 from rollcall.sip.headers import parse_via
-from rollcall.sip.message import Response, response_to
+from rollcall.sip.message import Request, Response, response_to
 from rollcall.sip.targets import Target
 from rollcall.sip.transaction import cancellation, seconds_until_t2
 
@@ -24,8 +24,8 @@ from rollcall.sip.transaction import cancellation, seconds_until_t2
 class Branch:
     """One target of a fork: a client transaction at a time, over one address or flow after another."""
 
-    __slots__ = ("_attempts", "_client", "_fork", "_is_cancelled", "_is_over", "_rang", "_targets", "_timer",
-                 "attempt", "was_superseded")
+    __slots__ = ("_attempts", "_client", "_fork", "_is_cancelled", "_is_over", "_rang", "_reasons", "_targets",
+                 "_timer", "attempt", "was_superseded")
 
     def __init__(self, fork: "Fork", attempt: Attempt) -> None:
         self._fork = fork
@@ -36,6 +36,7 @@ class Branch:
         self._timer: Timer | None = None
         self._rang = False
         self._is_cancelled = False
+        self._reasons: Sequence[str] = ()
         self._is_over = False
         self.was_superseded = False
 
@@ -60,11 +61,12 @@ class Branch:
             else:
                 self._send(flow)
 
-    def cancel(self, superseded: bool = False) -> None:
-        """End this branch: CANCEL once the phone has answered at all (RFC 3261 §9.1)."""
+    def cancel(self, reasons: Sequence[str] = (), superseded: bool = False) -> None:
+        """End this branch: CANCEL, with these Reasons, once the phone has answered at all (RFC 3261 §9.1)."""
         if self._is_over or self._is_cancelled:
             return
         self._is_cancelled = True
+        self._reasons = reasons
         self.was_superseded = superseded
         self._attempts.clear()
         self._targets.clear()
@@ -180,6 +182,7 @@ class Branch:
         client = self._client
         assert client is not None
         cancel = cancellation(client.request)
+        cancel.set_values("Reason", self._reasons)
         branch = parse_via(cancel.first_value("Via") or "").branch or ""
         self._fork.transactions.send(cancel, branch, client.flow, SILENT)
         # §9.1: "if there is no final response … in 64*T1 seconds", the INVITE is considered cancelled.
@@ -213,6 +216,9 @@ class _Silent:
 
 
 SILENT = _Silent()
+
+# RFC 3326 §3.1: or else the phones that rang in vain show a missed call.
+ELSEWHERE = ('SIP;cause=200;text="Call completed elsewhere"',)
 
 
 class Fork:
@@ -254,9 +260,9 @@ class Fork:
         """Call `function` in `seconds` on the wheel of all transactions."""
         return self.transactions.wheel.call_later(seconds, function)
 
-    def cancel(self) -> None:
-        """Do as the caller's CANCEL asks (RFC 3261 §16.10)."""
-        self._stop_ringing_others()
+    def cancel(self, cancel: Request) -> None:
+        """Do as the caller's `cancel` asks, for the reason that it gives (RFC 3261 §16.10, RFC 3326 §2)."""
+        self._stop_ringing_others(cancel.get_all("Reason"))
 
     def progressed(self, response: Response) -> None:
         """Pass a 101 to 199 on at once (RFC 3261 §16.7 step 5)."""
@@ -269,7 +275,7 @@ class Fork:
         if first or self.is_invite:
             self.server.respond(response)
         if first:
-            self._stop_ringing_others()
+            self._stop_ringing_others(ELSEWHERE)
             self._end(response.status)
 
     def failed(self, branch: Branch, response: Response) -> None:
@@ -277,7 +283,7 @@ class Fork:
         if not (branch.was_superseded and response.status == 487):
             self._responses.append(response)
         if response.status >= 600:
-            self._stop_ringing_others()
+            self._stop_ringing_others([f'SIP;cause={response.status}'])
         if self._is_done or any(other.pending for other in self._branches):
             return
         if self._groups:
@@ -303,13 +309,13 @@ class Fork:
         for branch in before:
             branch.cancel(superseded=True)
 
-    def _stop_ringing_others(self) -> None:
+    def _stop_ringing_others(self, reasons: Sequence[str]) -> None:
         self._groups.clear()
         if self._ring_timer is not None:
             self._ring_timer.cancel()
         if self.is_invite:
             for branch in self._branches:
-                branch.cancel()
+                branch.cancel(reasons)
 
     def _answer_best(self) -> None:
         self._is_done = True

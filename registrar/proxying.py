@@ -7,22 +7,33 @@ one that is valid for its Call-ID needs no other permission (RFC 5626 §5.3).
 
 from collections.abc import Awaitable, Callable
 
+from attrs import evolve
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from registrar.auth import StoreUnavailable
 from registrar.authorising import Callers, Refusal
 from registrar.forking import Fork
 from registrar.gruu import GruuMaker, NoSuchGruu
 from registrar.location.contract import LocationStore, LocationUnavailable
-from registrar.routing import ByUri, Candidate, Domains, ProxyConfig, aor_of, next_hop, target_groups
-from registrar.sending import Attempt, Forwarded, Sender
+from registrar.routing import (
+    ByUri,
+    Candidate,
+    Domains,
+    ProxyConfig,
+    aor_of,
+    next_hop,
+    target_groups,
+    within_breadth,
+)
+from registrar.sending import Attempt, Forwarded, Sender, dialog_context
 from rollcall.net.flow import Flow
-from rollcall.net.tokens import NO_FLOW, BadToken, FlowGone, FlowTokens
+from rollcall.net.tokens import NO_FLOW, BadToken, FlowGone, FlowTokens, NoFlow
 from rollcall.net.transactions import ServerTransaction, Transactions
 from rollcall.ops.coroutines import start
 from rollcall.sip.errors import ParseError
-from rollcall.sip.forwarding import has_looped, loop_mark, max_forwards, take_own_routes
-from rollcall.sip.headers import option_tags
+from rollcall.sip.forwarding import has_looped, loop_mark, max_breadth, max_forwards, take_own_routes
+from rollcall.sip.headers import option_tags, parse_name_addr
 from rollcall.sip.message import Request
 from rollcall.sip.uri import SipUri, parse_uri
 
@@ -87,10 +98,12 @@ class Proxying:
         else:
             # A CANCEL may have ended the request while a store was asked.
             if groups and not server.answered:
+                groups, breadth = within_breadth(groups, forwarded.breadth)
+                forwarded = evolve(forwarded, breadth=breadth)
                 Fork(server, forwarded, groups, self._sender, self._transactions, self._config, self._ended).start()
 
-    def _broke(self, failure: object, server: ServerTransaction) -> None:
-        self._log.error("a {method} broke: {failure}", method=server.request.method, failure=str(failure))
+    def _broke(self, failure: Failure, server: ServerTransaction) -> None:
+        self._log.failure("a {method} broke", failure=failure, method=server.request.method)
         if not server.answered:
             server.refuse(500)
 
@@ -104,8 +117,11 @@ class Proxying:
             raise Refusal(482)
         if request.method not in ("ACK", "CANCEL"):
             _refuse_unsupported(request, "Proxy-Require", frozenset())
-        call_id = (request.get("Call-ID") or "").encode("utf-8", "surrogateescape")
-        return Forwarded(request, source, mark, len(vias) == 1, call_id)
+        breadth = max_breadth(request, self._config.max_breadth)
+        if not breadth:
+            raise Refusal(440)
+        sender = parse_name_addr(request.get("From") or "").tag
+        return Forwarded(request, source, mark, len(vias) == 1, dialog_context(request, sender), breadth)
 
     async def _groups(self, request: Request, server: ServerTransaction) -> list[list[Attempt]]:
         """Return where to send `request`, group after group; none when it was answered here."""
@@ -115,7 +131,7 @@ class Proxying:
             # RFC 3261 §16.3 step 2
             raise Refusal(416)
         domain = self._domains.served(uri)
-        if dialog is not None and (domain is None or uri.user is None):
+        if dialog is not None and (domain is None or uri.user is None or self._stays_on_flow(dialog, uri)):
             return [[dialog]]
         if request.values("Route"):
             # A Route that is not ours takes the request elsewhere, whoever its Request-URI names.
@@ -130,22 +146,36 @@ class Proxying:
         return await self._of_user(uri, domain)
 
     def _within_dialog(self, request: Request) -> Attempt | None:
-        """Take our Routes off `request` and return where they send it; None when it came without a token.
+        """Take our Routes off `request` and return where they send it; None when that is no permission.
 
-        Both our Record-Route values come back (see Sending): the last of them names the other side.
+        Both our Record-Route values come back (see Sending): the last of them names the other side. A request
+        without a To tag begins a dialog, whatever it brings along.
         """
         taken = take_own_routes(request, self._domains.is_ours)
         if not taken or taken[-1].user is None:
             return None
-        call_id = (request.get("Call-ID") or "").encode("utf-8", "surrogateescape")
         try:
-            flow = self._tokens.resolve(taken[-1].user, call_id)
+            flow = self._resolved(taken[-1].user, request)
         except BadToken as problem:
             # RFC 5626 §5.3.1: "tampered with, the proxy SHOULD send a 403", "no longer exists … 430"
             raise Refusal(403, "Flow Token Refused") from problem
         except FlowGone as problem:
             raise Refusal(430) from problem
+        if parse_name_addr(request.get("To") or "").tag is None:
+            return None
         return Attempt(request.uri, ByUri() if flow is NO_FLOW else flow)
+
+    def _resolved(self, token: str, request: Request) -> Flow | NoFlow:
+        """Return what `token` names; it was made for the tag of whoever sent the request that it went out with."""
+        tags = [parse_name_addr(request.get(name) or "").tag for name in ("From", "To")]
+        try:
+            return self._tokens.resolve(token, dialog_context(request, tags[0]))
+        except BadToken:
+            return self._tokens.resolve(token, dialog_context(request, tags[1]))
+
+    def _stays_on_flow(self, dialog: Attempt, uri: SipUri) -> bool:
+        """Say whether a dialog's flow leads to `uri`, a user of ours: unless it is a GRUU, it is a phone's Contact."""
+        return not isinstance(dialog.hop, ByUri) and not self._gruus.is_gruu(uri)
 
     def _answer_as_server(self, request: Request, server: ServerTransaction) -> None:
         """Answer a request for this node itself (RFC 3261 §§8.2, 11.2)."""

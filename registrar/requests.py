@@ -105,7 +105,7 @@ class Requests:
             return
         transaction.refuse(200)
         if invite.on_cancel is not None:
-            invite.on_cancel()
+            invite.on_cancel(request)
         elif not invite.answered:
             invite.refuse(487)
 

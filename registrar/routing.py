@@ -5,6 +5,7 @@ RFC 3261 §§16.4, 16.5, 16.7; RFC 5626 §7 (one flow per instance at a time); R
 
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
+from typing import TypeVar
 from urllib.parse import quote_from_bytes
 
 from attrs import field, frozen
@@ -26,6 +27,8 @@ class ProxyConfig:
     """How long contacts of one q value ring before those of the next lower are tried."""
     max_branches: int = field(default=16, validator=ge(1))
     """How many contacts one request is forked to at most (RFC 5393 §5: amplification)."""
+    max_breadth: int = field(default=60, validator=ge(1))
+    """How many branches a request may have at a time, here and at proxies further on (RFC 5393 §5.3)."""
     strangers: str = field(default="challenge", validator=in_(("challenge", "accept")))
     """What a caller who is no subscriber gets when calling a subscriber: "challenge" (407) or "accept".
     Whatever is set here, strangers are never relayed to other domains."""
@@ -134,6 +137,8 @@ class ByUri:
     routes: tuple[str, ...] = ()
 
 
+Target = TypeVar("Target")
+
 Hop = OverFlow | OverDatagrams | ByUri
 
 
@@ -211,6 +216,16 @@ def _is_secure(binding: Binding) -> bool:
     if binding.path:
         return "<sips:" in binding.path[0].lower()
     return binding.source.transport in ("TLS", "WSS")
+
+
+def within_breadth(groups: list[list[Target]], breadth: int) -> tuple[list[list[Target]], int]:
+    """Return `groups` cut so that at most `breadth` are tried at a time, and the breadth that each of them may have.
+
+    RFC 5393 §5.3.3: all branches of a request together, those of proxies further on included, are never more
+    than what the first one allowed.
+    """
+    cut = [group[start : start + breadth] for group in groups for start in range(0, len(group), breadth)]
+    return cut, breadth // max(map(len, cut))
 
 
 # RFC 3261 §16.7 step 6: "preference to responses that provide information affecting resubmission".

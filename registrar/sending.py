@@ -43,7 +43,10 @@ class Forwarded:
     """The loop mark of the request as it was received (RFC 5393 §4.2.1)."""
     from_phone: bool
     """Whether its sender made it: then requests back to it take the same flow."""
-    call_id: bytes
+    token_context: bytes
+    """What the flow tokens in its Record-Route are bound to."""
+    breadth: int
+    """How many branches each of its copies may have at a time, all further forks included (RFC 5393 §5.3)."""
 
 
 @frozen(eq=False)
@@ -92,17 +95,20 @@ class Sending:
 
     async def targets(self, forwarded: Forwarded, attempt: Attempt) -> Sequence[Target]:
         """Resolve the first Route, or else the Request-URI (RFC 3261 §16.6 step 7)."""
-        hop = attempt.hop
+        hop, is_sips = attempt.hop, attempt.uri[:5].lower() == "sips:"
         routes = (*(hop.routes if isinstance(hop, ByUri) else ()), *forwarded.request.values("Route"))
         try:
             uri = parse_sip_uri(parse_name_addr(routes[0]).uri if routes else attempt.uri)
+            if is_sips:
+                # RFC 3261 §16.6 step 7: "as if the input URI were a SIPS URI"
+                uri = evolve(uri, scheme="sips")
             targets = await self._resolver.resolve(uri, large=_is_large(forwarded.request))
         except (ParseError, Unresolvable) as problem:
             raise Undeliverable(str(problem)) from problem
-        # RFC 3261 §16.6 step 7: a sips Request-URI is only ever sent over TLS.
-        if attempt.uri[:5].lower() == "sips:":
-            return [target for target in targets if target.transport in ("TLS", "WSS")]
-        return targets
+        secure = [target for target in targets if target.transport in ("TLS", "WSS")]
+        if is_sips and not secure:
+            raise Undeliverable(f"no way to {uri} over TLS")
+        return secure if is_sips else targets
 
     async def connect(self, target: Target) -> Flow:
         """Return a flow to `target`, an open one if there is one."""
@@ -124,7 +130,7 @@ class Sending:
             flow = hop
         else:
             flow = await self.connect((await self.targets(forwarded, attempt))[0])
-        received = forwarded.request.values("Via")[0].encode("utf-8", "surrogateescape")
+        received = (forwarded.request.first_value("Via") or "").encode("utf-8", "surrogateescape")
         branch = f"{MAGIC_COOKIE}{md5(received, usedforsecurity=False).hexdigest()[:16]}.{forwarded.mark}"
         try:
             flow.write(self._copy(forwarded, attempt, flow, branch).serialise())
@@ -135,6 +141,7 @@ class Sending:
         copy = forwarded.request.copy()
         copy.uri = _as_request_uri(attempt.uri)
         spend_hop(copy)
+        copy.set("Max-Breadth", str(forwarded.breadth))
         if copy.method not in NO_DIALOG:
             self._record(copy, forwarded, attempt, flow)
         if isinstance(attempt.hop, ByUri):
@@ -155,7 +162,7 @@ class Sending:
         outward = None if isinstance(attempt.hop, ByUri) else flow
         for named, side in ((inward, forwarded.source), (outward, flow)):
             face = self._face(side)
-            token = self._tokens.token(named, forwarded.call_id)
+            token = self._tokens.token(named, forwarded.token_context)
             copy.prepend("Record-Route", record_route(token, f"{face.host}:{face.port}", face.transport, secure))
 
     def _face(self, flow: Flow) -> Listener:
@@ -163,6 +170,11 @@ class Sending:
         listener = flow.listener or self._transports.listener_for(flow.transport, flow.peer[0])
         # A connection that we opened, of a transport that we do not listen to: any of our names will do.
         return listener or next(iter(self._transports.listeners.values()))
+
+
+def dialog_context(request: Request, tag: str | None) -> bytes:
+    """Return what binds a flow token to a dialog: its Call-ID and the tag of the side that it was made for."""
+    return f"{request.get('Call-ID')}\0{tag}".encode("utf-8", "surrogateescape")
 
 
 def _is_large(request: Request) -> bool:

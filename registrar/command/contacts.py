@@ -11,6 +11,7 @@ import click
 
 from registrar.command.settings import Settings, anywhere, full_name, print_json, print_table, with_settings
 from registrar.config import RegistrarConfig
+from registrar.routing import aor_of_name
 
 ADMIN_SECONDS = 10
 PAGE_SIZE = 1000
@@ -49,18 +50,16 @@ def _ask_contacts(config: RegistrarConfig, aor: str | None) -> Iterator[Mapping[
     if aor is not None:
         yield from _ask(config, "/v1/contacts", aor=_aor(config, aor))["contacts"]
         return
-    page = 0
-    while True:
-        answer = _ask(config, "/v1/contacts", page=page, size=PAGE_SIZE)
+    answer = _ask(config, "/v1/contacts", size=PAGE_SIZE)
+    yield from answer["contacts"]
+    while answer["next"] is not None:
+        answer = _ask(config, "/v1/contacts", after=answer["next"])
         yield from answer["contacts"]
-        if not answer["more"]:
-            return
-        page += 1
 
 
 def _aor(config: RegistrarConfig, text: str) -> str:
     username, domain = full_name(config, text.removeprefix("sip:"), served=False)
-    return f"sip:{username}@{domain.lower()}"
+    return aor_of_name(username, domain.lower())
 
 
 def _ask(config: RegistrarConfig, path: str, **query: object) -> Any:

@@ -156,7 +156,7 @@ class ServerTransaction(Transaction):
             super().__init__(layer, NON_INVITE_SERVER, State.TRYING, key, request, flow)
         self.via = via
         self.answered = 0
-        self.on_cancel: Callable[[], None] | None = None
+        self.on_cancel: Callable[[Request], None] | None = None
         self.received_at = layer.wheel.now()
 
     def respond(self, response: Response) -> None:

@@ -131,7 +131,9 @@ class TimerWheel:
             self._running = self._buckets.pop(tick, [])
             self._run(tuple(self._running))
         self._running = []
-        if self._due and self._wake is None:
+        if not self._active:
+            self._rest()
+        elif self._due and self._wake is None:
             self._arm()
 
     def _run(self, timers: tuple[Timer, ...]) -> None:

@@ -84,6 +84,16 @@ def max_forwards(request: Request) -> int | None:
     return None if text is None else parse_max_forwards(text)
 
 
+def max_breadth(request: Request, most: int) -> int:
+    """Return how many branches `request` may have at a time, at most `most` (RFC 5393 §5.3.3)."""
+    text = request.get("Max-Breadth")
+    if text is None:
+        return most
+    if not (text.isascii() and text.isdigit()):
+        raise ParseError("Max-Breadth is not a number")
+    return min(int(text), most) if len(text) < 10 else most
+
+
 def spend_hop(request: Request) -> None:
     """Count one hop down; one that does not say gets 70 (RFC 3261 §16.6 step 3)."""
     left = max_forwards(request)

@@ -41,7 +41,7 @@ class ForkCase(SynchronousTestCase):
     def fork(self, request: Request, *groups: list[Phone | Attempt]) -> ServerTransaction:
         """Let `request` come from the caller and go to these phones or ways, group after group."""
         server = self.layer.begin(request, self.caller)
-        forwarded = Forwarded(server.request, self.caller, loop_mark(server.request), True, b"call-1")
+        forwarded = Forwarded(server.request, self.caller, loop_mark(server.request), True, b"call-1", 60)
         attempts = [[way.attempt() if isinstance(way, Phone) else way for way in group] for group in groups]
         Fork(server, forwarded, attempts, self.network.sending, self.layer.transactions, CONFIG, self._end).start()
         return server
@@ -69,10 +69,11 @@ class ForkCase(SynchronousTestCase):
             self.assertEqual(response.get_all("Via"), ["SIP/2.0/UDP 192.0.2.10:5060;branch=z9hG4bK-one"])
         return responses
 
-    def hangs_up(self, server: ServerTransaction) -> None:
+    def hangs_up(self, server: ServerTransaction, *reasons: str) -> None:
         """Cancel the call, as the conversation does when the caller's CANCEL has come."""
+        headers = tuple(("Reason", reason) for reason in reasons)
         assert server.on_cancel is not None
-        server.on_cancel()
+        server.on_cancel(a_request("CANCEL", headers=headers))
 
     def acknowledge(self) -> None:
         """Let the caller acknowledge a refusal, which stops its repetitions."""
@@ -454,6 +455,37 @@ class CancelTests(ForkCase):
         self.assertEqual(self.hears(), [180])
         bob.answer(487)
         self.assertEqual((self.hears(), bob.heard(), self.ended), ([487], ["ACK"], [487]))
+
+    def test_reason_of_the_caller(self) -> None:
+        """The Reason that the caller gives for its CANCEL goes on to the phone (RFC 3326 §2)."""
+        mobile = self.network.phone("mobile")
+        server = self.call([mobile])
+        mobile.answer(180)
+        self.hangs_up(server, 'Q.850;cause=16;text="Terminated"')
+        self.assertEqual(self.reasons_told_to(mobile), ['Q.850;cause=16;text="Terminated"'])
+
+    def test_answered_elsewhere(self) -> None:
+        """A phone that stops ringing because another one answered is told so, and shows no missed call."""
+        desk, mobile = self.network.phone("desk"), self.network.phone("mobile")
+        self.call([desk, mobile])
+        mobile.answer(180)
+        desk.answer(200)
+        self.assertEqual(self.reasons_told_to(mobile), ['SIP;cause=200;text="Call completed elsewhere"'])
+
+    def test_refused_elsewhere(self) -> None:
+        """A phone that stops ringing because the user declined at another one is told the status."""
+        desk, mobile = self.network.phone("desk"), self.network.phone("mobile")
+        self.call([desk, mobile])
+        mobile.answer(180)
+        desk.answer(603)
+        self.assertEqual(self.reasons_told_to(mobile), ["SIP;cause=603"])
+
+    def reasons_told_to(self, phone: Phone) -> list[str]:
+        """Let a cancelled phone end its call; return the Reasons that its CANCEL gave."""
+        reasons = phone.requests["CANCEL"].get_all("Reason")
+        phone.answer(200, "CANCEL")
+        phone.answer(487)
+        return reasons
 
     def test_before_the_phone_spoke(self) -> None:
         """Before any provisional "the CANCEL request MUST NOT be sent": it follows the first one."""
@@ -973,7 +1005,7 @@ class OtherMethodsTests(ForkCase):
         desk = self.network.phone("desk")
         server = self.layer.begin(a_request("MESSAGE"), self.caller)
         self.layer.wait(2)
-        forwarded = Forwarded(server.request, self.caller, loop_mark(server.request), True, b"call-1")
+        forwarded = Forwarded(server.request, self.caller, loop_mark(server.request), True, b"call-1", 60)
         groups = [[desk.attempt()]]
         Fork(server, forwarded, groups, self.network.sending, self.layer.transactions, CONFIG, self._end).start()
         self.layer.wait(1.4)

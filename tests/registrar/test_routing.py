@@ -19,6 +19,7 @@ from registrar.routing import (
     merge_challenges,
     next_hop,
     target_groups,
+    within_breadth,
 )
 from rollcall.sip.message import Response
 from rollcall.sip.uri import parse_sip_uri
@@ -322,3 +323,18 @@ class ProxyConfigTests(SynchronousTestCase):
     def test_strangers(self) -> None:
         """Strangers are challenged or accepted; there is no third way."""
         self.assertRaises(ValueError, ProxyConfig, strangers="relay")
+
+
+class WithinBreadthTests(SynchronousTestCase):
+    """RFC 5393 §5.3.3."""
+
+    def test_shared(self) -> None:
+        """Groups are cut to the breadth there is, and what there is is shared by those tried at a time."""
+        table = (
+            ([[1]], 60, ([[1]], 60)),
+            ([[1, 2, 3], [4]], 60, ([[1, 2, 3], [4]], 20)),
+            ([[1, 2, 3], [4]], 2, ([[1, 2], [3], [4]], 1)),
+            ([[1, 2]], 1, ([[1], [2]], 1)),
+        )
+        for groups, breadth, expected in table:
+            self.assertEqual(within_breadth(groups, breadth), expected)

@@ -40,7 +40,7 @@ class SendingCase(SynchronousTestCase):
 
     def forwarded(self, request: Request, from_phone: bool = True, source: Flow | None = None) -> Forwarded:
         """Return what the proxy makes of `request` before it goes out."""
-        return Forwarded(request, source or self.caller, loop_mark(request), from_phone, CALL_ID)
+        return Forwarded(request, source or self.caller, loop_mark(request), from_phone, CALL_ID, 60)
 
     def sent(self, request: Request, attempt: Attempt | None = None, flow: MemoryFlow | None = None,
              **changes: Any) -> Request:
@@ -71,7 +71,7 @@ class CopyTests(SendingCase):
         )
         request = a_request(headers=headers, body=b"v=0\r\n\0\xff")
         copy = self.sent(request)
-        known = ("via", "max-forwards", "record-route")
+        known = ("via", "max-forwards", "max-breadth", "record-route")
         self.assertEqual(
             [field[1:] for field in copy.fields if field[0] not in known],
             [(name, value.strip()) for _, name, value in request.fields if name not in ("Via", "Max-Forwards")],
