@@ -73,6 +73,10 @@ class StreamFlowTests(SynchronousTestCase):
         self.assertEqual(self.flow.id, 1)
         self.assertIn("192.0.2.1:40000", repr(self.flow))
 
+    def test_light(self) -> None:
+        """There are many flows: none has a dictionary."""
+        self.assertFalse(hasattr(self.flow, "__dict__"))
+
     def test_messages(self) -> None:
         """Messages are cut out of the stream however it arrives."""
         self.wire.receive(OPTIONS[:30])

@@ -109,8 +109,10 @@ class ReceivingTests(SynchronousTestCase):
             "64 bits for 65535": client_frame(TEXT, b"", length=b"\x7f" + (65535).to_bytes(8, "big")),
             "63 bits exceeded": client_frame(TEXT, b"", length=b"\x7f" + (1 << 63).to_bytes(8, "big")),
             "a close of one octet": client_frame(CLOSE, b"\x03"),
-            "a close with 1005": client_frame(CLOSE, b"\x03\xed"),
-            "a close with 999": client_frame(CLOSE, b"\x03\xe7"),
+            **{
+                f"a close with {code}": client_frame(CLOSE, code.to_bytes(2, "big"))
+                for code in (0, 999, 1004, 1005, 1006, 1015, 2999, 5000)
+            },
             "a close whose reason is no text": client_frame(CLOSE, b"\x03\xe8\xff"),
         }
         for what, data in broken.items():
@@ -137,7 +139,8 @@ class ReceivingTests(SynchronousTestCase):
     def test_close(self) -> None:
         """A close tells its code, or 1005 when it has none."""
         self.assertEqual(receive(client_frame(CLOSE, b"\x03\xe8bye")), [Close(1000)])
-        self.assertEqual(receive(client_frame(CLOSE, b"\x0b\xb8")), [Close(3000)])
+        for code in (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 4999):
+            self.assertEqual(receive(client_frame(CLOSE, code.to_bytes(2, "big"))), [Close(code)])
         self.assertEqual(receive(client_frame(CLOSE, b"")), [Close(1005)])
 
     @given(st.lists(st.binary(max_size=50), max_size=5))

@@ -29,6 +29,7 @@ class WebSocketFlowTests(SynchronousTestCase):
         self.upgrade()
         self.assertTrue(self.flow.is_open)
         self.assertEqual((self.flow.id, self.flow.transport, self.flow.reliable), (1, "WS", True))
+        self.assertFalse(hasattr(self.flow, "__dict__"))
 
     def test_messages(self) -> None:
         """Each WebSocket message is a SIP message, the first may come with the upgrade."""

@@ -251,7 +251,9 @@ class WithoutNaptrTests(SynchronousTestCase):
             Question("_sip._tcp.example.com", "SRV"): [Srv(0, 0, 0, "")],
             Question("example.com", "A"): ["192.0.2.9"],
         }
-        self.assertEqual(targets("sip:example.com", zone), [])
+        found, asked = run(locate(parse_sip_uri("sip:example.com"), PREFERENCES), zone)
+        self.assertEqual(found, [])
+        self.assertEqual({question.kind for question in asked}, {"NAPTR", "SRV"})
 
     def test_nothing_known(self) -> None:
         """A name without any record has no targets."""
@@ -352,7 +354,10 @@ class ResponseTests(SynchronousTestCase):
         Case("SIP/2.0/UDP 10.1.1.1:4540;rport=9988", "UDP", "10.1.1.1", 4540),
         Case("SIP/2.0/UDP 10.1.1.1:4540;received=192.0.2.1;rport", "UDP", "192.0.2.1", 4540),
         Case("SIP/2.0/UDP 10.1.1.1:4540;received=192.0.2.1;rport=0", "UDP", "192.0.2.1", 4540),
-        Case("SIP/2.0/UDP 10.1.1.1:4540;received=192.0.2.1;rport=99999", "UDP", "192.0.2.1", 4540),
+        Case("SIP/2.0/UDP 10.1.1.1:4540;received=192.0.2.1;rport=65535", "UDP", "192.0.2.1", 65535),
+        Case("SIP/2.0/UDP 10.1.1.1:4540;received=192.0.2.1;rport=65536", "UDP", "192.0.2.1", 4540),
+        Case("SIP/2.0/UDP 10.1.1.1:4540;received=192.0.2.1;rport=1", "UDP", "192.0.2.1", 1),
+        Case("SIP/2.0/UDP 10.1.1.1:4540;received=192.0.2.1;rport=1x", "UDP", "192.0.2.1", 4540),
         Case("SIP/2.0/UDP 10.1.1.1;maddr=224.0.1.75;received=192.0.2.1;rport=9", "UDP", "224.0.1.75", 5060),
         Case("SIP/2.0/TCP 10.1.1.1:4540;received=192.0.2.1;rport=9988", "TCP", "192.0.2.1", 4540),
         Case("SIP/2.0/TCP 10.1.1.1;maddr=192.0.2.77", "TCP", "10.1.1.1", 5060),
