@@ -482,6 +482,7 @@ class CancelTests(ForkCase):
 
     def reasons_told_to(self, phone: Phone) -> list[str]:
         """Let a cancelled phone end its call; return the Reasons that its CANCEL gave."""
+        self.assertEqual(phone.heard(), ["INVITE", "CANCEL"])
         reasons = phone.requests["CANCEL"].get_all("Reason")
         phone.answer(200, "CANCEL")
         phone.answer(487)
