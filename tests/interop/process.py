@@ -16,7 +16,7 @@ LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.05
 # Below 32768, where the kernel's own choices do not collide; another part of the range for each test process.
 FIRST_PORT, LAST_PORT = 12000, 31000
-_next_port = count(FIRST_PORT + os.getpid() % 900 * 20)
+_next_port = count(FIRST_PORT + os.getpid() % 800 * 20)
 
 
 class InteropError(AssertionError):
@@ -124,14 +124,15 @@ def free_ports(number: int = 1) -> tuple[int, ...]:
         if first + number >= LAST_PORT:
             raise InteropError(f"no {number} free ports below {LAST_PORT}")
         ports = range(first, first + number)
-        if _all_free(ports):
+        if are_free(ports):
             for _ in range(number - 1):
                 next(_next_port)
             return tuple(ports)
     raise AssertionError("the counter never ends")
 
 
-def _all_free(ports: Iterable[int]) -> bool:
+def are_free(ports: Iterable[int]) -> bool:
+    """Tell whether nobody has any of these ports, over UDP or TCP on loopback, at this moment."""
     try:
         for port in ports:
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
