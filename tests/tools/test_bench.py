@@ -23,7 +23,7 @@ from tools.bench import accounting, report
 from tools.bench.accounting import Memory
 from tools.bench.cases import CASES, Case
 from tools.bench.generator import FOLDER, LOAD, PASSWORD, Generator, Tally, build, generator, parse_tally, words
-from tools.bench.processes import BenchError, end, running
+from tools.bench.processes import LOOPBACK, BenchError, end, free_port, running
 from tools.bench.profile import Cost, costs
 from tools.bench.report import Holding, Round
 from tools.bench.soak import Slice, verdict
@@ -110,15 +110,15 @@ class Phonebook:
         self.counts: dict[str, list[int]] = {}
         self.wrong: list[str] = []
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self.port: int = self._socket.getsockname()[1]
+        self.port = free_port()
+        self._socket.bind((LOOPBACK, self.port))
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
     def close(self) -> None:
         """Stop serving."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as knock:
-            knock.sendto(b"", ("127.0.0.1", self.port))
+            knock.sendto(b"", (LOOPBACK, self.port))
         self._thread.join()
         self._socket.close()
 
