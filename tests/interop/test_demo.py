@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import socket
+import ssl
 import sys
 import tempfile
 from itertools import combinations_with_replacement
@@ -41,12 +43,12 @@ class DemoTests(SynchronousTestCase):
         credentials = facts["users"][user]
         account = Account(credentials["username"], credentials["password"], facts[transport], transport, answers=True)
         folder = self.folder / f"{credentials['username']}-{transport}-{len(list(self.folder.iterdir()))}"
-        phone = Baresip(account, folder, authority=Path(facts["ca"]))
+        phone = Baresip(account, folder)
         self.addCleanup(phone.finish)
         return phone
 
     def test_phones(self) -> None:
-        """Its two users call each other over UDP, TCP and TLS; phones trust its authority; each event is a log line."""
+        """Its two users call each other over UDP, TCP and TLS; each registration is a log line."""
         facts = self.facts()
         for first, second in combinations_with_replacement(("udp", "tcp", "tls"), 2):
             alice, bob = self.phone(facts, 0, first), self.phone(facts, 1, second)
@@ -62,6 +64,20 @@ class DemoTests(SynchronousTestCase):
         lines = self.demo.text().splitlines()
         for transport in ("UDP", "TCP", "TLS"):
             self.assertTrue(any("sip:alice@" in line and transport in line for line in lines), self.demo.text())
+
+    def test_certificate(self) -> None:
+        """Who trusts its authority is content with its certificate, over TLS and WSS; others are not."""
+        facts = self.facts()
+        trusting, strict = ssl.create_default_context(cafile=facts["ca"]), ssl.create_default_context()
+        for transport in ("tls", "wss"):
+            host, _, port = facts[transport].rpartition(":")
+            with (
+                socket.create_connection((host, int(port)), 10) as connection,
+                trusting.wrap_socket(connection, server_hostname=host) as secured,
+            ):
+                self.assertEqual(secured.version(), "TLSv1.3")
+            with socket.create_connection((host, int(port)), 10) as connection:
+                self.assertRaises(ssl.SSLCertVerificationError, strict.wrap_socket, connection, server_hostname=host)
 
     def test_second_start(self) -> None:
         """Started again it has the same users with the same passwords, and ends cleanly when told to."""
