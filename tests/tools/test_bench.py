@@ -68,6 +68,15 @@ def a_holding(server: str, proportional: float) -> Holding:
     )
 
 
+def compiled(source: str) -> ctypes.CDLL:
+    """One of the generator's sources, as functions to call."""
+    assert COMPILER is not None
+    with tempfile.TemporaryDirectory() as folder:
+        built = os.path.join(folder, "part.so")
+        subprocess.run([COMPILER, "-shared", "-fPIC", "-o", built, str(FOLDER / "src" / source)], check=True)
+        return ctypes.CDLL(built)
+
+
 @skipUnless(COMPILER, NO_COMPILER)
 class Md5Tests(SynchronousTestCase):
     """The generator's own MD5 (RFC 1321)."""
@@ -76,11 +85,7 @@ class Md5Tests(SynchronousTestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        assert COMPILER is not None
-        with tempfile.TemporaryDirectory() as folder:
-            built = os.path.join(folder, "md5.so")
-            subprocess.run([COMPILER, "-shared", "-fPIC", "-o", built, str(FOLDER / "src" / "md5.c")], check=True)
-            cls.library = ctypes.CDLL(built)
+        cls.library = compiled("md5.c")
 
     def md5(self, data: bytes) -> str:
         """The digest as the generator computes it."""
@@ -98,6 +103,44 @@ class Md5Tests(SynchronousTestCase):
     def test_any_bytes(self, data: bytes) -> None:
         """Whatever is hashed, Python's hashlib says the same."""
         self.assertEqual(self.md5(data), hashlib.md5(data).hexdigest())
+
+
+class LatencyRecord(ctypes.Structure):
+    """struct latency of latency.h."""
+
+    _fields_ = (("count", ctypes.c_uint64), ("largest", ctypes.c_uint64), ("buckets", ctypes.c_uint32 * 1344))
+
+
+@skipUnless(COMPILER, NO_COMPILER)
+class LatencyTests(SynchronousTestCase):
+    """The generator's histogram."""
+
+    library: ctypes.CDLL
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.library = compiled("latency.c")
+        cls.library.latency_at.restype = ctypes.c_uint64
+
+    def at(self, values: list[int], share: float) -> int:
+        """The value below which this share of the recorded ones lies."""
+        record = LatencyRecord()
+        for value in values:
+            self.library.latency_add(ctypes.byref(record), ctypes.c_uint64(value))
+        found: int = self.library.latency_at(ctypes.byref(record), ctypes.c_double(share))
+        return found
+
+    def test_percentiles(self) -> None:
+        """Small values are exact, and nothing recorded is 0."""
+        values = list(range(1, 51))
+        self.assertEqual([self.at(values, share) for share in (0.5, 0.98, 1.0)], [25, 49, 50])
+        self.assertEqual(self.at([], 0.99), 0)
+
+    @given(st.lists(st.integers(0, 2**45), min_size=1, max_size=50), st.floats(0.01, 1.0))
+    def test_error_is_bounded(self, values: list[int], share: float) -> None:
+        """A percentile is never too low, and at most 3.2 % too high."""
+        exact = sorted(values)[max(int(share * len(values) + 0.5), 1) - 1]
+        self.assertTrue(exact <= self.at(values, share) <= max(exact * 1.032, exact), (exact, self.at(values, share)))
 
 
 class Phonebook:
