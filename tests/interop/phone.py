@@ -91,6 +91,10 @@ class Phone:
 
     def receive(self, seconds: float = PATIENCE_SECONDS) -> Request | Response:
         """Return the next message. Raises Silence when none comes in time or the connection ends."""
+        return parse_message(self.receive_bytes(seconds))
+
+    def receive_bytes(self, seconds: float = PATIENCE_SECONDS) -> bytes:
+        """Return the next message as it came. Raises Silence as `receive` does."""
         deadline = monotonic() + seconds
         while not self._waiting:
             left = deadline - monotonic()
@@ -108,7 +112,7 @@ class Phone:
             else:
                 frames = self._framer.receive_data(data)
                 self._waiting += [frame for frame in frames if not isinstance(frame, Keepalive)]
-        return parse_message(self._waiting.pop(0))
+        return self._waiting.pop(0)
 
     def response(self, seconds: float = PATIENCE_SECONDS) -> Response:
         """Return the next message, which has to be a response."""
