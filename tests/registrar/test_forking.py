@@ -34,7 +34,7 @@ class ForkCase(SynchronousTestCase):
     def tearDown(self) -> None:
         """See that the fork has ended once, and that all is released when the last repetitions are over."""
         self.layer.wait(65)
-        self.assertEqual(self.layer.left()[:2], (0, 0))
+        self.assertEqual(self.layer.left(), (0, 0, 0))
         self.assertEqual([flow.holds for flow in self.network.flows()], [0] * len(self.network.flows()))
         self.assertEqual(len(self.ended), 1)
 

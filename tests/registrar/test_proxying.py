@@ -114,6 +114,20 @@ class ValidationTests(ProxyCase):
         self.assertLess(rounds, 10)
         self.assertEqual([answer.status for answer in self.answers()], [482])
 
+    def test_breadth(self) -> None:
+        """Phones share the breadth that the caller allows, at most ours; with 1 they ring one by one (RFC 5393 §5)."""
+        desk = self.network.phone("desk")
+        self.bind(self.bound(self.bob), self.bound(desk))
+        for text, rung, share in (("100", 2, "30"), ("5", 2, "2"), ("1", 1, "1")):
+            self.ask(a_request("MESSAGE", branch=f"z9hG4bK{text}", headers=(("Max-Breadth", text),)))
+            asked = [phone for phone in (desk, self.bob) if phone.heard() == ["MESSAGE"]]
+            self.assertEqual(len(asked), rung)
+            self.assertEqual({phone.requests["MESSAGE"].get("Max-Breadth") for phone in asked}, {share})
+
+    def test_no_breadth(self) -> None:
+        """A request that may not be forwarded to anybody any more is 440."""
+        self.assertEqual(self.status(a_request("MESSAGE", headers=(("Max-Breadth", "0"),))), 440)
+
     def test_proxy_require(self) -> None:
         """What we are required to know and do not is 420, with its name; ACK is never refused for it."""
         request = a_request("MESSAGE", headers=(("Proxy-Require", "teleport"), ("Proxy-Require", "Foo, path")))
@@ -571,14 +585,19 @@ class RelayTests(ProxyCase):
         self.assertEqual(self.other_gateway.heard(), [])
 
     def test_token_is_no_ticket(self) -> None:
-        """Whoever once took part in a call cannot use its token to call others through us."""
-        routes = route_set(self.call_out(), is_caller=True)
-        for number, route in enumerate(([routes[-1]], routes)):
-            request = a_request("INVITE", "sip:+900@pstn.example", branch=f"z9hG4bK-new{number}",
-                                caller="<sip:eve@elsewhere.example>;tag=e",
-                                headers=tuple(("Route", value) for value in route))
-            self.assertNotIn(100, [answer.status for answer in self.ask(request)])
-            self.assertEqual(self.other_gateway.heard(), [])
+        """Whoever once took part in a call cannot use its tokens to call others through us, whatever tags he takes."""
+        self.call_out()
+        routes = route_set(self.gateway.requests["INVITE"], is_caller=False)
+        stranger = self.network.phone("eve")
+        branches = (f"z9hG4bK{number}" for number in range(99))
+        for tokens in (routes, routes[::-1], routes[:1]):
+            for callee in ("<sip:x@y>", "<sip:x@y>;tag=x"):
+                for flow in (self.gateway.flow, stranger.flow):
+                    self.receive(
+                        a_request("INVITE", "sip:+900@pstn.example", branch=next(branches), callee=callee,
+                                  caller="<sip:eve@elsewhere.example>;tag=eve",
+                                  headers=tuple(("Route", token) for token in tokens)), flow)
+                    self.assertEqual(self.other_gateway.heard(), [], (tokens, callee))
 
     def test_challenge_is_counted(self) -> None:
         """What became of credentials is told to those who count."""

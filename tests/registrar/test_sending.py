@@ -100,6 +100,12 @@ class CopyTests(SendingCase):
         self.assertEqual(self.sent(a_request(max_forwards=10)).get("Max-Forwards"), "9")
         self.assertEqual(self.sent(a_request(max_forwards=None)).get_all("Max-Forwards"), ["70"])
 
+    def test_max_breadth(self) -> None:
+        """Each copy says how far it may be forked, once, whatever the request said (RFC 5393 §5.3.3)."""
+        request = a_request(headers=(("Max-Breadth", "70"),))
+        self.assertEqual(self.sent(request, breadth=30).get_all("Max-Breadth"), ["30"])
+        self.assertEqual(self.sent(a_request(), breadth=60).get_all("Max-Breadth"), ["60"])
+
     def test_via(self) -> None:
         """Our Via is on top, with the name and the transport of the callee's side, and the loop mark (step 8)."""
         request = a_request()
@@ -245,6 +251,13 @@ class TargetsTests(SendingCase):
         """A sips Request-URI is only ever sent over TLS, whatever the resolver knows."""
         self.network.resolver.known["sips:bob@pstn.example"] = [self.UDP, self.TCP, self.TLS]
         self.assertEqual(self.targets(a_request(), Attempt("sips:bob@pstn.example", ByUri())), [self.TLS])
+
+    def test_sips_by_another_route(self) -> None:
+        """For a sips Request-URI the next hop is looked for "as if the input URI were a SIPS URI"."""
+        request = a_request(headers=(("Route", "<sip:p.example.com;lr>"),))
+        self.assertEqual(self.asked(request, Attempt("sips:bob@x", ByUri())), "sips:p.example.com;lr")
+        path = Attempt("sips:bob@x", ByUri(("<sip:edge.example.net;lr>",)))
+        self.assertEqual(self.asked(a_request(), path), "sips:edge.example.net;lr")
 
     def test_unresolvable(self) -> None:
         """A name without an address, another scheme and a malformed URI lead nowhere."""

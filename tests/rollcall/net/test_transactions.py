@@ -275,7 +275,7 @@ class RefuseTests(LayerCase):
     def test_forgets_who_cancels(self) -> None:
         """Once an INVITE is answered a CANCEL has nobody to tell."""
         server = self.layer.begin(a_request(), self.phone)
-        server.on_cancel = lambda: None
+        server.on_cancel = lambda cancel: None
         server.refuse(100)
         self.assertIsNotNone(server.on_cancel)
         server.refuse(404)

@@ -11,6 +11,7 @@ from rollcall.sip.forwarding import (
     is_loose,
     loop_mark,
     make_strict,
+    max_breadth,
     max_forwards,
     new_branch,
     push_routes,
@@ -251,6 +252,22 @@ class MaxForwardsTests(SynchronousTestCase):
         for text in ("", "-1", "seventy", "1.0", "٣"):
             request = a_request(max_forwards=None, headers=(("Max-Forwards", text),))
             self.assertEqual(self.assertRaises(ParseError, max_forwards, request).status, 400)
+
+
+class MaxBreadthTests(SynchronousTestCase):
+    """RFC 5393 §5.3.3."""
+
+    def test_read(self) -> None:
+        """It is what the request says, at most our own bound, which also holds for one that does not say."""
+        for text, breadth in (("5", 5), ("60", 60), ("61", 60), ("0", 0), ("9" * 5000, 60)):
+            self.assertEqual(max_breadth(a_request(headers=(("Max-Breadth", text),)), 60), breadth)
+        self.assertEqual(max_breadth(a_request(), 60), 60)
+
+    def test_malformed(self) -> None:
+        """What is no number is a malformed request."""
+        for text in ("", "-1", "1;x", "٣"):
+            request = a_request(headers=(("Max-Breadth", text),))
+            self.assertEqual(self.assertRaises(ParseError, max_breadth, request, 60).status, 400)
 
 
 class RouteTests(SynchronousTestCase):
