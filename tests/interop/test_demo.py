@@ -32,7 +32,7 @@ class DemoTests(SynchronousTestCase):
         command = [str(Path(sys.executable).with_name("rollcall")), "demo", "--dir", str(self.folder / "run")]
         process = Process([*command, "--port-offset", str(free_offset())], self.folder / log)
         self.addCleanup(process.end)
-        process.wait_for_text(" ready: ", 30)
+        process.wait_for_text("ready: node", 30)
         return process
 
     def facts(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class DemoTests(SynchronousTestCase):
         return phone
 
     def test_phones(self) -> None:
-        """Its two users call each other over UDP, TCP and TLS; each registration is a log line."""
+        """Its two users call each other over UDP, TCP and TLS; one log line for each registration and call."""
         facts = self.facts()
         for first, second in combinations_with_replacement(("udp", "tcp", "tls"), 2):
             alice, bob = self.phone(facts, 0, first), self.phone(facts, 1, second)
@@ -63,7 +63,10 @@ class DemoTests(SynchronousTestCase):
                 phone.stop()
         lines = self.demo.text().splitlines()
         for transport in ("UDP", "TCP", "TLS"):
-            self.assertTrue(any("sip:alice@" in line and transport in line for line in lines), self.demo.text())
+            registered = [line for line in lines if f" new over {transport} " in line]
+            self.assertEqual(len(registered), 4, self.demo.text())
+        calls = [line for line in lines if "alice" in line and "bob" in line and "got 200" in line]
+        self.assertEqual(len(calls), 6, self.demo.text())
 
     def test_certificate(self) -> None:
         """Who trusts its authority is content with its certificate, over TLS and WSS; others are not."""
