@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from attrs import asdict
+from attrs import asdict, evolve
 from twisted.logger import Logger
 
 from registrar.forking import Fork
@@ -12,10 +12,14 @@ from rollcall.net.transports import Transports
 from rollcall.ops.metrics import Buckets, Cell, Metrics
 from rollcall.sip.errors import ParseError
 from rollcall.sip.headers import parse_name_addr
-from rollcall.sip.message import Request, Response
+from rollcall.sip.message import REASONS, Request, Response
+from rollcall.sip.uri import SipUri, parse_uri
 
 KNOWN_METHODS = frozenset({"INVITE", "ACK", "CANCEL", "BYE", "REGISTER", "OPTIONS", "MESSAGE", "SUBSCRIBE", "NOTIFY",
                            "REFER", "INFO", "PRACK", "UPDATE", "PUBLISH"})
+
+# A phone rings for a minute or so, a REGISTER takes a millisecond.
+ANSWER_SECONDS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 180.0)
 
 
 class Observing:
@@ -32,7 +36,7 @@ class Observing:
         self._answers = metrics.counter(
             "rollcall_answers_total", "Final answers to requests, ours and forwarded ones.", ("method", "status"))
         self._seconds = metrics.histogram(
-            "rollcall_answer_seconds", "Time from a request to its final answer.", ("method",))
+            "rollcall_answer_seconds", "Time from a request to its final answer.", ("method",), ANSWER_SECONDS)
         self._auth = metrics.counter(
             "rollcall_authentications_total", "Outcomes of looking at credentials.", ("outcome",))
         self._malformed = metrics.counter(
@@ -57,7 +61,7 @@ class Observing:
 
     def _cells_of(self, method: str, status: int) -> tuple[Cell, Buckets]:
         name = method if method in KNOWN_METHODS else "other"
-        cells = self._answers.cell(name, str(status)), self._seconds.cell(name)
+        cells = self._answers.cell(name, _status(status)), self._seconds.cell(name)
         if method == name:
             self._by_answer[method, status] = cells
         return cells
@@ -78,10 +82,10 @@ class Observing:
         """Log what became of a forwarded INVITE; count it."""
         if not fork.is_invite:
             return
-        self._calls.cell(str(status)).value += 1
+        self._calls.cell(_status(status)).value += 1
         request = fork.request
         self._log.info("call {call_id}: {caller} to {callee} got {status} after {seconds:.2f} s",
-                       call_id=request.get("Call-ID"), caller=_address(request, "From"), callee=request.uri,
+                       call_id=request.get("Call-ID"), caller=_caller(request), callee=_without_password(request.uri),
                        status=status, seconds=self._now() - fork.server.received_at)
 
 
@@ -101,8 +105,22 @@ def _labelled(counts: Mapping[str, int]) -> dict[tuple[str, ...], float]:
     return {(name,): float(count) for name, count in counts.items()}
 
 
-def _address(request: Request, header: str) -> str:
+def _status(status: int) -> str:
+    """Return the label of a status: phones may make up as many as they like."""
+    return str(status) if status in REASONS else f"{status // 100}xx"
+
+
+def _caller(request: Request) -> str:
     try:
-        return parse_name_addr(request.get(header) or "").uri
+        return _without_password(parse_name_addr(request.get("From") or "").uri)
     except ParseError:
         return "?"
+
+
+def _without_password(text: str) -> str:
+    """Return a URI fit for the log: a password may stand in it (RFC 3261 §19.1.1)."""
+    try:
+        uri = parse_uri(text)
+    except ParseError:
+        return "?"
+    return str(evolve(uri, password=None, headers=None) if isinstance(uri, SipUri) else uri)
