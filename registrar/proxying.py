@@ -75,7 +75,7 @@ class Proxying:
         """Forward the ACK of a 2xx over its dialog's flow, without state (RFC 3261 §16.11); drop any other."""
         try:
             forwarded = self._validated(request, flow)
-            attempt = self._within_dialog(request)
+            attempt = self._within_dialog(request, flow)
             if attempt is None:
                 raise Refusal(481, "it is of no dialog of ours")
         except (ParseError, Refusal) as problem:
@@ -125,7 +125,7 @@ class Proxying:
 
     async def _groups(self, request: Request, server: ServerTransaction) -> list[list[Attempt]]:
         """Return where to send `request`, group after group; none when it was answered here."""
-        dialog = self._within_dialog(request)
+        dialog = self._within_dialog(request, server.flow)
         uri = parse_uri(request.uri)
         if not isinstance(uri, SipUri):
             # RFC 3261 §16.3 step 2
@@ -145,11 +145,13 @@ class Proxying:
             return [[dialog or Attempt(request.uri, ByUri())]]
         return await self._of_user(uri, domain)
 
-    def _within_dialog(self, request: Request) -> Attempt | None:
+    def _within_dialog(self, request: Request, source: Flow) -> Attempt | None:
         """Take our Routes off `request` and return where they send it; None when that is no permission.
 
-        Both our Record-Route values come back (see Sending): the last of them names the other side. A request
-        without a To tag begins a dialog, whatever it brings along.
+        Both our Record-Route values come back (see Sending): the first names the sender, the last the other side.
+        A request without a To tag begins a dialog, whatever it brings along. And to wherever its Request-URI leads, a
+        request goes only when it came over the very flow that its first Route names: a phone's in a dialog that
+        it began or took part in, nobody else's.
         """
         taken = take_own_routes(request, self._domains.is_ours)
         if not taken or taken[-1].user is None:
@@ -163,7 +165,15 @@ class Proxying:
             raise Refusal(430) from problem
         if parse_name_addr(request.get("To") or "").tag is None:
             return None
-        return Attempt(request.uri, ByUri() if flow is NO_FLOW else flow)
+        if flow is NO_FLOW:
+            return Attempt(request.uri, ByUri()) if self._names(taken[0], request, source) else None
+        return Attempt(request.uri, flow)
+
+    def _names(self, route: SipUri, request: Request, source: Flow) -> bool:
+        try:
+            return self._resolved(route.user or "", request) == source
+        except (BadToken, FlowGone):
+            return False
 
     def _resolved(self, token: str, request: Request) -> Flow | NoFlow:
         """Return what `token` names; it was made for the tag of whoever sent the request that it went out with."""
