@@ -18,6 +18,7 @@ from tests.registrar.network import Phone
 
 ALIAS = "sip.example.com"
 BOB = "sip:bob@example.com"
+CALLER = "<sip:alice@example.com>;tag=alice"
 BOBS_TAG = "<sip:bob@example.com>;tag=bob"
 
 
@@ -591,13 +592,28 @@ class RelayTests(ProxyCase):
         stranger = self.network.phone("eve")
         branches = (f"z9hG4bK{number}" for number in range(99))
         for tokens in (routes, routes[::-1], routes[:1]):
-            for callee in ("<sip:x@y>", "<sip:x@y>;tag=x"):
+            for callee in ("<sip:x@y>", "<sip:x@y>;tag=x", "<sip:x@y>;tag=alice"):
                 for flow in (self.gateway.flow, stranger.flow):
                     self.receive(
                         a_request("INVITE", "sip:+900@pstn.example", branch=next(branches), callee=callee,
                                   caller="<sip:eve@elsewhere.example>;tag=eve",
                                   headers=tuple(("Route", token) for token in tokens)), flow)
                     self.assertEqual(self.other_gateway.heard(), [], (tokens, callee))
+
+    def test_subscriber_over_another_connection(self) -> None:
+        """A subscriber who goes on with such a call over another connection is asked for his password again."""
+        ok = self.call_out()
+        routes = tuple(("Route", route) for route in route_set(ok, is_caller=True))
+        client = self.registrar.client("alice", port=50000)
+        bye = client.request("BYE", "sip:+4930@pstn.example", callee="<sip:x@y>;tag=b", caller=CALLER, headers=routes,
+                             call_id="call-1@192.0.2.10")
+        client.send(bye)
+        client.take_challenge(client.flow.take_response())
+        self.assertEqual(self.gateway.heard(), [])
+        bye.set("Via", "SIP/2.0/TCP 192.0.2.20:50000;branch=z9hG4bK-again")
+        bye.set("Proxy-Authorization", client.credentials("BYE", bye.uri))
+        client.send(bye)
+        self.assertEqual(self.gateway.heard(), ["BYE"])
 
     def test_challenge_is_counted(self) -> None:
         """What became of credentials is told to those who count."""
