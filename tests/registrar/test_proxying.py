@@ -522,6 +522,14 @@ class DialogTests(ProxyCase):
         self.ask(self.from_caller("BYE", uri=BOB))
         self.assertEqual((self.bob.heard(), other.heard()), (["BYE"], []))
 
+    def test_contact_that_is_a_gruu(self) -> None:
+        """A GRUU leads to where its phone is now (RFC 5627 §6.1), within a dialog too."""
+        other = self.network.phone("other")
+        self.bind(self.bound(other, instance=PHONE))
+        self.ask(self.from_caller("BYE", uri=f"sip:bob@example.com;gr={PHONE}"))
+        self.assertEqual((self.bob.heard(), other.heard()), ([], ["BYE"]))
+        self.assertEqual(other.requests["BYE"].uri, f"sip:other@192.0.2.20:{other.flow.peer[1]};transport=tcp")
+
     def test_repeated_success(self) -> None:
         """Bob repeats his 200 until the ACK comes; each goes to Alice."""
         self.bob.answer(200)
