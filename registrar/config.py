@@ -9,7 +9,7 @@ from attrs import Factory, field, frozen
 from registrar.auth import AuthConfig
 from registrar.bindings import BindingConfig
 from registrar.location.sqlite import MAX_WAITING
-from registrar.routing import ProxyConfig
+from registrar.routing import ProxyConfig, spelling
 from registrar.subscribers.sqlite import SqliteConfig
 from rollcall.net.config import (
     KeepaliveConfig,
@@ -20,7 +20,7 @@ from rollcall.net.config import (
     TlsConfig,
 )
 from rollcall.ops.admin import AdminConfig
-from rollcall.ops.allowed import at_least, each, host, name, non_empty
+from rollcall.ops.allowed import NotAllowed, at_least, each, host, name, non_empty
 from rollcall.ops.logs import LogConfig
 from rollcall.sip.transaction import TransactionConfig
 
@@ -80,12 +80,22 @@ class SubscribersConfig(SqliteConfig):
     """Default: subscribers.sqlite in data_dir."""
 
 
+def _each_with_its_own_names(_: object, __: object, domains: tuple[DomainConfig, ...]) -> None:
+    taken: set[str] = set()
+    for domain in domains:
+        names = {spelling(name) for name in (domain.name, *domain.aliases)}
+        if names & taken:
+            twice = ", ".join(sorted(names & taken))
+            raise NotAllowed(f"domains whose names and aliases differ, and {twice} is there twice")
+        taken |= names
+
+
 @frozen(kw_only=True)
 class RegistrarConfig:
     """The whole file."""
 
     registrar: NodeConfig = NodeConfig()
-    domains: tuple[DomainConfig, ...] = field(alias="domain", validator=non_empty())
+    domains: tuple[DomainConfig, ...] = field(alias="domain", validator=[non_empty(), _each_with_its_own_names])
     listeners: tuple[ListenerConfig, ...] = field(alias="listen", validator=non_empty())
     keepalive: KeepaliveConfig = KeepaliveConfig()
     limits: LimitsConfig = LimitsConfig()
@@ -113,3 +123,6 @@ class RegistrarConfig:
     def __attrs_post_init__(self) -> None:
         # NetConfig knows which sections must fit together: names, and certificates for TLS.
         self.net  # noqa: B018
+        bindings = self.path(self.location.file, "location.sqlite")
+        if bindings.absolute() == self.path(self.subscribers.file, "subscribers.sqlite").absolute():
+            raise NotAllowed("another file than that of [subscribers]", "location.file", bindings)

@@ -51,18 +51,18 @@ class Domains:
         self._served: dict[str, str] = {}
         for domain in served:
             for name in (domain.name, *domain.aliases):
-                self._served[_spelling(name)] = _spelling(domain.name)
+                self._served[spelling(name)] = spelling(domain.name)
         self._own_hosts: set[str] = set()
         self._own_ports: set[int] = set()
 
     @property
     def names(self) -> list[str]:
-        """The canonical names of the domains we serve."""
-        return sorted(set(self._served.values()))
+        """The canonical names of the domains we serve, as they were given."""
+        return list(dict.fromkeys(self._served.values()))
 
     def answer_at(self, host: str, port: int) -> None:
         """Learn a host (IPv6 in brackets) and port that a listener of ours is reached by."""
-        self._own_hosts.add(_spelling(host))
+        self._own_hosts.add(spelling(host))
         self._own_ports.add(port)
 
     def served(self, uri: SipUri) -> str | None:
@@ -100,7 +100,7 @@ def aor_of_name(username: str, domain: str) -> str:
     return SipUri("sip", escaped, None, domain, None).aor()
 
 
-def _spelling(host: str) -> str:
+def spelling(host: str) -> str:
     """Return `host` as it stands in a parsed URI, but for a trailing dot: lower case, IPv6 in brackets (RFC 5952)."""
     bracketed = f"[{host}]" if ":" in host and not host.startswith("[") else host
     return parse_sip_uri(f"sip:{bracketed}").host.rstrip(".")

@@ -11,7 +11,6 @@ from typing import Any
 from attrs import frozen
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.usage import Options as UsageOptions
 
@@ -82,11 +81,8 @@ class RegistrarService(LoggedService):
         parts.admin.setServiceParent(self)
 
     def startService(self) -> None:
-        """Begin to start; /readyz tells when it is done. Raises SystemExit when the admin site cannot listen."""
-        try:
-            super().startService()
-        except CannotListenError as problem:
-            raise SystemExit(f"The registrar cannot start:\n{problem}") from problem
+        """Begin to start; /readyz tells when it is done."""
+        super().startService()
         starting = Deferred.fromCoroutine(self._start())
         starting.addErrback(self._failed)
 
@@ -185,7 +181,7 @@ def build(config: RegistrarConfig, reactor: Any) -> Parts:
     registering = Registering(
         domains=domains, location=location, authentication=authentication, gruus=gruus, config=config.bindings,
         node=node, epoch=epoch, find_flow=transports.flow, now=now, retry_after=retry_after, observing=observing)
-    callers = Callers(domains, authentication, config.proxy, config.domains[0].name, now, observing.authenticated)
+    callers = Callers(domains, authentication, config.proxy, domains.names[0], now, observing.authenticated)
     sending = Sending(transports, Resolver(reactor, config.resolver), transactions, tokens)
     proxying = Proxying(
         domains=domains, location=location, callers=callers, exists=subscribers.exists, gruus=gruus, tokens=tokens,
