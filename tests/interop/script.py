@@ -110,15 +110,23 @@ class Script:
         if method != "ACK":
             self._cseq += 1
         retransmitting = "" if method == "ACK" else RETRANSMITTING
-        offer = (SDP,) if method == "INVITE" else ()
-        self._add("within", method=method, cseq=self._cseq, user=self.user, sender=self.address, call_id="[call_id]",
-                  branch=self._branch, fields=_lines((*fields, *offer)), body=OFFER if offer else "",
+        words = {"method": method, "cseq": self._cseq, "sender": self.address, "call_id": "[call_id]",
+                 "branch": self._branch}
+        offer: tuple[str, ...] = ()
+        if method == "INVITE":
+            self._invite = {**words, "uri": "[next_url]", "fields": "[routes]\n"}
+            offer = (SDP,)
+        self._add("within", **words, user=self.user, fields=_lines((*fields, *offer)), body=OFFER if offer else "",
                   retransmitting=retransmitting)
 
     def acknowledge(self) -> None:
         """ACK an accepted call: a request of its own, end to end."""
         self._has_dialog = True
         self.within("ACK")
+
+    def in_dialog(self) -> None:
+        """Know that what comes from now on is within a dialog, which was made without an INVITE."""
+        self._has_dialog = True
 
     # --- answers
 
@@ -138,6 +146,7 @@ class Script:
         self._is_within = method in ALWAYS_WITHIN or self._has_dialog
         piece = "receive_invite" if method == "INVITE" else "receive"
         options = ' optional="true"' if optional else ""
+        options += ' rrs="true"' if method == "SUBSCRIBE" and not self._is_within else ""
         self._add(piece, method=method, options=options, checks="".join(checks))
 
     def answer(self, status: int, *fields: str, to: str = "last") -> None:
