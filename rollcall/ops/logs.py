@@ -16,6 +16,7 @@ from typing import IO, Any, Literal, cast
 
 from attrs import field, frozen
 from twisted.application.service import MultiService
+from twisted.internet.error import CannotListenError
 from twisted.logger import (
     FileLogObserver,
     FilteringLogObserver,
@@ -71,6 +72,13 @@ class LoggedService(MultiService):
         if isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, observer(self._config, self._twistd))
         super().setServiceParent(parent)
+
+    def startService(self) -> None:
+        """Start all parts. Raises SystemExit, which twistd prints without a traceback, when a port cannot be had."""
+        try:
+            super().startService()
+        except CannotListenError as problem:
+            raise SystemExit(f"The service cannot start:\n{problem}") from problem
 
 
 def observer(config: LogConfig, twistd: Mapping[str, Any] | None = None) -> ILogObserver:

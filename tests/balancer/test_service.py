@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -93,3 +94,22 @@ class TwistdTests(SynchronousTestCase):
         self.assertEqual(len(lines), len(set(lines)), lines)
         for line in lines:
             self.assertRegex(line, r"^\S+Z (info |warn ) \S+: ")
+
+    def test_port_taken(self) -> None:
+        """A port that somebody has ends the start with a sentence and exit code 1, not with a traceback."""
+        directory = Path(self.enterContext(TemporaryDirectory()))
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            config = directory / "balancer.toml"
+            config.write_text(NODES + f"[admin]\nport = {taken.getsockname()[1]}\n")
+            twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+            ended = subprocess.run(
+                [*twistd, "-n", "--pidfile=", "balancer", "--config", str(config)],
+                cwd=directory,
+                env={"PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+        self.assertEqual(ended.returncode, 1)
+        self.assertRegex(ended.stderr, r"cannot start:\n.*127.0.0.1:\d+.*in use")
+        self.assertNotIn("Traceback", ended.stdout + ended.stderr)
