@@ -74,9 +74,9 @@ class Observing:
         """Count a message that was no SIP."""
         self._malformed.cell(str(status)).value += 1
 
-    def stored(self, store: str, operation: str, seconds: float) -> None:
-        """Count how long a store took."""
-        self._store.cell(store, operation).observe(seconds)
+    def of_store(self, store: str) -> Callable[[str, float], None]:
+        """Return what counts how long an operation of `store` took, in seconds."""
+        return lambda operation, seconds: self._store.cell(store, operation).observe(seconds)
 
     def call_ended(self, fork: Fork, status: int) -> None:
         """Log what became of a forwarded INVITE; count it."""

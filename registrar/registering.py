@@ -52,6 +52,7 @@ class Registering:
         self._now = now
         self._retry_after = retry_after
         self._observing = observing
+        self._saved = observing.of_store("location")
 
     def receive(self, request: Request, server: ServerTransaction) -> None:
         """Answer a REGISTER; every way out answers `server`."""
@@ -132,7 +133,7 @@ class Registering:
                 if outcome.changed:
                     asked_at = self._now()
                     await self._location.save(wish.aor, current.followed_by(outcome.bindings))
-                    self._observing.stored("location", "save", self._now() - asked_at)
+                    self._saved("save", self._now() - asked_at)
             except Conflict:
                 continue
             self._bind(wish, outcome, flow)

@@ -163,7 +163,7 @@ def build(config: RegistrarConfig, reactor: Any) -> Parts:
     node, epoch = config.registrar.node, int(now() * 1000)
 
     users = config.path(config.subscribers.file, "subscribers.sqlite")
-    subscribers = SqliteSubscribers(reactor, users, config.subscribers)
+    subscribers = SqliteSubscribers(reactor, users, config.subscribers, observe=observing.of_store("subscribers"))
     location = _location(config, reactor, wheel)
     gruus = GruuMaker([derive(secret, "gruu")])
     domains = Domains(ServedDomain(domain.name, domain.aliases) for domain in config.domains)

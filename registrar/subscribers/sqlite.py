@@ -39,13 +39,19 @@ class SqliteSubscribers:
     """
 
     def __init__(
-        self, reactor: Any, path: Path, config: SqliteConfig | None = None, pool: ThreadPool | None = None
+        self,
+        reactor: Any,
+        path: Path,
+        config: SqliteConfig | None = None,
+        pool: ThreadPool | None = None,
+        observe: Callable[[str, float], None] = lambda operation, seconds: None,
     ) -> None:
-        """`reactor` provides IReactorTime and IReactorFromThreads."""
+        """`reactor` provides IReactorTime and IReactorFromThreads; `observe` is told how long each query took."""
         config = SqliteConfig() if config is None else config
         self._reactor = reactor
         self._table = SubscriberTable(path, config.busy_seconds)
         self._pool = ThreadPool(0, config.threads, "subscribers") if pool is None else pool
+        self._observe = observe
         self._is_running = False
         self._cache = SubscriberCache(self._read, reactor, config, self._version)
 
@@ -125,4 +131,10 @@ class SqliteSubscribers:
     def _in_thread(self, query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "Deferred[T]":
         if not self._is_running:
             raise StoreUnavailable("the subscribers are closed")
-        return deferToThreadPool(self._reactor, self._pool, query, *args, **kwargs)
+        asked_at = self._reactor.seconds()
+        answer = deferToThreadPool(self._reactor, self._pool, query, *args, **kwargs)
+        return answer.addBoth(self._answered, query.__name__, asked_at)
+
+    def _answered(self, result: T, operation: str, asked_at: float) -> T:
+        self._observe(operation, self._reactor.seconds() - asked_at)
+        return result

@@ -54,7 +54,14 @@ class SqliteSubscribersTests(SubscriberContract, SynchronousTestCase):
         self.path = Path(self.enterContext(TemporaryDirectory())) / "subscribers.sqlite"
         self.clock = OneThread()
         self.pool = NoThreads()
-        self.sqlite = SqliteSubscribers(self.clock, self.path, SqliteConfig(busy_seconds=0), self.pool)
+        self.observed: list[str] = []
+        self.sqlite = SqliteSubscribers(
+            self.clock,
+            self.path,
+            SqliteConfig(busy_seconds=0),
+            self.pool,
+            observe=lambda operation, seconds: self.observed.append(operation),
+        )
         return self.sqlite
 
     def test_asks_the_file_once(self) -> None:
@@ -65,6 +72,7 @@ class SqliteSubscribersTests(SubscriberContract, SynchronousTestCase):
             self.result(self.store.find("alice", DOMAIN))
             self.result(self.store.find("mallory", DOMAIN))
         self.assertEqual(self.pool.calls, ["find", "find"])
+        self.assertEqual(self.observed[-2:], ["find", "find"])
         self.assertEqual(self.sqlite.cached, 1)
 
     def test_change_by_the_command(self) -> None:
