@@ -58,6 +58,10 @@ class DomainsTests(SynchronousTestCase):
         for host in ("xn--bro-hoa.example", "192.0.2.1", "[2001:db8::1]", "[2001:0DB8:0:0::1]"):
             self.assertEqual(self.served(f"sip:alice@{host}"), "office.example", host)
 
+    def test_canonical_names(self) -> None:
+        """Each domain has one name, in the order they were given."""
+        self.assertEqual(some_domains().names, ["example.com", "office.example"])
+
     def test_others(self) -> None:
         """Neither subdomains, nor parents, nor strangers are served."""
         for host in ("sub.example.com", "com", "example.org", "192.0.2.2", "[2001:db8::2]", "edge.example.net"):
