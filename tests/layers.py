@@ -3,6 +3,7 @@
 from itertools import count
 
 from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
 
 from rollcall.net.flow import Flow
 from rollcall.net.transactions import ClientTransaction, ServerTransaction, Transactions
@@ -10,10 +11,13 @@ from rollcall.net.wheel import TimerWheel
 from rollcall.sip.forwarding import stamp_source
 from rollcall.sip.message import Request, Response, check_request, parse_message
 from rollcall.sip.transaction import TransactionConfig
-from tests.flows import MemoryFlow
+from tests.flows import MemoryFlow, a_flow, an_answer
 
 # A binary fraction: however often it is added, the clock stands at exactly the moments that tests expect.
 STEP_SECONDS = 0.0625
+
+# What is left of transactions, timers and delayed calls when all is over.
+NOTHING = (0, 0, 0)
 
 
 class RecordingUser:
@@ -113,3 +117,21 @@ class Layer:
     def left(self) -> tuple[int, int, int]:
         """Return how many transactions, timers and delayed calls of the reactor there still are."""
         return len(self.transactions), len(self.wheel), len(self.clock.getDelayedCalls())
+
+
+class LayerCase(SynchronousTestCase):
+    """A layer with a phone on a datagram flow and another on a connection."""
+
+    def setUp(self) -> None:
+        self.layer = Layer()
+        self.phone = a_flow("UDP")
+        self.tcp_phone = a_flow("TCP")
+
+    def assert_released(self) -> None:
+        """Say that neither a transaction nor a timer is left."""
+        self.assertEqual(self.layer.left(), NOTHING)
+        self.assertEqual((self.phone.holds, self.tcp_phone.holds), (0, 0))
+
+    def answer_to(self, server: ServerTransaction, status: int) -> None:
+        """Have the user of `server` forward an answer of `status`."""
+        server.respond(an_answer(server.request, status))
