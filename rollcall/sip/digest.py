@@ -28,7 +28,7 @@ _URI, _CNONCE = _NAMES.index("uri"), _NAMES.index("cnonce")
 
 # Credentials as nearly every phone writes them: nothing escaped, nothing unknown.
 _USUAL_PARAMS = "|".join(f"{name}={value}" for name, value in _VALUES.items())
-_USUAL = re.compile(rf"[Dd]igest +(?:(?:{_USUAL_PARAMS}) *+(?:, *+|\Z))++")
+_USUAL = re.compile(rf"[Dd]igest +(?>(?:(?:{_USUAL_PARAMS}) *+(?:, *+|\Z))+)")
 _COUNT = re.compile(r"[0-9A-Fa-f]{1,8}")
 
 Hash = Callable[[bytes], str]

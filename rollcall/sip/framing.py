@@ -9,8 +9,8 @@ from attrs.validators import ge
 from rollcall.sip.errors import ParseError
 
 # Every Content-Length of a head, with its value up to the end of its last folded line.
-_LENGTHS = re.compile(rb"\r\n(?:l|content-length)[ \t]*+:((?:[^\r]|\r(?!\n)|\r\n[ \t])*+)", re.IGNORECASE)
-_BLANK_LINES = re.compile(rb"(?:\r\n)*+")
+_LENGTHS = re.compile(rb"\r\n(?:l|content-length)[ \t]*+:((?>(?:[^\r]|\r(?!\n)|\r\n[ \t])*))", re.IGNORECASE)
+_BLANK_LINES = re.compile(rb"(?>(?:\r\n)*)")
 _MAX_LENGTH_DIGITS = 10
 
 
@@ -54,6 +54,11 @@ class StreamFramer:
         self._needed = 0  # bytes of it that make a message, once its head is known
         self._after_blank_line = False  # the data before ended in the middle of what may be a ping
         self._lost: FramingError | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something has begun whose end has not come."""
+        return self._pending is not None
 
     def receive_data(self, data: bytes) -> list[bytes | Keepalive]:
         """Return the messages and keepalives that are whole now, in order.

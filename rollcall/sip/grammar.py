@@ -12,17 +12,17 @@ _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 
 # Parameters as nearly everybody writes them: no white space, nothing quoted. More may stand in a value
 # than in a token or host, as base64 does in the branches and tags of many.
-_PLAIN_PARAMS = re.compile(rf'(?:;[{TOKEN_CHARS}]++(?:=[^\x00-\x20\x7f";,<>]++)?+)*+')
+_PLAIN_PARAMS = re.compile(rf'(?>(?:;[{TOKEN_CHARS}]++(?>(?:=[^\x00-\x20\x7f";,<>]++)?))*)')
 
 # generic-param = token [ EQUAL ( token / host / quoted-string ) ], with the white space that SEMI and EQUAL allow.
 _PARAM = re.compile(
     rf"[ \t]*+;[ \t]*+([{TOKEN_CHARS}]++)[ \t]*+"
-    r'(?:=[ \t]*+("(?:[^"\\]++|\\.)*+"|[^\x00-\x20\x7f";,<>]++)[ \t]*+)?+',
+    r'(?>(?:=[ \t]*+("(?>(?:[^"\\]++|\\.)*)"|[^\x00-\x20\x7f";,<>]++)[ \t]*+)?)',
     re.DOTALL,
 )
 
 # One value of a comma list: quoted strings and <URIs> may hold commas.
-_VALUE = re.compile(r'(?:[^,"<]++|"(?:[^"\\]++|\\.)*+"|<[^>]*+>)*+', re.DOTALL)
+_VALUE = re.compile(r'(?>(?:[^,"<]++|"(?>(?:[^"\\]++|\\.)*)"|<[^>]*+>)*)', re.DOTALL)
 
 
 def is_token(text: str) -> bool:

@@ -56,13 +56,13 @@ MAX_FORWARDS = 255  # §20.22
 _HOST = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*+)|\[[0-9A-Fa-f:.]++\]"
 _VIA = re.compile(
     rf"[ \t]*+([{TOKEN_CHARS}]++)[ \t]*+/[ \t]*+([{TOKEN_CHARS}]++)[ \t]*+/[ \t]*+([{TOKEN_CHARS}]++)"
-    rf"[ \t]++({_HOST})[ \t]*+(?::[ \t]*+0*([0-9]{{1,5}})[ \t]*+)?+(?=;|\Z)"
+    rf"[ \t]++({_HOST})[ \t]*+(?>(?::[ \t]*+0*([0-9]{{1,5}})[ \t]*+)?)(?=;|\Z)"
 )
 
 # A display name is a quoted string or tokens. Beyond §25.1, letters of any language may stand unquoted,
 # as many phones write them. There may be no space before "<" (§20.10).
 _NAME_ADDR = re.compile(
-    r'[ \t]*+(?:("(?:[^"\\]++|\\.)*+")[ \t]*+|'
+    r'[ \t]*+(?:("(?>(?:[^"\\]++|\\.)*)")[ \t]*+|'
     rf"([{TOKEN_CHARS} \t\x80-\U0010ffff]*+))"
     r'<([A-Za-z][A-Za-z0-9+.-]*+:[^\x00-\x20\x7f<>"]++)>[ \t]*+',
     re.DOTALL,
@@ -75,7 +75,7 @@ _QVALUE = re.compile(r"0(?:\.([0-9]{0,3}))?|1(?:\.0{0,3})?")
 _AUTH_SCHEME = re.compile(rf"([{TOKEN_CHARS}]++)(?:[ \t]++|\Z)")
 _AUTH_PARAM = re.compile(
     rf"[ \t]*+([{TOKEN_CHARS}]++)[ \t]*+=[ \t]*+"
-    r'("(?:[^"\\]++|\\.)*+"|[^\x00-\x20\x7f",]++)[ \t]*+(?:,|\Z)',
+    r'("(?>(?:[^"\\]++|\\.)*)"|[^\x00-\x20\x7f",]++)[ \t]*+(?:,|\Z)',
     re.DOTALL,
 )
 _AUTH_NAMES = frozenset({

@@ -27,7 +27,7 @@ _HEADER = rf"[{_UNRESERVED}%\[\]/?:+$&=]"
 
 _SIP_URI = re.compile(
     rf"(sips?):(?:({_USER}++)(?::({_PASSWORD}*+))?@)?({_IPV4}|{_NAME}|{_IPV6})(?::0*([0-9]{{1,5}}))?"
-    rf"((?:;{_PARAM}++(?:={_PARAM}*+)?+)*+)(?:\?({_HEADER}++))?",
+    rf"((?>(?:;{_PARAM}++(?>(?:={_PARAM}*+)?))*))(?:\?({_HEADER}++))?",
     re.IGNORECASE | re.ASCII,
 )
 _OTHER_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*+):([!#-;=?-\[\]_a-z~]++)")
