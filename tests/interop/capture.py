@@ -17,7 +17,7 @@ from typing import Self
 
 from attrs import frozen
 
-from tests.interop.process import LOOPBACK, InteropError, free_ports, wait_until
+from tests.interop.process import LOOPBACK, WITH_US, InteropError, free_ports, wait_until
 
 # Sequence (lost segments, resets) is about TCP's fortunes on a busy machine, not about what we wrote.
 SEQUENCE_GROUP, WARNING = 0x02000000, 0x00600000
@@ -56,7 +56,7 @@ class Capture:
         self._sentinel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         wanted = {port for _, port in self.ports} | {self._sentinel_port}
         packets = " or ".join(f"port {port}" for port in sorted(wanted))
-        command = [*as_root(), "dumpcap", "-q", "-i", "lo", "-B", "16", "-w", "-", "-f", packets]
+        command = [*WITH_US, *as_root(), "dumpcap", "-q", "-i", "lo", "-B", "16", "-w", "-", "-f", packets]
         self._log = folder / "capture.log"
         with self.file.open("wb") as output, self._log.open("wb") as log:
             self._dumpcap = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=log)

@@ -14,6 +14,8 @@ Found = TypeVar("Found")
 
 LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.05
+# What stands before a program's arguments so that it does not outlive a test run that was killed (setpriv(1)).
+WITH_US = ("setpriv", "--pdeathsig", "KILL")
 # Below 32768, where the kernel's own choices do not collide; another part of the range for each test process.
 FIRST_PORT, LAST_PORT = 12000, 31000
 _next_port = count(FIRST_PORT + os.getpid() % 800 * 20)
@@ -37,7 +39,7 @@ class Process:
         self.log = log
         with log.open("wb") as output:
             self._child = subprocess.Popen(
-                arguments,
+                [*WITH_US, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

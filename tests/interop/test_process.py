@@ -1,12 +1,16 @@
 """Tests of the harness's processes: what is said when a peer fails, and that none is left behind."""
 
 import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.process import InteropError, Process, free_ports, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class ProcessTests(SynchronousTestCase):
@@ -48,12 +52,29 @@ class ProcessTests(SynchronousTestCase):
         process.end()
         wait_until(lambda: _gone(child) or None, "end of the child", 5)
 
+    def test_killed_run(self) -> None:
+        """A process does not outlive a test run that is killed."""
+        program = "from tests.interop.process import Process; from pathlib import Path; import sys, time;"
+        program += "print(Process(['sleep', '60'], Path(sys.argv[1])).pid, flush=True); time.sleep(60)"
+        with tempfile.TemporaryDirectory() as folder:
+            run = subprocess.Popen([sys.executable, "-c", program, f"{folder}/log"], stdout=subprocess.PIPE, cwd=ROOT)
+            with run:
+                assert run.stdout is not None
+                child = int(run.stdout.readline())
+                wait_until(lambda: _runs(child, "sleep") or None, "child that has begun", 5)
+                run.kill()
+            wait_until(lambda: _gone(child) or None, "end of the child", 5)
+
     def test_ports(self) -> None:
         """Ports are given once, in a row, below the kernel's own choices."""
         first, second = free_ports(3), free_ports(3)
         self.assertEqual(list(first), list(range(first[0], first[0] + 3)))
         self.assertFalse(set(first) & set(second))
         self.assertLess(max(first + second), 32768)
+
+
+def _runs(pid: int, name: str) -> bool:
+    return Path(f"/proc/{pid}/comm").read_text().strip() == name
 
 
 def _gone(pid: int) -> bool:
