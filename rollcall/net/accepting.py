@@ -16,7 +16,6 @@ from rollcall.net.flow import Address, Listener
 from rollcall.net.proxy_protocol import ProxyError, ProxyHeader, ProxyHeaderReader
 from rollcall.net.stream import ConnectionFlow, StreamFlow
 from rollcall.net.websocket_flow import WebSocketFlow
-from rollcall.sip.framing import FramingLimits
 
 
 class Accepting(Factory):
@@ -30,14 +29,12 @@ class Accepting(Factory):
         config: ListenerConfig,
         listener: Listener,
         connections: Connections,
-        framing: FramingLimits,
         secured: Callable[[IProtocol], IProtocol],
     ) -> None:
         """`secured` puts TLS before a protocol, or returns it as it is."""
         self.listener = listener
         self.transport = listener.transport
         self.connections = connections
-        self.framing = framing
         self.open = 0
         self._secured = secured
         self._max_connections = config.max_connections

@@ -106,6 +106,9 @@ class LimitsConfig:
     first_request_seconds: float = field(default=30.0, validator=gt(0))
     """A connection that sent no valid request by then is closed."""
 
+    message_seconds: float = field(default=30.0, validator=gt(0))
+    """A connection whose message has begun and is not whole by then is closed (RFC 4475 §3.1.2.2)."""
+
     handshake_seconds: float = field(default=10.0, validator=gt(0))
     """How long the PROXY header may take, and after it the TLS handshake and the WebSocket upgrade together."""
 

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from rollcall.net.config import LimitsConfig
 from rollcall.net.flow import Address, Flow, FlowUser
 from rollcall.net.wheel import TimerWheel
-from rollcall.sip.framing import FramingError
+from rollcall.sip.framing import FramingError, FramingLimits
 
 if TYPE_CHECKING:
     from rollcall.net.stream import ConnectionFlow
@@ -39,6 +39,9 @@ class Tallies:
     strangers_closed: int = 0
     """Connections closed because no valid request came in time."""
 
+    stalled_closed: int = 0
+    """Connections closed because a message that had begun did not end in time."""
+
     slow_readers_closed: int = 0
     """Connections closed because their peer did not read."""
 
@@ -65,6 +68,7 @@ class Connections:
         self.user = user
         self.limits = limits
         self.tallies = tallies
+        self.framing = FramingLimits(max_head_bytes=limits.max_head_bytes, max_body_bytes=limits.max_body_bytes)
         self.by_transport: Counter[str] = Counter()
         # One dictionary for each transport, so that a flow's own address is the key.
         self._by_peer: dict[str, dict[Address, ConnectionFlow]] = {"TCP": {}, "WS": {}}

@@ -14,7 +14,6 @@ from rollcall.net.connections import Connections
 from rollcall.net.flow import ConnectFailed, Flow, Listener
 from rollcall.net.listening import watch_idle
 from rollcall.net.stream import ConnectionFlow, StreamFlow
-from rollcall.sip.framing import FramingLimits
 
 
 @frozen
@@ -39,7 +38,6 @@ class Dialling(ClientFactory):
         self,
         destination: Destination,
         connections: Connections,
-        framing: FramingLimits,
         listener: Listener | None,
         keepalive: KeepaliveConfig,
         secured: Callable[[IProtocol], IProtocol],
@@ -49,7 +47,6 @@ class Dialling(ClientFactory):
         self.destination = destination
         self.transport = destination.transport
         self.connections = connections
-        self.framing = framing
         self.listener = listener
         self.flow: ConnectionFlow = StreamFlow(self, (destination.host, destination.port))
         self._keepalive = keepalive

@@ -17,7 +17,7 @@ from rollcall.net.config import SECURE_TRANSPORTS
 from rollcall.net.connections import Connections
 from rollcall.net.flow import Address, Flow, FlowClosed, Listener
 from rollcall.net.wheel import Timer
-from rollcall.sip.framing import FramingError, FramingLimits, Keepalive, StreamFramer
+from rollcall.sip.framing import FramingError, Keepalive, StreamFramer
 
 CRLF = b"\r\n"
 
@@ -36,7 +36,6 @@ class Origin(Protocol):
 
     connections: Connections
     transport: str
-    framing: FramingLimits
 
     @property
     def listener(self) -> Listener | None:
@@ -231,6 +230,23 @@ class ConnectionFlow(Flow):
         else:
             self._wire.loseWriteConnection()
 
+    def _expect_rest(self, is_waiting: bool, has_come: bool) -> None:
+        """See that what has begun to come ends in time; `has_come` says that something whole came before it.
+
+        A stranger's own limit is the stricter one. A connection in the middle of nothing has no timer.
+        """
+        if self._state is not State.OPEN or not (self.confirmed or self._origin.time_limit() is None):
+            return
+        if self._timer is not None and (has_come or not is_waiting):
+            self._allow(None)
+        if is_waiting and self._timer is None:
+            self._allow(self._origin.connections.limits.message_seconds, self._stalled)
+
+    def _stalled(self) -> None:
+        self._timer = None
+        self._origin.connections.tallies.stalled_closed += 1
+        self.close("a message was begun and not ended in time")
+
     def _overdue(self) -> None:
         self._timer = None
         self._origin.connections.tallies.strangers_closed += 1
@@ -248,25 +264,30 @@ class ConnectionFlow(Flow):
 class StreamFlow(ConnectionFlow):
     """SIP messages one after the other, told apart by Content-Length."""
 
-    __slots__ = ("_framer",)
+    __slots__ = ("_framer",)  # None while nothing is begun: idle phones are many
 
     def __init__(self, origin: Origin, peer: Address, local: Address | None = None) -> None:
         super().__init__(origin, peer, local)
-        self._framer = StreamFramer(origin.framing)
+        self._framer: StreamFramer | None = None
 
     def dataReceived(self, data: bytes) -> None:
         """Hand over the messages that are whole now, and answer pings (RFC 5626 §4.4.1)."""
         if self._state is not State.OPEN:
             return
-        connections = self._origin.connections
+        framer = self._framer or StreamFramer(self._origin.connections.framing)
         try:
-            received = self._framer.receive_data(data)
+            received = framer.receive_data(data)
         except FramingError as error:
             self._take(error.completed)
             if self._state is State.OPEN:
-                connections.framing_failed(error, self)
+                self._origin.connections.framing_failed(error, self)
             return
+        waiting = framer.is_waiting
+        # What looks like a pong may be the first half of a ping: the framer has to remember it.
+        self._framer = framer if waiting or received[-1:] == [Keepalive.PONG] else None
         self._take(received)
+        if waiting or self._timer is not None:
+            self._expect_rest(waiting, bool(received))
 
     def _take(self, received: list[bytes | Keepalive]) -> None:
         connections = self._origin.connections

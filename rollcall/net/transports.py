@@ -24,7 +24,6 @@ from rollcall.net.listening import (
 )
 from rollcall.net.tls import Layer, ShownCertificate, Tls
 from rollcall.net.wheel import TimerWheel
-from rollcall.sip.framing import FramingLimits
 
 WE_OPEN = frozenset(("TCP", "TLS"))
 
@@ -45,9 +44,6 @@ class Transports(MultiService):
         self._reactor = reactor
         self._config = config
         self._connections = Connections(wheel, user, config.limits, self.tallies)
-        self._framing = FramingLimits(
-            max_head_bytes=config.limits.max_head_bytes, max_body_bytes=config.limits.max_body_bytes
-        )
         self._tls = Tls(config.tls, reactor)
         self._datagram_ports: dict[str, DatagramPort] = {}
         self._ports: list[IListeningPort] = []
@@ -154,7 +150,6 @@ class Transports(MultiService):
             dialling = self._dialled[destination] = Dialling(
                 destination,
                 self._connections,
-                self._framing,
                 self.listener_for(destination.transport, destination.host),
                 self._config.keepalive,
                 self._client_layer(destination),
@@ -185,7 +180,7 @@ class Transports(MultiService):
                 opened.fileno(), family_of(config.host), receiving, maxPacketSize=MAX_DATAGRAM_BYTES
             )
         else:
-            accepting = Accepting(config, listener, self._connections, self._framing, self._server_layer(transport))
+            accepting = Accepting(config, listener, self._connections, self._server_layer(transport))
             adopted = self._reactor.adoptStreamPort(opened.fileno(), family_of(config.host), accepting)
             opened.close()
         self._ports.append(adopted)

@@ -90,6 +90,11 @@ class WebSocketFramer:
         self._fragments: bytearray | None = None
         self._text = False
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a frame or a message has begun whose end has not come."""
+        return bool(self._buffer) or self._fragments is not None
+
     def receive_data(self, data: bytes) -> list[Event]:
         """Return what is whole now. Raises WebSocketError; nothing may be given to it afterwards."""
         buffer = self._buffer + data if self._buffer else data

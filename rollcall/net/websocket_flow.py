@@ -37,7 +37,7 @@ class WebSocketFlow(ConnectionFlow):
         super().__init__(origin, peer, local)
         limits = origin.connections.limits
         self._upgrade: UpgradeReader | None = UpgradeReader(limits.max_upgrade_bytes, allowed_origins)
-        self._framer = WebSocketFramer(origin.framing.max_head_bytes + origin.framing.max_body_bytes)
+        self._framer = WebSocketFramer(limits.max_head_bytes + limits.max_body_bytes)
 
     def dataReceived(self, data: bytes) -> None:
         """Take part of the upgrade or some frames."""
@@ -55,6 +55,9 @@ class WebSocketFlow(ConnectionFlow):
                 self._end(f"WebSocket rules broken: {error}")
             return
         self._take(events)
+        if self._timer is not None or self._framer.is_waiting:
+            # Pings between fragments are no progress.
+            self._expect_rest(self._framer.is_waiting, any(isinstance(event, Message) for event in events))
 
     def _connected(self) -> None:
         """Wait for the upgrade."""

@@ -10,7 +10,6 @@ from rollcall.net.accepting import Accepting, ProxyPreface
 from rollcall.net.config import LimitsConfig, ListenerConfig
 from rollcall.net.stream import StreamFlow
 from rollcall.net.websocket_flow import WebSocketFlow
-from rollcall.sip.framing import FramingLimits
 from tests.rollcall.net.fakes import OPTIONS, Net, Wire, a_listener
 from tests.rollcall.net.test_proxy_protocol import header
 
@@ -28,7 +27,7 @@ class AcceptingTestCase(SynchronousTestCase):
         settings.setdefault("transport", "tcp")
         config = ListenerConfig(name="main", **settings)
         listener = a_listener(settings["transport"].upper())
-        self.accepting = Accepting(config, listener, self.net.connections, FramingLimits(), unsecured)
+        self.accepting = Accepting(config, listener, self.net.connections, unsecured)
 
     def connect(self, host: str = "192.0.2.1", port: int = 40000) -> Wire | None:
         wire = Wire((host, port))

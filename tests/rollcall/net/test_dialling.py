@@ -13,7 +13,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from rollcall.net.config import KeepaliveConfig
 from rollcall.net.dialling import Destination, Dialling
 from rollcall.net.flow import ConnectFailed, Flow
-from rollcall.sip.framing import FramingLimits
 from tests.rollcall.net.fakes import OK, OPTIONS, Net, Wire, a_listener
 
 
@@ -73,7 +72,6 @@ class DiallingTests(SynchronousTestCase):
         self.dialling = Dialling(
             Destination(transport, "198.51.100.1", 5060),
             self.net.connections,
-            FramingLimits(),
             a_listener(),
             KeepaliveConfig(idle=77),
             lambda protocol: protocol,

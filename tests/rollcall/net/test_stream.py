@@ -10,7 +10,6 @@ from rollcall.net.config import LimitsConfig
 from rollcall.net.connections import Connections
 from rollcall.net.flow import FlowClosed, Listener
 from rollcall.net.stream import ConnectionFlow, StreamFlow
-from rollcall.sip.framing import FramingLimits
 from tests.rollcall.net.fakes import OK, OPTIONS, FailingUser, Net, Wire, a_listener, writes
 
 
@@ -20,7 +19,6 @@ class FakeOrigin:
     def __init__(self, connections: Connections, transport: str) -> None:
         self.connections = connections
         self.transport = transport
-        self.framing = FramingLimits(max_head_bytes=1024, max_body_bytes=1024)
         self.seconds: float | None = 30.0
         self.lost_flows: list[tuple[ConnectionFlow, str]] = []
         self._listener = a_listener(transport)
@@ -44,7 +42,7 @@ class StreamNet(Net):
     """Accepts plain connections on wires."""
 
     def __init__(self, limits: LimitsConfig | None = None, user: Any = None, transport: str = "TCP") -> None:
-        super().__init__(limits, user)
+        super().__init__(limits or LimitsConfig(max_head_bytes=1024, max_body_bytes=1024), user)
         self.origin = FakeOrigin(self.connections, transport)
 
     def accept(self, wire: Wire) -> StreamFlow:
@@ -83,6 +81,57 @@ class StreamFlowTests(SynchronousTestCase):
         self.wire.receive(OPTIONS[30:] + OPTIONS + OPTIONS[:5])
         self.wire.receive(OPTIONS[5:])
         self.assertEqual(self.user.messages, [(OPTIONS, self.flow)] * 3)
+
+    def test_half_a_message(self) -> None:
+        """A message that has begun has to end in time, however slowly its bytes drip in and whoever sends it."""
+        self.flow.confirm()
+        self.wire.receive(OPTIONS[:10])
+        for place in range(10, 15):
+            self.net.clock.advance(5)
+            self.wire.receive(OPTIONS[place : place + 1])
+        self.net.clock.advance(4.8)
+        self.assertTrue(self.flow.is_open)
+        self.net.clock.advance(0.3)
+        self.assertFalse(self.flow.is_open)
+        self.wire.end()
+        self.assertEqual(self.user.closed, [(self.flow, "a message was begun and not ended in time")])
+        self.assertEqual(self.net.tallies.stalled_closed, 1)
+
+    def test_each_message_has_its_own_time(self) -> None:
+        """When one message is whole the next one's time begins; in the middle of nothing there is no timer."""
+        self.flow.confirm()
+        self.wire.receive(OPTIONS[:10])
+        self.net.clock.advance(29)
+        self.wire.receive(OPTIONS[10:] + OPTIONS[:10])
+        self.net.clock.advance(29)
+        self.assertTrue(self.flow.is_open)
+        self.wire.receive(OPTIONS[10:])
+        self.assertEqual(len(self.net.wheel), 0)
+
+    def test_stranger_with_half_a_message(self) -> None:
+        """A stranger's time does not begin anew with a message that it begins."""
+        self.net.clock.advance(29)
+        self.wire.receive(OPTIONS[:10])
+        self.net.clock.advance(1.1)
+        self.assertFalse(self.flow.is_open)
+        self.assertEqual((self.net.tallies.strangers_closed, self.net.tallies.stalled_closed), (1, 0))
+
+    def test_half_an_answer(self) -> None:
+        """Whom we called has to end its messages, too."""
+        self.net.origin.seconds = None
+        wire = Wire(("192.0.2.2", 5060))
+        flow = self.net.accept(wire)
+        wire.receive(OK + OK[:10])
+        self.net.clock.advance(30.1)
+        self.assertFalse(flow.is_open)
+
+    def test_ping_in_two_halves(self) -> None:
+        """A ping whose second half comes later is answered, and idle flows keep nothing of a message."""
+        self.wire.receive(OPTIONS + b"\r\n")
+        self.assertEqual(self.wire.sent(), b"")
+        self.wire.receive(b"\r\n")
+        self.assertEqual(self.wire.sent(), b"\r\n")
+        self.assertIsNone(self.flow._framer)
 
     def test_ping(self) -> None:
         """A double CRLF is answered by a single one, a single one by nothing (RFC 5626 §4.4.1)."""

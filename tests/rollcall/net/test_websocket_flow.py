@@ -80,6 +80,32 @@ class WebSocketFlowTests(SynchronousTestCase):
         self.net.clock.advance(10.1)
         self.assertTrue(self.wire.aborted)
 
+    def test_half_a_message(self) -> None:
+        """A message that has begun has to end in time; pings between its fragments do not make it last longer."""
+        self.upgrade()
+        self.flow.confirm()
+        self.wire.receive(client_frame(0x01, OPTIONS[:10]))
+        self.net.clock.advance(29)
+        self.wire.receive(client_frame(PING, b""))
+        self.assertTrue(self.flow.is_open)
+        self.net.clock.advance(1.1)
+        self.assertFalse(self.flow.is_open)
+        self.assertEqual(self.net.tallies.stalled_closed, 1)
+
+    def test_whole_messages_need_no_timer(self) -> None:
+        """In the middle of nothing there is no timer, and each message has its own time."""
+        self.upgrade()
+        self.flow.confirm()
+        frame = client_frame(TEXT, OPTIONS)
+        self.wire.receive(frame[:10])
+        self.net.clock.advance(29)
+        self.wire.receive(frame[10:] + frame[:1])
+        self.net.clock.advance(29)
+        self.assertTrue(self.flow.is_open)
+        self.wire.receive(frame[1:])
+        self.assertEqual(len(self.net.wheel), 0)
+        self.assertEqual(self.user.data, [OPTIONS, OPTIONS])
+
     def test_silent_stranger(self) -> None:
         """An upgraded connection has to send a valid request, too."""
         self.upgrade()
