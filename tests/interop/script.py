@@ -77,6 +77,7 @@ class Script:
         self._invite: dict[str, object] = {}
         self._has_dialog = False
         self._is_within = False
+        self._invited_within = False
 
     # --- requests
 
@@ -89,9 +90,10 @@ class Script:
         self._branch += 1
         self._cseq = int(str(words.get("cseq", self._cseq + 1)))
         known = {"method": method, "uri": uri, "cseq": self._cseq, "to": uri, "sender": self.address, "hops": 70,
-                 "call_id": "[call_id]", "branch": self._branch, "body": "", **words}
+                 "call_id": "[call_id]", "branch": self._branch, "body": "", "options": "", **words}
         if method == "INVITE":
-            self._invite = {**known, "fields": _lines(field for field in fields if field.startswith("Route:"))}
+            routes = _lines(field for field in fields if field.startswith("Route:"))
+            self._invite = {**known, "recipient": f" <{known['to']}>", "fields": routes, "options": ""}
         self._add("request", **{**known, "fields": _lines(fields)})
 
     def invite(self, callee: str, *fields: str, **words: object) -> None:
@@ -100,29 +102,29 @@ class Script:
         self.request("INVITE", uri, f"Contact: {HERE.format(user=self.user)}", *fields, SDP, **{"body": OFFER, **words})
         self.expect(100, optional=True)
 
-    def cancel(self) -> None:
+    def cancel(self, *fields: str, **words: object) -> None:
         """Give up the call that is being made."""
-        self._add("cancel", **self._invite)
+        self._add("cancel", **{**self._invite, "fields": f"{self._invite['fields']}{_lines(fields)}", **words})
 
-    def within(self, method: str, *fields: str) -> None:
+    def within(self, method: str, *fields: str, options: str = "") -> None:
         """Send a request within the dialog, as either side of it."""
         self._branch += 1
         if method != "ACK":
             self._cseq += 1
         retransmitting = "" if method == "ACK" else RETRANSMITTING
         words = {"method": method, "cseq": self._cseq, "sender": self.address, "call_id": "[call_id]",
-                 "branch": self._branch}
+                 "branch": self._branch, "options": options}
         offer: tuple[str, ...] = ()
         if method == "INVITE":
-            self._invite = {**words, "uri": "[next_url]", "fields": "[routes]\n"}
+            self._invite = {**words, "uri": "[next_url]", "recipient": "[$remote]", "fields": "[routes]\n"}
             offer = (SDP,)
         self._add("within", **words, user=self.user, fields=_lines((*fields, *offer)), body=OFFER if offer else "",
                   retransmitting=retransmitting)
 
-    def acknowledge(self) -> None:
+    def acknowledge(self, options: str = "") -> None:
         """ACK an accepted call: a request of its own, end to end."""
         self._has_dialog = True
-        self.within("ACK")
+        self.within("ACK", options=options)
 
     def in_dialog(self) -> None:
         """Know that what comes from now on is within a dialog, which was made without an INVITE."""
@@ -144,6 +146,10 @@ class Script:
     def receive(self, method: str, *checks: str, optional: bool = False) -> None:
         """Wait for a request."""
         self._is_within = method in ALWAYS_WITHIN or self._has_dialog
+        if method == "INVITE":
+            self._invited_within = self._is_within
+        elif method == "CANCEL":
+            self._is_within = self._invited_within
         piece = "receive_invite" if method == "INVITE" else "receive"
         options = ' optional="true"' if optional else ""
         options += ' rrs="true"' if method == "SUBSCRIBE" and not self._is_within else ""
@@ -175,9 +181,9 @@ class Script:
         self.register(f"Contact: {HERE.format(user=self.user)};expires={seconds}", *fields)
         self.expect(200)
 
-    def cancelled(self) -> None:
+    def cancelled(self, *checks: str) -> None:
         """As a callee: be told to stop ringing, and agree."""
-        self.receive("CANCEL")
+        self.receive("CANCEL", *checks)
         self.answer(200)
         self.refuse(487, to="INVITE")
 
@@ -202,7 +208,7 @@ class Script:
     def _answer(self, status: int, fields: tuple[str, ...], to: str, retransmitting: str = "",
                 body: str = "") -> None:
         # The To of a request within a dialog has our tag already.
-        tag = "" if to == "last" and self._is_within else TAG
+        tag = "" if (self._is_within if to == "last" else self._invited_within) else TAG
         self._add("answer" if to == "last" else "answer_invite", status=status, reason=REASONS[status], tag=tag,
                   user=self.user, fields=_lines(fields), body=body, retransmitting=retransmitting)
 
