@@ -71,7 +71,7 @@ class Flow(ABC):
     @property
     @abstractmethod
     def local(self) -> Address:
-        """Our end's address."""
+        """Our end's address, while it is open."""
 
     @property
     @abstractmethod

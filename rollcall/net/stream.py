@@ -86,7 +86,13 @@ class ConnectionFlow(Flow):
 
     @property
     def local(self) -> Address:
-        return self._local or ("", 0)
+        if self._local is not None:
+            return self._local
+        if self._wire is None:
+            return ("", 0)
+        # Asked for rarely, so not kept: an address takes 170 bytes.
+        here = self._wire.getHost()
+        return here.host, here.port
 
     @property
     def reliable(self) -> bool:
@@ -137,9 +143,6 @@ class ConnectionFlow(Flow):
 
     def connectionMade(self) -> None:
         """The connection is there, though TLS and the WebSocket upgrade may be to come."""
-        if self._local is None:
-            here = self._wire.getHost()
-            self._local = (here.host, here.port)
         connections = self._origin.connections
         connections.opening(self)
         self._wire.registerProducer(self, True)
@@ -274,13 +277,14 @@ class StreamFlow(ConnectionFlow):
         """Hand over the messages that are whole now, and answer pings (RFC 5626 §4.4.1)."""
         if self._state is not State.OPEN:
             return
-        framer = self._framer or StreamFramer(self._origin.connections.framing)
+        connections = self._origin.connections
+        framer = self._framer or StreamFramer(connections.framing)
         try:
             received = framer.receive_data(data)
         except FramingError as error:
             self._take(error.completed)
             if self._state is State.OPEN:
-                self._origin.connections.framing_failed(error, self)
+                connections.framing_failed(error, self)
             return
         waiting = framer.is_waiting
         # What looks like a pong may be the first half of a ping: the framer has to remember it.

@@ -168,6 +168,7 @@ class StreamFlowTests(SynchronousTestCase):
         self.wire.end(ConnectionLost())
         self.assertEqual(self.user.closed, [(self.flow, "closed by the peer")])
         self.assertFalse(self.flow.is_open)
+        self.assertEqual(self.flow.local, ("", 0))
 
     def test_lost(self) -> None:
         """Reasons fit for a log come from every kind of end."""

@@ -15,6 +15,7 @@ from rollcall.net.config import KeepaliveConfig, LimitsConfig, ListenerConfig, N
 from rollcall.net.flow import Address, ConnectFailed, Flow
 from rollcall.net.transports import Transports
 from rollcall.net.wheel import TimerWheel
+from tests.interop.process import free_ports
 from tests.rollcall.net.certificates import an_authority
 from tests.rollcall.net.fakes import OK, OPTIONS, writes
 from tests.rollcall.net.flow_contract import QueueingUser
@@ -89,15 +90,16 @@ class ListeningTests(TransportsTestCase):
 
     async def test_listeners(self) -> None:
         """Each listener tells where it is bound and what it advertises; TCP and UDP may share a port."""
+        (port,) = free_ports()
         node = self.start(
-            listening("udp"), listening("tcp", "::1", advertise_host="sip.example.com", advertise_port=5060)
+            listening("udp", port=port), listening("tcp", "::1", advertise_host="sip.example.com", advertise_port=5060)
         )
         udp, tcp = node.transports.listeners.values()
         self.assertEqual((udp.name, udp.transport, udp.host), ("udp", "UDP", "127.0.0.1"))
-        self.assertEqual(udp.port, udp.local[1])
+        self.assertEqual((udp.port, udp.local[1]), (port, port))
         self.assertEqual((tcp.host, tcp.port), ("sip.example.com", 5060))
         self.assertEqual(tcp.local[0], "::1")
-        self.start(listening("tcp", port=udp.port))
+        self.start(listening("tcp", port=port))
 
     async def test_taken_port(self) -> None:
         """A port that is taken is an error that names the listener, and nothing stays bound."""
@@ -110,10 +112,10 @@ class ListeningTests(TransportsTestCase):
 
     async def test_start_again(self) -> None:
         """A stopped service can be started again, on the same port at once."""
-        node = self.start(listening("tcp"), listening("udp"))
-        ports = node.local("tcp")[1], node.local("udp")[1]
-        await node.transports.stopService()
-        self.start(listening("tcp", port=ports[0]), listening("udp", port=ports[1]))
+        (port,) = free_ports()
+        for _ in range(2):
+            node = self.start(listening("tcp", port=port), listening("udp", port=port))
+            await node.transports.stopService()
 
     async def test_bad_certificate(self) -> None:
         """Unusable certificates are an error before anything is bound."""
