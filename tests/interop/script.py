@@ -16,6 +16,7 @@ ANY = "[^\r]*"
 """In a pattern: the rest of a line, or a part of it. A dot would go on to the next."""
 HERE = "<sip:{user}@[local_ip]:[local_port];transport=[transport]>"
 TAG = ";tag=[pid].[call_number]"
+KEEP_ROUTE = ' rrs="true"'
 RETRANSMITTING = ' retrans="500"'
 OFFER = "v=0\no=- 1 1 IN IP4 127.0.0.1\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 6000 RTP/AVP 0\n"
 SDP = "Content-Type: application/sdp"
@@ -133,8 +134,11 @@ class Script:
     # --- answers
 
     def expect(self, status: int, *checks: str, optional: bool = False, options: str = "") -> None:
-        """Wait for this response. A 2xx's Contact and recorded route are kept for the dialog, challenges for later."""
-        kept = ' rrs="true"' if 100 < status < 300 else ' auth="true"' if status in (401, 407) else ""
+        """Wait for this response. A 2xx's Contact and recorded route are kept for the dialog, challenges for later.
+
+        sipp keeps the first route that it is told to keep; KEEP_ROUTE in `options` makes it that of an early dialog.
+        """
+        kept = KEEP_ROUTE if 200 <= status < 300 else ' auth="true"' if status in (401, 407) else ""
         kept += ' optional="true"' if optional else ""
         self._add("expect", status=status, options=kept + options, checks="".join(checks))
 
@@ -152,7 +156,7 @@ class Script:
             self._is_within = self._invited_within
         piece = "receive_invite" if method == "INVITE" else "receive"
         options = ' optional="true"' if optional else ""
-        options += ' rrs="true"' if method == "SUBSCRIBE" and not self._is_within else ""
+        options += KEEP_ROUTE if method == "SUBSCRIBE" and not self._is_within else ""
         self._add(piece, method=method, options=options, checks="".join(checks))
 
     def answer(self, status: int, *fields: str, to: str = "last") -> None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from rollcall.sip.message import Response
 from tests.interop.capture import Capture
 from tests.interop.case import ALICE, BOB, TROUBLE
 from tests.interop.phone import Phone
@@ -96,6 +97,11 @@ class SippCase(SynchronousTestCase):
         phone = Phone(transport, (LOOPBACK, self.registrar.ports[transport.lower()]), user, DOMAIN, password)
         self.addCleanup(phone.close)
         return phone
+
+    def check_silent(self, phone: Phone) -> None:
+        """Fail if anything has come to `phone`: then it stands before the answer to what it asks now."""
+        phone.send(phone.make("OPTIONS", f"sip:{self.registrar.address(phone.transport.lower())}"))
+        self.assertIsInstance(phone.receive(), Response)
 
     def setUp(self) -> None:
         self._call_id = f"{self._testMethodName}-{next(self._runs)}"

@@ -6,7 +6,7 @@ own TCP connection, or at its UDP port.
 
 from itertools import product
 
-from tests.interop.script import ANY, DOMAIN, Script, has, lacks, says
+from tests.interop.script import ANY, DOMAIN, KEEP_ROUTE, Script, has, lacks, says
 from tests.interop.sipp_case import EVERYBODY, EXACT, TRANSPORTS, SippCase
 
 TEXT = "Content-Type: text/plain"
@@ -135,7 +135,7 @@ class CallTests(CallCase):
         self.bob.accept(to="INVITE")
         self.bob.hung_up()
         self.alice.invite(self.bob.user, "Supported: 100rel")
-        self.alice.expect(183, has("RSeq", "1"))
+        self.alice.expect(183, has("RSeq", "1"), options=KEEP_ROUTE)
         self.alice.within("PRACK", "RAck: 1 1 INVITE")
         self.alice.expect(200)
         self.alice.expect(200)
