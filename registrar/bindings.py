@@ -48,6 +48,9 @@ def register(request: Register, current: Sequence[Binding], config: BindingConfi
         return _remove_all(request, live, lapsed)
     if not request.contacts:
         return Stored(tuple(live), changed=False, lapsed=lapsed)
+    if len(request.contacts) > 2 * config.max_contacts + len(live):
+        # More than anybody can mean, some named twice included; to compare thousands with each other takes minutes.
+        return _too_many()
     contacts = _under_outbound_rules(request)
     if isinstance(contacts, Refused):
         return contacts
@@ -189,7 +192,7 @@ class _Update:
         request = self._request
         bindings = (*_in_generation_of(self._added, self._untouched), *self._added)
         if len(bindings) > self._config.max_contacts and len(bindings) > len(self._live):
-            return Refused(403, "Too Many Contacts")
+            return _too_many()
         outbound = "outbound" in request.supported and any(binding.reg_id for binding in self._added)
         return Stored(bindings, bool(self._added or self._removed), tuple(self._removed), tuple(self._replaced), lapsed,
                       outbound)
@@ -204,6 +207,10 @@ class _Update:
             named[0].registered_at if named else now, now,
             0 if contact.instance is None else _generation(contact, request.call_id, self._live, now),
         )
+
+
+def _too_many() -> Refused:
+    return Refused(403, "Too Many Contacts")
 
 
 def _out_of_order() -> Refused:

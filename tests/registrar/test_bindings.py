@@ -50,6 +50,12 @@ class AddingTests(RegistrationCase):
         current = [a_binding(A), a_binding(B)]
         self.assertEqual(self.refused(a_register(a_contact(C)), *current, max_contacts=2).status, 403)
 
+    def test_more_contacts_than_can_be_meant(self) -> None:
+        """A request that names twice what the policy allows beside what is bound is refused before it is compared."""
+        named = [a_contact(A, expires=0)] * 6
+        self.assertEqual(self.refused(a_register(*named), a_binding(B), max_contacts=2).status, 403)
+        self.assertEqual(self.stored(a_register(*named[1:]), a_binding(B), max_contacts=2).removed, ())
+
     def test_a_refresh_among_too_many(self) -> None:
         """When the policy was tightened, phones that are bound already stay."""
         current = [a_binding(A), a_binding(B), a_binding(C)]
