@@ -91,7 +91,8 @@ class Script:
         self._branch += 1
         self._cseq = int(str(words.get("cseq", self._cseq + 1)))
         known = {"method": method, "uri": uri, "cseq": self._cseq, "to": uri, "sender": self.address, "hops": 70,
-                 "call_id": "[call_id]", "branch": self._branch, "body": "", "options": "", **words}
+                 "call_id": "[call_id]", "branch": self._branch, "body": "", "options": "",
+                 "retransmitting": "" if method == "ACK" else RETRANSMITTING, **words}
         if method == "INVITE":
             routes = _lines(field for field in fields if field.startswith("Route:"))
             self._invite = {**known, "recipient": f" <{known['to']}>", "fields": routes, "options": ""}
