@@ -89,12 +89,12 @@ class Proxying:
             forwarded = self._validated(request, server.flow)
             groups = await self._groups(request, server)
         except Refusal as refusal:
-            server.refuse(refusal.status, refusal.reason, refusal.headers)
+            server.turn_away(refusal.status, refusal.reason, refusal.headers)
         except ParseError as problem:
-            server.refuse(problem.status, problem.reason)
+            server.turn_away(problem.status, problem.reason)
         except (LocationUnavailable, StoreUnavailable) as problem:
             self._log.warn("no answer from a store: {problem}", problem=str(problem))
-            server.refuse(503, None, (("Retry-After", str(self._retry_after())),))
+            server.turn_away(503, None, (("Retry-After", str(self._retry_after())),))
         else:
             # A CANCEL may have ended the request while a store was asked.
             if groups and not server.answered:
@@ -191,16 +191,16 @@ class Proxying:
         """Answer a request for this node itself (RFC 3261 §§8.2, 11.2)."""
         _refuse_unsupported(request, "Require", frozenset(SUPPORTED))
         if request.method == "OPTIONS":
-            server.refuse(200, None, (("Allow", ", ".join(ALLOWED)), ("Accept", "*/*"),
+            server.turn_away(200, None, (("Allow", ", ".join(ALLOWED)), ("Accept", "*/*"),
                                       ("Supported", ", ".join(SUPPORTED))))
         elif request.method in WITHIN_DIALOGS:
-            server.refuse(481)
+            server.turn_away(481)
         elif request.method in ALLOWED:
             # RFC 3261 §16.5: without a user part it does not say whom of the domain it means.
-            server.refuse(485)
+            server.turn_away(485)
         else:
             # RFC 3261 §21.5.2: 405 is for methods that the server recognizes.
-            server.refuse(501, None, (("Allow", ", ".join(ALLOWED)),))
+            server.turn_away(501, None, (("Allow", ", ".join(ALLOWED)),))
 
     async def _of_user(self, uri: SipUri, domain: str) -> list[list[Attempt]]:
         """Return the phones of the user that `uri` names (RFC 3261 §16.5, RFC 5627 §5.2)."""

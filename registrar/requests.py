@@ -100,7 +100,8 @@ class Requests:
     def _cancel(self, request: Request, transaction: ServerTransaction) -> None:
         """End the INVITE that `request` means; 481 when there is none (RFC 3261 §9.2)."""
         invite = self._transactions.cancelled_by(request, transaction.via)
-        if invite is None:
+        if invite is None or invite.flow.peer[0] != transaction.flow.peer[0]:
+            # §22.1: accepted "if it comes from the same hop". Who is called knows the caller's branch, too.
             transaction.refuse(481)
             return
         transaction.refuse(200)

@@ -172,6 +172,20 @@ class ServerTransaction(Transaction):
         tag = None if status == 100 else self._layer.new_tag()
         self.respond(response_to(self.request, status, reason, to_tag=tag, headers=headers))
 
+    def turn_away(self, status: int, reason: str | None = None, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        """Refuse once and forget the request; to whoever repeats it the answer is repeated.
+
+        RFC 3261 §26.3.2.4: "challenge questionable requests with only a single 401 […] or 407 […], forgoing the normal
+        response retransmission algorithm". Nobody who has proved nothing can have us send again and again to an
+        address that he made up, or remember more of him than his answer.
+        """
+        is_first = not self._wire
+        self.refuse(status, reason, headers)
+        if is_first and self.state is State.COMPLETED:
+            if not self.flow.reliable:
+                self._layer.answers.put(self.key, self._wire)
+            self.abandon()
+
     def _start(self, timer: Event) -> None:
         if timer is Event.TIMER_J and not self.flow.reliable:
             # The answers that the layer keeps absorb what comes until then.
@@ -254,11 +268,12 @@ class Transactions:
         """Match a checked `request` whose topmost Via is `via`, or begin a transaction (RFC 3261 §17.2.3)."""
         method = request.method
         if method == "ACK":
-            known = self._servers.get(_server_key(request, via, "INVITE"))
-            if known is None:
-                self.user.ack_received(request, flow)
-            else:
+            key = _server_key(request, via, "INVITE")
+            known = self._servers.get(key)
+            if known is not None:
                 known.fire(Event.ACK, request)
+            elif flow.reliable or self.answers.get(key) is None:
+                self.user.ack_received(request, flow)
             return
         key = _server_key(request, via, method)
         known = self._servers.get(key)

@@ -190,6 +190,29 @@ class CancelTests(RequestsCase):
         self.acknowledge(invite)
 
 
+    def test_from_elsewhere(self) -> None:
+        """Whoever knows the caller's Via, as everybody does who is called, cannot hang up in his place (§22.1)."""
+        invite = self.invite()
+        other = self.registrar.client("carol", "UDP", host="192.0.2.66")
+        other.send(other.request("CANCEL", BOB, cseq=1, via=invite.get("Via")))
+        self.assertEqual(other.statuses(), [481])
+        ringing = self.bob.flow.take_request()
+        self.bob.receive(an_answer(ringing, 486).serialise())
+        self.assertEqual(self.answers(), [("INVITE", 100), ("INVITE", 486)])
+        self.acknowledge(invite)
+
+
+class StrangerTests(SynchronousTestCase):
+    def test_challenged_without_state(self) -> None:
+        """An INVITE that proves nothing gets one 407, whose retransmission no made-up address receives (§26.3.2.4)."""
+        registrar = Registrar()
+        stranger = registrar.client("alice", "UDP")
+        stranger.send(stranger.request("INVITE", BOB, cseq=1))
+        self.assertEqual((stranger.statuses(), len(registrar.layer.transactions)), ([407], 0))
+        registrar.clock.advance(10)
+        self.assertEqual(stranger.statuses(), [])
+
+
 class AnswerPlaceTests(RequestsCase):
     def ask(self, via: str, source: tuple[str, int], transport: str = "UDP") -> dict[tuple[str, int], Response]:
         """Send OPTIONS with this Via from `source`; return each answer by the place that it went to."""

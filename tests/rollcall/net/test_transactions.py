@@ -47,6 +47,33 @@ class InviteServerTests(LayerCase):
         self.layer.wait(0.2)
         self.assert_released()
 
+    def test_turned_away_once(self) -> None:
+        """Who is turned away is told once, and again only when he asks again; his ACK is nobody's (§26.3.2.4)."""
+        server = self.layer.begin(a_request(), self.phone)
+        server.turn_away(407)
+        self.assertEqual((len(self.layer.transactions), self.layer.moments(self.phone, 8)), (0, [0.0]))
+        self.assertIsNone(self.layer.arrive(a_request(), self.phone))
+        self.assertEqual(self.phone.starts(), ["SIP/2.0 407 Proxy Authentication Required"])
+        self.layer.arrive(self.ack(), self.phone)
+        self.assertEqual((self.layer.user.acks, self.phone.starts()), ([], []))
+        self.layer.wait(64)
+        self.assert_released()
+
+    def test_turned_away_over_connection(self) -> None:
+        """Over a connection nothing at all is kept of who is turned away."""
+        server = self.layer.begin(a_request(transport="TCP"), self.tcp_phone)
+        server.turn_away(403, "Relaying Denied")
+        self.assertEqual((self.tcp_phone.starts(), self.layer.left()), (["SIP/2.0 403 Relaying Denied"], NOTHING))
+
+    def test_turned_away_after_a_word(self) -> None:
+        """Once something was said the caller repeats nothing, so that a refusal has to be repeated until its ACK."""
+        server = self.layer.begin(a_request(), self.phone)
+        server.refuse(100)
+        server.turn_away(503)
+        self.assertEqual((server.state, self.layer.moments(self.phone, 1)), (State.COMPLETED, [0.0, 0.0, 0.5]))
+        self.layer.wait(32)
+        self.assert_released()
+
     def test_repeated_invite_gets_refusal_again(self) -> None:
         """In Completed an INVITE that comes again gets the response again, and the pace of timer G stays."""
         server = self.layer.begin(a_request(), self.phone)
