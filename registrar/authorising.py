@@ -16,6 +16,10 @@ from rollcall.sip.uri import SipUri, parse_uri
 
 ANONYMOUS_HOST = "anonymous.invalid"
 
+# What says who calls, beside From, and phones show instead of it. It counts among those who trust each other (RFC 3325
+# §5): what "comes from an element it does not trust" is removed, or the password behind From would prove nothing.
+ASSERTED = ("P-Asserted-Identity", "P-Preferred-Identity", "Remote-Party-ID")
+
 
 class Refusal(Exception):
     """The request ends here, with this answer."""
@@ -41,6 +45,12 @@ class Callers:
         self._default_realm = default_realm
         self._now = now
         self._observe = observe
+
+    def drop_asserted(self, request: Request) -> None:
+        """Take off `request` what nobody proved, unless everybody is believed here."""
+        if self._authentication is not None:
+            for name in ASSERTED:
+                request.remove(name)
 
     async def authorise(self, request: Request, domain: str | None) -> None:
         """Return when `request` may go to `domain` (None: one that we do not serve); raise Refusal when not.

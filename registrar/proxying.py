@@ -120,6 +120,7 @@ class Proxying:
         breadth = max_breadth(request, self._config.max_breadth)
         if not breadth:
             raise Refusal(440)
+        self._callers.drop_asserted(request)
         sender = parse_name_addr(request.get("From") or "").tag
         return Forwarded(request, source, mark, len(vias) == 1, dialog_context(request, sender), breadth)
 
@@ -229,5 +230,8 @@ def _refuse_unsupported(request: Request, header: str, known: frozenset[str]) ->
 
 
 def _attempt(candidate: Candidate) -> Attempt:
-    others = tuple(Attempt(binding.contact, next_hop(binding)) for binding in candidate.alternates)
-    return Attempt(candidate.binding.contact, next_hop(candidate.binding), others)
+    first, *others = [
+        Attempt(binding.contact, next_hop(binding), asked_from=binding.source.host)
+        for binding in (candidate.binding, *candidate.alternates)
+    ]
+    return evolve(first, alternates=tuple(others))

@@ -4,7 +4,7 @@ RFC 3261 §§16.4, 16.5, 16.7; RFC 5626 §7 (one flow per instance at a time); R
 """
 
 from collections.abc import Iterable, Sequence
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeVar
 from urllib.parse import quote_from_bytes
 
@@ -15,6 +15,8 @@ from registrar.records import Binding, Source
 from rollcall.sip.errors import ParseError
 from rollcall.sip.message import Response
 from rollcall.sip.uri import SipUri, parse_sip_uri, parse_uri
+
+_EVERYBODY = IPv4Address("255.255.255.255")
 
 
 @frozen(kw_only=True)
@@ -170,14 +172,31 @@ def _by_contact(contact: str, source: Source) -> Hop:
         address, spoke_from = ip_address(uri.host.strip("[]")), ip_address(source.host)
     except ValueError:
         return ByUri()
-    if address != spoke_from and not address.is_global:
-        # A private address behind a NAT.
+    if address != spoke_from and (not address.is_global or address.is_multicast):
+        # A private address behind a NAT, or nobody's.
         return OverDatagrams(source.listener, source.host, source.port)
     if (uri.param("transport") or "udp").lower() != "udp" or uri.param("maddr") is not None:
         return ByUri()
     if address.version != spoke_from.version:
         return ByUri()
     return OverDatagrams(source.listener, str(address), uri.port or 5060)
+
+
+def may_reach(host: str, asked_from: str) -> bool:
+    """Say whether what was asked for from one numeric address may be sent to another.
+
+    Nothing goes to many at once, nor to the unspecified address, which is this machine itself. What listens on loopback
+    or on this very link trusts whoever is there too: only who is there himself has us speak to it.
+    """
+    there, asker = _plain_address(host), _plain_address(asked_from)
+    if there.is_unspecified or there.is_multicast or there == _EVERYBODY:
+        return False
+    return asker.is_loopback if there.is_loopback else asker.is_link_local or not there.is_link_local
+
+
+def _plain_address(host: str) -> IPv4Address | IPv6Address:
+    address = ip_address(host.strip("[]"))
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 @frozen

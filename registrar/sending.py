@@ -9,7 +9,7 @@ from typing import Protocol
 
 from attrs import evolve, frozen
 
-from registrar.routing import ByUri, Hop, OverDatagrams, OverFlow
+from registrar.routing import ByUri, Hop, OverDatagrams, OverFlow, may_reach
 from rollcall.net.flow import ConnectFailed, Flow, FlowClosed, Listener
 from rollcall.net.resolver import Resolver, Unresolvable
 from rollcall.net.tokens import FlowTokens
@@ -56,6 +56,8 @@ class Attempt:
     uri: str
     hop: Hop | Flow
     alternates: tuple["Attempt", ...] = ()
+    asked_from: str = ""
+    """The address of who named the place, for a Contact that of the phone; empty for the sender of the request."""
 
 
 class Sender(Protocol):
@@ -102,9 +104,13 @@ class Sending:
             if is_sips:
                 # RFC 3261 §16.6 step 7: "as if the input URI were a SIPS URI"
                 uri = evolve(uri, scheme="sips")
-            targets = await self._resolver.resolve(uri, large=_is_large(forwarded.request))
+            found = await self._resolver.resolve(uri, large=_is_large(forwarded.request))
         except (ParseError, Unresolvable) as problem:
             raise Undeliverable(str(problem)) from problem
+        asked_from = attempt.asked_from or forwarded.source.peer[0]
+        targets = [target for target in found if may_reach(target.host, asked_from)]
+        if not targets:
+            raise Undeliverable(f"{uri} is at no address that {asked_from} may have us speak to")
         secure = [target for target in targets if target.transport in ("TLS", "WSS")]
         if is_sips and not secure:
             raise Undeliverable(f"no way to {uri} over TLS")

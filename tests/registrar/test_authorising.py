@@ -193,6 +193,12 @@ class OpenNodeTests(SynchronousTestCase):
             asking = Gate(authenticated=False).callers.authorise(a_request(caller=caller), DOMAIN)
             self.successResultOf(Deferred.fromCoroutine(asking))
 
+    def test_everybody_is_believed(self) -> None:
+        """Where nobody proves anything, what a caller says of himself is as good in one header as in another."""
+        request = a_request(headers=(("P-Asserted-Identity", "<sip:alice@example.com>"),))
+        Gate(authenticated=False).callers.drop_asserted(request)
+        self.assertIsNotNone(request.get("P-Asserted-Identity"))
+
     def test_nobody_is_relayed(self) -> None:
         """And nobody is relayed to others: it is no open relay."""
         asking = Gate(authenticated=False).callers.authorise(a_request(), None)

@@ -195,9 +195,10 @@ class RelayTests(ProxyCase):
         (self.gateway,) = self.network.server("+4930@pstn.example", ("TCP", "192.0.2.30", 5060))
         self.other_gateway = self.network.server("+900@pstn.example", ("TCP", "192.0.2.31", 5060))[0]
 
-    def call_out(self) -> Response:
+    def call_out(self, headers: Headers = ()) -> Response:
         """Let Alice call a number at another domain; return the 200 that she gets."""
-        request = a_request("INVITE", "sip:+4930@pstn.example", headers=(("Contact", "<sip:alice@192.0.2.20>"),))
+        headers = (("Contact", "<sip:alice@192.0.2.20>"), *headers)
+        request = a_request("INVITE", "sip:+4930@pstn.example", headers=headers)
         (challenged,) = self.ask(request)
         self.assertEqual(challenged.status, 407)
         self.receive(a_request("ACK", "sip:+4930@pstn.example"), self.alice.flow)
@@ -224,6 +225,12 @@ class RelayTests(ProxyCase):
                 a_request(method, "sip:+4930@pstn.example", branch=f"z9hG4bK{method}", callee="<sip:x@y>;tag=b",
                           headers=routes), self.alice.flow)
             self.assertEqual(self.gateway.heard(), [method])
+
+    def test_asserted_names(self) -> None:
+        """A phone's word for who it is, beside the From that its password proved, goes no further (RFC 3325 §5)."""
+        asserted = ("P-Asserted-Identity", "P-Preferred-Identity", "Remote-Party-ID")
+        self.call_out(tuple((name, "<sip:boss@example.com>") for name in asserted))
+        self.assertEqual([self.gateway.requests["INVITE"].get(name) for name in asserted], [None] * 3)
 
     def test_gateway_hangs_up(self) -> None:
         """The gateway's BYE comes back to the subscriber's connection without a password."""

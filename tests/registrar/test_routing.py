@@ -16,6 +16,7 @@ from registrar.routing import (
     aor_of,
     aor_of_name,
     best_response,
+    may_reach,
     merge_challenges,
     next_hop,
     target_groups,
@@ -176,6 +177,39 @@ class NextHopTests(SynchronousTestCase):
     def test_other_schemes(self) -> None:
         """A contact of another scheme has no address."""
         self.assertEqual(next_hop(self.udp("tel:+4930123456")), ByUri())
+
+
+    def test_address_of_many(self) -> None:
+        """A multicast address in a contact is no phone's: it is reached where it spoke from."""
+        for host in ("224.0.1.75", "239.1.1.1"):
+            self.assertEqual(next_hop(self.udp(f"sip:alice@{host}")), OverDatagrams("udp", GLOBAL, 49152), host)
+
+
+class MayReachTests(SynchronousTestCase):
+    def test_phones_and_servers(self) -> None:
+        """Every address of one machine may be asked for, private ones too."""
+        for host in (GLOBAL, OTHER_GLOBAL, "10.0.0.7", "2606:4700::1111", "[2606:4700::1111]", "fd00::7"):
+            self.assertTrue(may_reach(host, GLOBAL), host)
+
+    def test_this_machine(self) -> None:
+        """Loopback is for who is there: admin sites and databases listen there and trust whoever comes."""
+        for host in ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"):
+            self.assertFalse(may_reach(host, GLOBAL), host)
+            self.assertFalse(may_reach(host, "10.0.0.7"), host)
+            self.assertTrue(may_reach(host, "127.0.0.1"), host)
+            self.assertTrue(may_reach(host, "::1"), host)
+
+    def test_this_link(self) -> None:
+        """The same holds for what is on this link alone, as the metadata of virtual machines is."""
+        for host in ("169.254.169.254", "fe80::7", "::ffff:169.254.169.254"):
+            self.assertFalse(may_reach(host, GLOBAL), host)
+            self.assertTrue(may_reach(host, "fe80::9%eth0"), host)
+
+    def test_nobody_and_everybody(self) -> None:
+        """What is no machine's address is never sent to, whoever asks; 0.0.0.0 would be this machine."""
+        for host in ("0.0.0.0", "::", "::ffff:0.0.0.0", "255.255.255.255", "224.0.0.1", "239.1.1.1", "ff02::1"):
+            for asker in (GLOBAL, "127.0.0.1", "::1"):
+                self.assertFalse(may_reach(host, asker), host)
 
 
 class TargetGroupsTests(SynchronousTestCase):

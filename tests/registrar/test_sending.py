@@ -265,6 +265,23 @@ class TargetsTests(SendingCase):
             attempt = Attempt(uri, ByUri())
             self.assertTrue(self.undeliverable(self.sending.targets(self.forwarded(a_request()), attempt)))
 
+    def test_inside_of_us(self) -> None:
+        """Nobody elsewhere has us speak to our own machine, by whatever name; of several addresses the others count."""
+        inside = Target("TCP", "127.0.0.1", 6379)
+        self.network.resolver.known["sip:cache.example"] = [inside]
+        self.network.resolver.known["sip:both.example"] = [inside, self.TCP]
+        forwarded = self.forwarded(a_request())
+        refused = self.undeliverable(self.sending.targets(forwarded, Attempt("sip:cache.example", ByUri())))
+        self.assertIn(f"no address that {self.caller.peer[0]} may have us speak to", refused)
+        self.assertEqual(self.targets(a_request(), Attempt("sip:both.example", ByUri())), [self.TCP])
+
+    def test_who_named_the_place(self) -> None:
+        """A contact is reached as the phone may that registered it, whoever calls."""
+        inside = Target("TCP", "127.0.0.1", 5070)
+        self.network.resolver.known["sip:gateway.example"] = [inside]
+        local = Attempt("sip:gateway.example", ByUri(), asked_from="127.0.0.1")
+        self.assertEqual(self.targets(a_request(), local), [inside])
+
     def test_large(self) -> None:
         """The resolver is told when a request may not fit a datagram (§18.1.1)."""
         self.network.resolver.known["sip:bob@pstn.example"] = [self.UDP]
