@@ -71,7 +71,8 @@ class Callers:
         if not isinstance(verdict, Accepted):
             raise Refusal(verdict.status, verdict.reason, tuple(verdict.headers))
         if not (isinstance(caller, SipUri) and _may_call_as(verdict, caller, home)):
-            self._log.warn("{user} may not call as {caller}", user=verdict.username, caller=str(caller))
+            name = caller.aor() if isinstance(caller, SipUri) else str(caller)
+            self._log.warn("{user} may not call as {caller}", user=verdict.username, caller=name, log_rationed=True)
             raise Refusal(403, "From Is Not Yours")
         if domain is None and not self._config.relay_subscribers:
             raise Refusal(403, "Relaying Denied")

@@ -106,7 +106,8 @@ class Branch:
         try:
             self._targets = list(await self._fork.sender.targets(self._fork.forwarded, self.attempt))
         except Undeliverable as problem:
-            self._fork.log.info("no way to {uri}: {problem}", uri=self.attempt.uri, problem=str(problem))
+            self._fork.log.info("no way to {uri}: {problem}", uri=self.attempt.uri, problem=str(problem),
+                                log_rationed=True)
         await self._connect()
 
     async def _connect(self) -> None:
@@ -115,7 +116,8 @@ class Branch:
             try:
                 flow = await self._fork.sender.connect(target)
             except Undeliverable as problem:
-                self._fork.log.info("no flow to {target}: {problem}", target=target, problem=str(problem))
+                self._fork.log.info("no flow to {target}: {problem}", target=target, problem=str(problem),
+                                    log_rationed=True)
                 continue
             if not self._is_over:
                 self._send(flow)

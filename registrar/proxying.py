@@ -82,7 +82,8 @@ class Proxying:
             self._log.debug("dropped an ACK from {peer}: {problem}", peer=flow.peer, problem=str(problem))
             return
         start(self._sender.pass_on(forwarded, attempt),
-              lambda failure: self._log.info("an ACK was lost: {why}", why=failure.getErrorMessage()))
+              lambda failure: self._log.info("an ACK was lost: {why}", why=failure.getErrorMessage(),
+                                             log_rationed=True))
 
     async def _route(self, request: Request, server: ServerTransaction) -> None:
         try:
@@ -93,7 +94,7 @@ class Proxying:
         except ParseError as problem:
             server.turn_away(problem.status, problem.reason)
         except (LocationUnavailable, StoreUnavailable) as problem:
-            self._log.warn("no answer from a store: {problem}", problem=str(problem))
+            self._log.warn("no answer from a store: {problem}", problem=str(problem), log_rationed=True)
             server.turn_away(503, None, (("Retry-After", str(self._retry_after())),))
         else:
             # A CANCEL may have ended the request while a store was asked.

@@ -75,7 +75,8 @@ class Registering:
             server.refuse(problem.status, problem.reason)
         except (StoreUnavailable, LocationUnavailable, Conflict) as problem:
             # Never 401, 403 or 404 because a store is down: the phone would ask its user, or give up.
-            self._log.warn("a REGISTER must wait: {problem}", problem=str(problem) or type(problem).__name__)
+            why = str(problem) or type(problem).__name__
+            self._log.warn("a REGISTER must wait: {problem}", problem=why, log_rationed=True)
             server.refuse(503, None, (("Retry-After", str(self._retry_after())),))
         else:
             server.refuse(200, None, headers)
@@ -103,7 +104,8 @@ class Registering:
             if not isinstance(verdict, Accepted):
                 raise Refusal(verdict.status, verdict.reason, tuple(verdict.headers))
             if aor_of_name(verdict.username, verdict.domain) != aor:
-                self._log.warn("{user} may not register {aor}", user=verdict.username, aor=aor)
+                self._log.warn("{user} may not register {aor}", user=verdict.username, aor=aor,
+                               log_rationed=True)
                 raise Refusal(403, "Not Your Address")
         wish = read_register(request, aor, self._source(flow), self._gruus)
         return await self._store(wish, flow)

@@ -113,7 +113,7 @@ class Requests:
     def _refuse_malformed(self, data: bytes, error: ParseError, flow: Flow) -> None:
         self._malformed(error.status)
         self._log.info("a message from {peer} over {transport} is malformed: {reason}", peer=flow.peer,
-                       transport=flow.transport, reason=error.reason)
+                       transport=flow.transport, reason=error.reason, log_rationed=True)
         answer: Response | None = salvage_response(data, error)
         if answer is None:
             return

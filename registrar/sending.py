@@ -110,7 +110,7 @@ class Sending:
         asked_from = attempt.asked_from or forwarded.source.peer[0]
         targets = [target for target in found if may_reach(target.host, asked_from)]
         if not targets:
-            raise Undeliverable(f"{uri} is at no address that {asked_from} may have us speak to")
+            raise Undeliverable(f"{uri.host} is at no address that {asked_from} may have us speak to")
         secure = [target for target in targets if target.transport in ("TLS", "WSS")]
         if is_sips and not secure:
             raise Undeliverable(f"no way to {uri} over TLS")

@@ -180,7 +180,7 @@ class SubscriberCache:
                 self.clear()
                 self._last_version = current
         except StoreUnavailable as error:
-            self._log.warn("changes of subscribers go unseen: {why}", why=str(error))
+            self._log.warn("changes of subscribers go unseen: {why}", why=str(error), log_rationed=True)
         finally:
             waiting, self._checking = self._checking or [], None
             self._true_at = began

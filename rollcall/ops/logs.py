@@ -30,6 +30,8 @@ from twisted.logger import (
 from twisted.python.components import Componentized
 from twisted.python.logfile import LogFile
 
+from rollcall.ops.rationing import Rationing
+
 Level = Literal["debug", "info", "warn", "error", "critical"]
 
 HIDDEN = "(hidden)"
@@ -41,6 +43,8 @@ SECRET_IN_FORMAT = re.compile(r"\{(?:[^{}]*[.\[])?" + SECRET_NAME + r"(?:[]\[.!:
 SECRET_IN_TEXT = re.compile(
     r"""(?i)\b((?:response|c?nonce|nextnonce|password)=)("[^"]*"|[^\s,;"]+)|(authorization:\s*)[^\r\n]+"""
 )
+# Of what a phone sent: a Call-ID may have 60,000 characters.
+MAX_CHARS = 1000
 OWN_FIELDS = ("time", "level", "namespace", "message", "traceback")
 # Twisted's older parts tell of every port they open and close, as do we; their errors still come through
 QUIET: dict[str, Level] = {"log_legacy": "warn"}
@@ -103,9 +107,10 @@ def filtered(inner: ILogObserver, config: LogConfig) -> ILogObserver:
     for namespace, level in {**QUIET, **config.levels}.items():
         levels.setLogLevelForNamespace(namespace, LogLevel.levelWithName(level))
 
-    def write(event: LogEvent) -> None:
+    def guard(event: LogEvent) -> None:
         inner(guarded(event))
 
+    write = Rationing(guard)
     return FilteringLogObserver(cast(ILogObserver, write), [levels])
 
 
@@ -171,7 +176,7 @@ def _safe_format(format: str) -> str:
 
 
 def _message(event: LogEvent) -> str:
-    return _printable(_scrubbed(formatEvent(event)))
+    return _shortened(_printable(_scrubbed(formatEvent(event))))
 
 
 def _traceback(event: LogEvent) -> str:
@@ -201,7 +206,11 @@ def _plain(value: object) -> object:
         return [_plain(item) for item in value]
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")
-    return _printable(_scrubbed(str(value)))
+    return _shortened(_printable(_scrubbed(str(value))))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_CHARS else f"{text[:MAX_CHARS]}… ({len(text)} characters)"
 
 
 def _time(event: LogEvent) -> str:

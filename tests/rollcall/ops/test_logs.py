@@ -66,6 +66,19 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(line.count("\n"), 1)
         self.assertTrue(line.endswith("from a\\r\\nb\\x1b[31m\\udcff\\u2028é\n"), line)
 
+    def test_endless_text(self) -> None:
+        """Whatever a phone sent, a line has its end, and so has each field."""
+        self.lines.logger.info("call {call_id}", call_id="x" * 60_000)
+        (line,) = self.lines.written().splitlines()
+        self.assertLess(len(line), 1200)
+        self.assertTrue(line.endswith("… (60005 characters)"))
+
+    def test_rationed(self) -> None:
+        """Of what is marked as noise of strangers only a few lines a minute are written."""
+        for _ in range(100):
+            self.lines.logger.info("noise", log_rationed=True)
+        self.assertEqual(len(self.lines.written().splitlines()), 11)
+
     def test_failure(self) -> None:
         """A failure has its traceback below the line."""
         try:
