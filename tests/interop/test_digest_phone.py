@@ -118,6 +118,18 @@ class DigestTests(DigestCase):
         for proof, status in ((third, 200), (first, 200), (second, 200), (first, 401)):
             self.assertEqual(self.ask(self.alice, proof).status, status)
 
+    def test_order_received(self) -> None:
+        """Registrations that come while their user is still looked up count in the order in which they came."""
+        challenge = self.challenge()
+        for number in range(1, 10):
+            request = self.registration(self.alice, self.prove(challenge))
+            request.set("Contact", f"<{self.alice.contact}>;q=0.{number}")
+            request.set("Call-ID", "one phone")
+            self.alice.send(request)
+        self.assertEqual({self.alice.final().status for _ in range(9)}, {200})
+        (contact,) = self.registrar.contacts(self.alice.user)
+        self.assertEqual(contact["q"], 0.9)
+
     def test_other_method(self) -> None:
         """A proof for a REGISTER is none for another method."""
         proof = self.alice.credentials(self.challenge(), "MESSAGE", f"sip:{DOMAIN}")

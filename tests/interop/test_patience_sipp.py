@@ -101,22 +101,34 @@ class PatienceTests(CallCase):
         self.check_silent(bob)
 
     def test_refusal_sent_again(self) -> None:
-        """A refusal is repeated over UDP until the ACK comes, and not after it."""
-        alice = self.phone(self.alice.user)
-        invite = alice.make("INVITE", f"sip:nobody@{DOMAIN}")
-        alice.send(invite)
+        """A phone's refusal is repeated over UDP until the ACK comes, and not after it."""
+        bob = self.registered("TCP")
+        alice, invite = self.caller()
+        bob.answer(bob.request(), 486)
         first, second = alice.final(), alice.final()
-        self.assertEqual((first, first.status), (second, 404))
+        self.assertEqual((first, first.status), (second, 486))
         alice.acknowledge(invite, first)
         self.arrived(alice)
         self.assertRaises(Silence, alice.receive, 0.8)
 
     def test_refusal_over_connection(self) -> None:
         """Over TCP it is sent once."""
-        alice = self.phone(self.alice.user, "TCP")
-        alice.send(alice.make("INVITE", f"sip:nobody@{DOMAIN}"))
-        self.assertEqual(alice.final().status, 404)
+        bob = self.registered("TCP")
+        alice, _ = self.caller("TCP")
+        bob.answer(bob.request(), 486)
+        self.assertEqual(alice.final().status, 486)
         self.assertRaises(Silence, alice.receive, 0.8)
+
+    def test_turned_away(self) -> None:
+        """Who is refused by the server itself is told once, and again when he asks again (RFC 3261 §26.3.2.4)."""
+        alice = self.phone(self.alice.user)
+        invite = alice.make("INVITE", f"sip:nobody@{DOMAIN}")
+        alice.send(invite)
+        first = alice.final()
+        self.assertEqual(first.status, 404)
+        self.assertRaises(Silence, alice.receive, 0.8)
+        alice.send(invite)
+        self.assertEqual(alice.final(), first)
 
     def test_acknowledged_again(self) -> None:
         """A phone that repeats its refusal gets the ACK again, and the caller is not troubled."""

@@ -3,7 +3,7 @@
 Nobody needs a password here: who may register is the business of test_digest_sipp.
 """
 
-from tests.interop.script import ANY, Script, about, bound, has, lacks, literal, never_says, says
+from tests.interop.script import ANY, DOMAIN, Script, about, bound, has, lacks, literal, never_says, says
 from tests.interop.sipp_case import EVERYBODY, EXACT, TRANSPORTS, SippCase
 
 DESK, MOBILE = "sip:desk@192.0.2.1", "sip:mobile@192.0.2.2:5070;transport=tcp"
@@ -276,12 +276,26 @@ class RuleTests(RuleCase):
         With a phone of ours: sipp takes the repeated answer for a repetition and asks again, without end.
         """
         phone = self.phone(self.bob.user)
-        request = phone.make("REGISTER", "sip:sip.example", [("Contact", f"<{DESK}>")], to=f"<{self.bob.address}>")
+        request = phone.make("REGISTER", f"sip:{DOMAIN}", [("Contact", f"<{DESK}>")], to=f"<{self.bob.address}>")
         phone.send(request)
         answer = phone.final()
         self.assertEqual(answer.status, 200)
         phone.send(request)
         self.assertEqual(phone.final(), answer)
+
+    def test_order_received(self) -> None:
+        """Requests that come faster than they are written down count in the order in which they came.
+
+        With a phone of ours: sipp waits for one answer before it asks again.
+        """
+        for transport in ("UDP", "TCP"):
+            phone, to = self.phone(self.bob.user, transport), f"<{self.bob.address}>"
+            for number in range(1, 10):
+                fields = [("Contact", f"<{DESK}>;q=0.{number}")]
+                phone.send(phone.make("REGISTER", f"sip:{DOMAIN}", fields, to=to, call_id=transport))
+            self.assertEqual({phone.final().status for _ in range(9)}, {200})
+            fetched = phone.ask(phone.make("REGISTER", f"sip:{DOMAIN}", to=to))
+            self.assertIn(";q=0.9", fetched.get("Contact") or "")
 
     # --- step 8: what the 200 says
 
