@@ -3,11 +3,16 @@
 The file is in WAL mode. A committed transaction survives the end of the process in any case; `synchronous` says whether
 it also survives a power cut: with FULL the log is synced to the disk at each commit, with NORMAL only when it is folded
 into the file, so that a power cut may take the last seconds (but never damages the file).
+
+Only one process at a time may have it: two registrars would each answer for phones that only the other one knows of.
+An empty file beside it, `….lock`, is locked as long as the process lives (flock(2)).
 """
 
 import json
+import os
 import sqlite3
 from collections.abc import Mapping
+from fcntl import LOCK_EX, LOCK_NB, flock
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
@@ -43,6 +48,25 @@ class Rows:
         self._synchronous = synchronous
         self._busy_seconds = busy_seconds
         self._connection: sqlite3.Connection | None = None
+        self._file: os.stat_result | None = None
+        self._lock: int | None = None
+
+    def claim(self) -> None:
+        """Keep every other process from this file until `leave`. Raises sqlite3.Error when one has it, or OSError."""
+        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+        except BlockingIOError as problem:
+            os.close(lock)
+            raise sqlite3.OperationalError("another registrar uses this file") from problem
+        self._lock = lock
+
+    def leave(self) -> None:
+        """Close the file and let others have it."""
+        self.close()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
     def read(self, now: float) -> dict[str, tuple[Binding, ...]]:
         """Return the live bindings of every address-of-record, and delete the rows whose time is over.
@@ -66,6 +90,10 @@ class Rows:
         changed = [(aor, max(binding.expires_at for binding in bindings), encode(bindings))
                    for aor, bindings in changes.items() if bindings]
         gone = [(aor,) for aor, bindings in changes.items() if not bindings]
+        if not self._is_there():
+            self._log.critical("{path} was removed or replaced while in use: a new one is begun, in which bindings are "
+                               "found again as their phones refresh them", path=self.path)
+            self.close()
         connection = self._connect()
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -95,7 +123,15 @@ class Rows:
                 connection.close()
                 raise
             self._connection = connection
+            self._file = os.stat(self.path)
         return self._connection
+
+    def _is_there(self) -> bool:
+        """Say whether the file that is open is still the one of this name: others would find nothing else."""
+        try:
+            return self._file is None or os.path.samestat(self._file, os.stat(self.path))
+        except FileNotFoundError:
+            return False
 
 
 def encode(bindings: tuple[Binding, ...]) -> str:

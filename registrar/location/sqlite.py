@@ -68,8 +68,10 @@ class SqliteLocation:
         """Read what was kept before. Raises LocationUnavailable."""
         self._writer.start()
         try:
+            self._rows.claim()
             found = await self._writer.run(self._rows.read, self._wall())
         except (sqlite3.Error, OSError) as problem:
+            self._rows.leave()
             self._writer.stop()
             raise LocationUnavailable(f"{self._rows.path}: {problem}") from problem
         for aor, bindings in found.items():
@@ -87,7 +89,7 @@ class SqliteLocation:
             self._drained.append(drained)
             await drained
         await self._memory.stop()
-        await self._writer.run(self._rows.close)
+        await self._writer.run(self._rows.leave)
         self._writer.stop()
 
     async def load(self, aor: str) -> Snapshot:
@@ -170,7 +172,7 @@ class SqliteLocation:
     def _written(self, _: None) -> None:
         if self._failing:
             self._failing = False
-            self._log.info("bindings can be written again")
+            self._log.info("bindings can be written again", log_rationed=True)
         done = self._running
         for aor, write in done.items():
             if aor in self._next:
@@ -183,7 +185,7 @@ class SqliteLocation:
     def _not_written(self, failure: Failure) -> None:
         if not self._failing:
             self._failing = True
-            self._log.failure("bindings cannot be written", failure)
+            self._log.failure("bindings cannot be written", failure, log_rationed=True)
         undone = list(self._running.values())
         for aor in self._running:
             later = self._next.pop(aor, None)

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from attrs import define
 from twisted.logger import LogEvent
 
+# Of every connection that finds no file descriptor left Twisted writes a line.
+NOISY = frozenset({"twisted.internet.tcp.Port"})
+
 MOST = 10
 """So many events of one sentence are written within PERIOD_SECONDS."""
 
@@ -31,7 +34,7 @@ class Rationing:
 
     def __call__(self, event: LogEvent) -> None:
         """Hand on `event`, unless there have been enough of its kind; its own time counts."""
-        if not event.get("log_rationed"):
+        if not event.get("log_rationed") and event.get("log_namespace") not in NOISY:
             self._inner(event)
             return
         now = event.get("log_time", 0.0)

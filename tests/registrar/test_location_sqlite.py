@@ -86,12 +86,16 @@ class SqliteCase(SynchronousTestCase):
         self.clock.advance(NOW)
         self.path = a_file(self)
         self.writer = Held()
+        self.rows = Rows(self.path)
         self.store = self.open()
 
     def open(self, **limits: Any) -> SqliteLocation:
         """Return a started store above the file, whose writer is held."""
         rows = Rows(self.path)
-        self.addCleanup(rows.close)
+        # Whoever had the file before has ended, as a process does: without a word.
+        self.rows.leave()
+        self.rows = rows
+        self.addCleanup(rows.leave)
         store = SqliteLocation(rows, self.writer, TimerWheel(self.clock), self.clock.seconds, **limits)
         starting = Deferred.fromCoroutine(store.start())
         self.writer.finish()
@@ -340,6 +344,31 @@ class RowsTests(SynchronousTestCase):
         rows.write({ALICE: (a_binding(A),)})
         self.assertEqual(rows.read(NOW), {ALICE: (a_binding(A),)})
         rows.close()
+
+    def test_one_registrar_at_a_time(self) -> None:
+        """A file that a registrar has is refused to every other one, until the first has gone."""
+        path = a_file(self)
+        first, second, clock = Rows(path), Rows(path), Clock()
+        first.claim()
+        store = SqliteLocation(second, AtOnce(), TimerWheel(clock), clock.seconds)
+        failure = self.failureResultOf(Deferred.fromCoroutine(store.start()), LocationUnavailable)
+        self.assertEqual(failure.getErrorMessage(), f"{path}: another registrar uses this file")
+        first.leave()
+        self.successResultOf(Deferred.fromCoroutine(store.start()))
+        self.successResultOf(Deferred.fromCoroutine(store.stop()))
+
+    def test_removed_while_in_use(self) -> None:
+        """A file that somebody removed is begun anew, with a word: what is acknowledged goes where it is found."""
+        path = a_file(self)
+        rows = Rows(path)
+        rows.write({BOB: (a_binding(A),)})
+        for name in (path, f"{path}-wal", f"{path}-shm"):
+            os.unlink(name)
+        with capturedLogs() as events:
+            rows.write({ALICE: (a_binding(A),)})
+        self.assertEqual([event["path"] for event in events], [path])
+        rows.close()
+        self.assertEqual(Rows(path).read(NOW), {ALICE: (a_binding(A),)})
 
     def test_all_or_nothing(self) -> None:
         """One row that cannot be written keeps the others of its transaction out."""
