@@ -109,6 +109,7 @@ class TwistdTests(SynchronousTestCase):
                 capture_output=True,
                 text=True,
                 timeout=60,
+                check=False,
             )
         self.assertEqual(ended.returncode, 1)
         self.assertRegex(ended.stderr, r"cannot start:\n.*127.0.0.1:\d+.*in use")
