@@ -30,7 +30,7 @@ from tests.rollcall.sip.test_grammar import LINES, NAMES, PARAMS, TEXTS, TOKENS
 class ViaTests(SynchronousTestCase):
     def test_values(self) -> None:
         """Transport, sent-by and parameters are found with and without white space (RFC 3261 §20.42)."""
-        branch = {"branch": "z9hG4bK87asdks7"}
+        branch: dict[str, str | None] = {"branch": "z9hG4bK87asdks7"}
         for text, via in (
             (
                 "SIP/2.0/UDP erlang.bell-telephone.com:5060;branch=z9hG4bK87asdks7",
@@ -88,7 +88,7 @@ class ViaTests(SynchronousTestCase):
 
 
 class NameAddrTests(SynchronousTestCase):
-    CASES = (
+    CASES: tuple[tuple[str, str, str, dict[str, str | None]], ...] = (
         (
             '"A. G. Bell" <sip:agb@bell-telephone.com> ;tag=a48s',
             "A. G. Bell",

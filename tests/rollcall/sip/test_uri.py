@@ -5,7 +5,15 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from rollcall.sip.errors import ParseError
-from rollcall.sip.uri import OtherUri, SipUri, parse_sip_uri, parse_uri, unescape
+from rollcall.sip.uri import (
+    MAX_REMEMBERED_CHARS,
+    OtherUri,
+    SipUri,
+    parse_often,
+    parse_sip_uri,
+    parse_uri,
+    unescape,
+)
 
 # The sets of RFC 3261 §19.1.4, in its order, and those that RFC 5954 §4.2 adds.
 EQUIVALENT = (
@@ -184,6 +192,15 @@ class ParsingTests(SynchronousTestCase):
         self.assertEqual(unescape("%FF").encode("utf-8", "surrogateescape"), b"\xff")
 
 
+class RememberedTests(SynchronousTestCase):
+    def test_the_same_uri(self) -> None:
+        """A usual URI is parsed once, a long one each time: nobody can have us keep a thousand of those."""
+        usual, long = "sip:remembered.example.com", f"sip:{'x' * MAX_REMEMBERED_CHARS}@example.com"
+        self.assertIs(parse_often(usual), parse_often(usual))
+        self.assertEqual(parse_often(long), parse_uri(long))
+        self.assertIsNot(parse_often(long), parse_often(long))
+
+
 class AorTests(SynchronousTestCase):
     def test_canonical(self) -> None:
         """Whatever RFC 3261 §10.3 step 5 says makes no difference makes none."""
@@ -231,7 +248,9 @@ USERINFO = st.one_of(
     st.tuples(escaped("aZ09-_.!~*'()&=+$,;?/#", 1), st.none() | escaped("aZ09-_.!~*'()&=+$,")),
 )
 URIS = st.builds(
-    lambda scheme, userinfo, host, port, params, headers: SipUri(scheme, *userinfo, host, port, params, headers),
+    lambda scheme, userinfo, host, port, params, headers: SipUri(
+        scheme, userinfo[0], userinfo[1], host, port, params, headers
+    ),
     st.sampled_from(["sip", "sips"]),
     USERINFO,
     HOSTS,
