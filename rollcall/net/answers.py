@@ -2,22 +2,26 @@
 
 A datagram's transaction has to absorb repetitions for 64*T1 after its answer. A registrar answers thousands a second
 and most are never repeated, so that all that stays of them is a key and the bytes to send again: nothing that a
-garbage collector has to look at, and no timer of their own. Each is kept for 64*T1 at least and twice that at most.
+garbage collector has to look at, and no timer of their own. Each is kept for 64*T1 at least and twice that at most,
+unless there is no room: strangers choose how many there are, and how long, for what is copied from a request is theirs.
 """
 
 from collections.abc import Hashable
 
 from rollcall.net.wheel import Timer, TimerWheel
 
+USUAL_BYTES = 1000
+
 
 class Answers:
     """Answers by the key of their transaction, the older half dropped when its time has come or there are too many."""
 
     def __init__(self, wheel: TimerWheel, seconds: float, most: int) -> None:
-        """Each answer is kept for `seconds` unless more than `most` came meanwhile."""
+        """Each answer is kept for `seconds` unless more than `most` came meanwhile, or more bytes than these have."""
         self._wheel = wheel
         self._seconds = seconds
         self._half = max(1, most // 2)
+        self._room = self._half * USUAL_BYTES
         self._young: dict[Hashable, bytes] = {}
         self._old: dict[Hashable, bytes] = {}
         self._timer: Timer | None = None
@@ -31,9 +35,10 @@ class Answers:
 
     def put(self, key: Hashable, answer: bytes) -> None:
         """Remember an answer."""
-        if len(self._young) >= self._half:
+        if len(self._young) >= self._half or self._room <= 0:
             self._turn()
         self._young[key] = answer
+        self._room -= len(answer)
         if self._timer is None:
             self._timer = self._wheel.call_later(self._seconds, self._due)
 
@@ -45,3 +50,4 @@ class Answers:
 
     def _turn(self) -> None:
         self._old, self._young = self._young, {}
+        self._room = self._half * USUAL_BYTES

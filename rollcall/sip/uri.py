@@ -10,6 +10,7 @@ from rollcall.sip.names import canonical
 from rollcall.sip.values import frozen
 
 MAX_PORT = 65535
+MAX_REMEMBERED_CHARS = 256
 
 # RFC 3986 §3.2.2, which RFC 5954 §4.1 puts in the place of RFC 3261's rules for addresses.
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
@@ -149,10 +150,13 @@ def parse_uri(text: str) -> SipUri | OtherUri:
     )
 
 
-@lru_cache(maxsize=1024)
 def parse_often(text: str) -> SipUri | OtherUri:
     """Do as `parse_uri`, remembering a thousand: for Request-URIs, which are the same for every phone of a domain."""
-    return parse_uri(text)
+    # Strangers choose them: a thousand of 60 kB would stay for good.
+    return _remembered(text) if len(text) <= MAX_REMEMBERED_CHARS else parse_uri(text)
+
+
+_remembered = lru_cache(maxsize=1024)(parse_uri)
 
 
 def parse_sip_uri(text: str) -> SipUri:

@@ -35,3 +35,10 @@ class AnswersTests(SynchronousTestCase):
             self.answers.put(number, b"x")
         self.assertLessEqual(len(self.answers), 1000)
         self.assertEqual((self.answers.get(4999), self.answers.get(0)), (b"x", None))
+
+    def test_bounded_in_bytes(self) -> None:
+        """A flood of requests of 60 kB takes no more room than one of usual ones; the latest answers are kept."""
+        for number in range(200):
+            self.answers.put(number, bytes(60_000))
+        self.assertLessEqual(len(self.answers) * 60_000, 1_200_000)
+        self.assertEqual((len(self.answers.get(199) or b""), self.answers.get(0)), (60_000, None))
