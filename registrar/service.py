@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import frozen
 from twisted.application.service import IService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.usage import Options as UsageOptions
 
@@ -77,25 +77,30 @@ class RegistrarService(LoggedService):
         self._reactor = reactor
         self._config_file = config_file
         self._not_ready: str | None = "starting"
+        self._starting: Deferred[None] = succeed(None)
+        self._is_stopping = False
+        self._on_hang_up: Any = None
         parts.admin.ready_when("registrar", lambda: self._not_ready)
         parts.admin.setServiceParent(self)
 
     def startService(self) -> None:
         """Begin to start; /readyz tells when it is done."""
         super().startService()
-        starting = Deferred.fromCoroutine(self._start())
-        starting.addErrback(self._failed)
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._failed)
 
     async def _start(self) -> None:
         await self._parts.subscribers.start()
         await self._parts.location.start()
+        if self._is_stopping:
+            return
         self._parts.transports.startService()
         self._not_ready = None
         for listener in self._parts.transports.listeners.values():
             self._parts.domains.answer_at(listener.host, listener.port)
             self._parts.domains.answer_at(_in_uri(listener.local[0]), listener.local[1])
         if self._config_file is not None:
-            signal(SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload))
+            self._on_hang_up = signal(SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload))
         served = ", ".join(self._parts.domains.names)
         self._log.info("ready: node {node}, domains {domains}", node=self._node, domains=served)
 
@@ -116,10 +121,16 @@ class RegistrarService(LoggedService):
         self._log.critical("cannot start: {why}", why=failure.getErrorMessage())
         # The supervisor must see that this was no clean end.
         self._reactor.addSystemEventTrigger("after", "shutdown", _exit_with_failure)
-        self._reactor.stop()
+        if not self._is_stopping:
+            self._reactor.stop()
 
     async def _stop(self) -> None:
+        self._is_stopping = True
         self._not_ready = "stopping"
+        # A store that is only half open would leave its thread behind.
+        await self._starting
+        if self._on_hang_up is not None:
+            signal(SIGHUP, self._on_hang_up)
         self._parts.requests.stop()
         if self._parts.transports.running:
             await self._parts.transports.stopService()
