@@ -22,6 +22,7 @@ OFFER = "v=0\no=- 1 1 IN IP4 127.0.0.1\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 
 SDP = "Content-Type: application/sdp"
 ALWAYS_WITHIN = frozenset({"ACK", "BYE", "INFO", "PRACK", "UPDATE"})
 KEPT = ("remote", "vias", "recorded", "caller", "called", "number", "check")
+READY = "ready"
 OWN_CALL_ID = "register///[call_id]"
 """Another Call-ID that sipp counts as of the same call: it looks behind the slashes only."""
 
@@ -179,12 +180,17 @@ class Script:
         """Do nothing; whatever comes meanwhile is unexpected."""
         self._steps.append(f'<pause milliseconds="{milliseconds}"/>\n')
 
+    def ready(self) -> None:
+        """Let the test know that this point is reached, by the file READY in sipp's folder."""
+        self._steps.append(f'<nop><action><exec command="touch {READY}"/></action></nop>\n')
+
     # --- whole conversations
 
-    def registered(self, *fields: str, seconds: int = 600) -> None:
-        """Register where sipp is."""
-        self.register(f"Contact: {HERE.format(user=self.user)};expires={seconds}", *fields)
+    def registered(self, *fields: str) -> None:
+        """Register where sipp is, and be ready to be called there."""
+        self.register(f"Contact: {HERE.format(user=self.user)}", *fields)
         self.expect(200)
+        self.ready()
 
     def cancelled(self, *checks: str) -> None:
         """As a callee: be told to stop ringing, and agree."""

@@ -36,6 +36,7 @@ class Sipp:
         instead of the server's address; `certificate` is (certificate, key) for TLS.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
         self.port = port or free_ports()[0]
         self.seconds = seconds
         self._errors = folder / f"{scenario.stem}-{self.port}.errors"

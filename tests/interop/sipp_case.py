@@ -13,7 +13,7 @@ from tests.interop.case import ALICE, BOB, TROUBLE
 from tests.interop.phone import Phone
 from tests.interop.process import LOOPBACK, free_ports
 from tests.interop.registrar_process import RegistrarProcess
-from tests.interop.script import DOMAIN, Script
+from tests.interop.script import DOMAIN, READY, Script
 from tests.interop.sipp import Sipp
 
 EVERYBODY = "[auth]\nrequired = false\n"
@@ -72,7 +72,7 @@ class SippCase(SynchronousTestCase):
         scenario = folder / f"{script.user}.xml"
         scenario.write_text(script.xml)
         credentials = None if password is None else (script.user, password)
-        sipp = Sipp(scenario, folder, self.registrar.address(transport), transport, call_id=self._call_id,
+        sipp = Sipp(scenario, folder, self.registrar.address(transport), transport, call_id=self.call_id,
                     credentials=credentials, auth_uri=None if password is None else auth_uri)
         self.addCleanup(sipp.end)
         return sipp
@@ -88,9 +88,14 @@ class SippCase(SynchronousTestCase):
         self.registrar.add_users([(script.user, password)])
         return script
 
-    def wait_bound(self, script: Script, number: int = 1) -> None:
-        """Return when `number` contacts of this user are bound."""
-        self.registrar.wait_contacts(script.user, number)
+    def serve(self, script: Script, transport: str = "udp", *, password: str | None = None) -> Sipp:
+        """Let sipp begin to play, and return when it is ready to be called.
+
+        That its contact is bound is not enough: its 200 leaves when the disk has the binding, a little later.
+        """
+        sipp = self.start(script, transport, password=password)
+        sipp.process.wait_until(lambda: (sipp.folder / READY).exists() or None, "registration")
+        return sipp
 
     def phone(self, user: str, transport: str = "UDP", password: str = "") -> Phone:
         """Return a phone whose every byte is ours to choose; its socket is closed with the test."""
@@ -112,7 +117,7 @@ class SippCase(SynchronousTestCase):
         self.assertEqual(self.arrived(phone), [])
 
     def setUp(self) -> None:
-        self._call_id = f"{self._testMethodName}-{next(self._runs)}"
+        self.call_id = f"{self._testMethodName}-{next(self._runs)}"
 
 
 def a_port() -> int:

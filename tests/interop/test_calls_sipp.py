@@ -21,8 +21,7 @@ class CallCase(SippCase):
 
     def finish(self, caller: str = "udp", callee: str = "udp") -> None:
         """Let Bob register, then Alice begin; both have to come to the end of their scripts."""
-        called = self.start(self.bob, callee)
-        self.wait_bound(self.bob)
+        called = self.serve(self.bob, callee)
         self.play(self.alice, caller)
         called.check()
 

@@ -1,5 +1,6 @@
 """CANCEL, and its races with answers, with sipp on both sides: RFC 3261 §§9.1, 9.2, 16.10, RFC 6026 §7."""
 
+from rollcall.sip.transaction import cancellation
 from tests.interop.script import HERE, has, lacks, literal
 from tests.interop.sipp_case import EVERYBODY, TRANSPORTS
 from tests.interop.test_calls_sipp import CallCase
@@ -61,25 +62,30 @@ class CancelTests(CallCase):
         self.finish()
 
     def test_race_with_200(self) -> None:
-        """A CANCEL that leaves while the phone answers at once: whichever is first at the server, the 200 wins."""
+        """A CANCEL that leaves while the phone answers at once: whichever is first at the server, the 200 wins.
+
+        The caller is ours: sipp knows answers by their branch, and a CANCEL has that of its INVITE.
+        """
         for number, transport in enumerate(TRANSPORTS * 3):
-            self.alice, self.bob = self.script(f"alice-{number}"), self.script(f"bob-{number}")
-            self.bob.registered()
-            self.bob.receive("INVITE")
+            bob, alice = self.script(f"bob-{number}"), self.phone("alice", transport.upper())
+            bob.registered()
             # Without a 180 there is nothing that a CANCEL may follow; so none comes.
-            self.bob.accept()
-            self.bob.hung_up()
-            contact = f"Contact: {HERE.format(user=self.alice.user)}"
-            self.alice.request("INVITE", self.bob.address, contact, options=' start_txn="invite"')
-            self.alice.expect(100, options=' response_txn="invite"')
-            self.alice.cancel(options=' start_txn="cancel"')
-            self.alice.expect(200, has("CSeq", "1 CANCEL"), optional=True, options=' response_txn="cancel"')
-            self.alice.expect(200, has("CSeq", "1 INVITE"), options=' response_txn="invite"')
-            self.alice.acknowledge(' ack_txn="invite"')
-            self.alice.within("BYE", options=' start_txn="bye"')
-            self.alice.expect(200, has("CSeq", "1 CANCEL"), optional=True, options=' response_txn="cancel"')
-            self.alice.expect(200, options=' response_txn="bye"')
-            self.finish(transport, transport)
+            bob.receive("INVITE")
+            bob.accept()
+            bob.hung_up()
+            called = self.serve(bob, transport)
+            contact = ("Contact", f"<{alice.contact}>")
+            invite = alice.make("INVITE", bob.address, [contact], call_id=self.call_id, cseq=1)
+            alice.send(invite)
+            self.assertEqual(alice.response().status, 100)
+            alice.send(cancellation(invite))
+            answers = {answer.get("CSeq"): answer for answer in (alice.final(), alice.final())}
+            self.assertEqual({answer.status for answer in answers.values()}, {200})
+            accepted = answers["1 INVITE"]
+            alice.send(alice.within("ACK", invite, accepted, 1))
+            alice.send(alice.within("BYE", invite, accepted))
+            self.assertEqual(alice.final().status, 200)
+            called.check()
 
     def test_crossed_by_200(self) -> None:
         """A phone that answers just before it is told to stop has answered: the call is made."""
@@ -175,8 +181,7 @@ class CancelTests(CallCase):
         self.alice.expect(200)
         self.alice.refused(487)
         self.alice.pause(300)
-        called = [self.start(self.bob, transport) for transport in ("tcp", "tcp", "udp")]
-        self.wait_bound(self.bob, 3)
+        called = [self.serve(self.bob, transport) for transport in ("tcp", "tcp", "udp")]
         self.play(self.alice)
         for sipp in called:
             sipp.check()

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from rollcall.sip.message import Request
 from tests.interop.phone import Phone
 from tests.interop.script import DOMAIN, HERE, Script, has, literal, says
-from tests.interop.sipp import Sipp
 from tests.interop.sipp_case import EVERYBODY, EXACT, SippCase
 
 ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
@@ -26,15 +25,13 @@ class ForkingCase(SippCase):
         phone = self.script("bob")
         phone.register(f"Contact: {HERE.format(user=phone.user)};q={q}")
         phone.expect(200)
+        phone.ready()
         phone.receive("INVITE")
         return phone
 
     def finish(self, *phones: tuple[Script, str], caller: str = "udp") -> None:
         """Let each phone register over its transport, then Alice call; all have to come to their ends."""
-        called: list[Sipp] = []
-        for number, (phone, transport) in enumerate(phones, 1):
-            called.append(self.start(phone, transport))
-            self.registrar.wait_contacts(self.bob, number)
+        called = [self.serve(phone, transport) for phone, transport in phones]
         self.play(self.alice, caller)
         for sipp in called:
             sipp.check()
@@ -192,8 +189,7 @@ class SerialTests(ForkingCase):
         first.answer(180)
         first.accept()
         first.hung_up()
-        called = self.start(first, "tcp")
-        self.registrar.wait_contacts(self.bob, 2)
+        called = self.serve(first, "tcp")
         self.call(180)
         self.talk()
         self.play(self.alice)
@@ -237,8 +233,7 @@ class SerialTests(ForkingCase):
         self.assertEqual(second.register(contact=f"<{second.contact}>;q=0.5").status, 200)
         first = self.a_phone("1.0")
         first.refuse(603)
-        called = self.start(first)
-        self.registrar.wait_contacts(self.bob, 2)
+        called = self.serve(first)
         self.call()
         self.alice.refused(603)
         self.play(self.alice)
@@ -252,8 +247,7 @@ class SerialTests(ForkingCase):
         first = self.a_phone("1.0")
         first.answer(180)
         first.cancelled()
-        called = self.start(first)
-        self.registrar.wait_contacts(self.bob, 2)
+        called = self.serve(first)
         self.call(180)
         self.alice.cancel()
         self.alice.expect(200)
