@@ -112,5 +112,6 @@ class TwistdTests(SynchronousTestCase):
                 check=False,
             )
         self.assertEqual(ended.returncode, 1)
-        self.assertRegex(ended.stderr, r"cannot start:\n.*127.0.0.1:\d+.*in use")
-        self.assertNotIn("Traceback", ended.stdout + ended.stderr)
+        said = ended.stdout + ended.stderr  # twistd sends what is printed to the log
+        self.assertRegex(said, r"cannot start:\n.*127.0.0.1:\d+.*in use")
+        self.assertNotIn("Traceback", said)
