@@ -105,6 +105,13 @@ class ClosedFlowTests(RegisteringCase):
         self.registrar.lose(self.alice.flow)
         self.assertEqual(self.registrar.bound("alice"), [B, C])
 
+    def test_same_number_elsewhere(self) -> None:
+        """A binding on a flow of the same number, in another life or node, is not on ours."""
+        self.add("alice", _of(a_bound(B, self.alice.flow.id, expires_at=9e9), NODE, EPOCH + 1),
+                 _of(a_bound(C, self.alice.flow.id, expires_at=9e9), "n2", EPOCH))
+        self.alice.register(expires=None)
+        self.assertIsNone(self.alice.flow.bound)
+
     def add(self, name: str, *bindings: Binding) -> None:
         """Put bindings beside those of a user."""
         aor = f"sip:{name}@example.com"

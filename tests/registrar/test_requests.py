@@ -88,6 +88,12 @@ class ConversationTests(RequestsCase):
         requests.message_received(a_request("OPTIONS", "sip:example.com").serialise(), flow)
         self.assertTrue(flow.confirmed)
 
+    def test_end_of_a_connection(self) -> None:
+        """A connection that ends takes its bindings with it, and what waited on it fails over to nobody."""
+        self.alice.send(self.alice.request("MESSAGE", BOB, cseq=1))
+        self.registrar.lose(self.bob.flow)
+        self.assertEqual((self.registrar.bound("bob"), self.alice.statuses()), ([], [500]))
+
     def test_silence_while_stopping(self) -> None:
         """When the server stops, the ends of connections are no news."""
         self.registrar.requests.stop()

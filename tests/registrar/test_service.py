@@ -85,6 +85,7 @@ class RunningCase(TestCase):
     """A registrar on loopback, with its data in a directory of its own."""
 
     timeout = 20
+    config = CONFIG
 
     def setUp(self) -> None:
         self.directory = Path(self.enterContext(TemporaryDirectory()))
@@ -93,7 +94,7 @@ class RunningCase(TestCase):
 
     def service(self, more: str = "", config_file: Path | None = None) -> RegistrarService:
         """Return a service that is built and not started; `parts` are its parts."""
-        config = loads(CONFIG + more, RegistrarConfig, self.config_file)
+        config = loads(self.config + more, RegistrarConfig, self.config_file)
         self.parts = build(config, reactor)
         service = RegistrarService(config, self.parts, reactor, config_file)
         self.addCleanup(lambda: service.stopService() if service.running else None)
@@ -228,6 +229,15 @@ class LifeTests(RunningCase):
         phone = await self.phone()
         for uri, status in ((f"sip:127.0.0.1:{self.port('udp')}", 200), ("sip:127.0.0.1:9", 407)):
             self.assertEqual((await phone.ask(phone.client.request("OPTIONS", uri))).status, status)
+
+    async def test_advertised_address(self) -> None:
+        """Requests for what a listener is advertised as are for the registrar too, as those for what it has bound."""
+        advertised = 'port = 0\nadvertise_host = "edge.example.net"\nadvertise_port = 5999'
+        self.config = CONFIG.replace("port = 0", advertised, 1)
+        await self.started()
+        phone = await self.phone()
+        for uri in (f"sip:127.0.0.1:{self.port('udp')}", "sip:edge.example.net:5999", "sip:edge.example.net"):
+            self.assertEqual((await phone.ask(phone.client.request("OPTIONS", uri))).status, 200)
 
     async def test_realm(self) -> None:
         """However the domain is written in the configuration, its realm is the name that passwords are hashed with."""
