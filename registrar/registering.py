@@ -31,6 +31,9 @@ from rollcall.sip.uri import SipUri, parse_often, parse_uri
 # Two REGISTERs of one AOR at once: each loser of the race decides again on what the winner wrote.
 MAX_CONFLICTS = 8
 
+# Why somebody is not let in who may be trying passwords; the others are phones on their way.
+GUESSES = frozenset({"bad_password", "unknown_user"})
+
 
 class Registering:
     """Answers REGISTER for the domains we serve."""
@@ -102,6 +105,9 @@ class Registering:
             verdict = await self._authentication.authenticate(request, domain, self._now(), proxy=False)
             self._observing.authenticated("accepted" if isinstance(verdict, Accepted) else verdict.cause)
             if not isinstance(verdict, Accepted):
+                if verdict.cause in GUESSES:
+                    self._log.warn("{aor} from {host}:{port} over {transport}: {cause}", aor=aor, host=flow.peer[0],
+                                   port=flow.peer[1], transport=flow.transport, cause=verdict.cause, log_rationed=True)
                 raise Refusal(verdict.status, verdict.reason, tuple(verdict.headers))
             if aor_of_name(verdict.username, verdict.domain) != aor:
                 self._log.warn("{user} may not register {aor}", user=verdict.username, aor=aor,

@@ -78,6 +78,17 @@ class PermissionTests(RegisteringCase):
         self.assertEqual(carol.register("sip:carol@192.0.2.22").status, 401)
         self.assertEqual(self.outcomes(), {("missing",): 2, ("bad_password",): 1, ("unknown_user",): 1})
 
+    def test_guesses_are_logged(self) -> None:
+        """Who tries a wrong password is named with his address, and nothing of what he sent as proof."""
+        self.alice.register(A)
+        self.alice.challenge["nonce"] = "old"
+        self.alice.password = "guess"
+        with capturedLogs() as events:
+            self.alice.send(self.alice.a_register(A))
+            self.alice.take_challenge(self.alice.flow.take_response())
+            self.alice.send(self.alice.a_register(A))
+        self.assertEqual(_lines(events), [f"{ALICE} from 192.0.2.20:49152 over TCP: bad_password"])
+
     def test_address_of_another(self) -> None:
         """A subscriber may bind nothing to the address of another one: 403 (§10.3 step 4)."""
         answer = self.refusal(403, A, to="sip:bob@example.com")
