@@ -218,14 +218,14 @@ class SerialTests(ForkingCase):
         self.talk()
         self.finish((first, "udp"), (second, "tcp"))
 
-    def test_rings_out_and_busy(self) -> None:
-        """When the last is busy the caller hears that, not the 487 of the one that rang."""
+    def test_rings_out_and_away(self) -> None:
+        """When nobody is at the last either the caller hears that, not the 487 of the one that rang."""
         first = self.a_phone("1.0")
         first.answer(180)
         first.cancelled()
         self.call(180)
-        self.alice.refused(486)
-        self.finish((first, "tcp"), *self.refusing([486], "0.5"))
+        self.alice.refused(480)
+        self.finish((first, "tcp"), *self.refusing([480], "0.5"))
 
     def test_declined(self) -> None:
         """After a 6xx nobody else is called."""
