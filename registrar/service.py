@@ -81,6 +81,7 @@ class RegistrarService(LoggedService):
         self._is_stopping = False
         self._on_hang_up: Any = None
         parts.admin.ready_when("registrar", lambda: self._not_ready)
+        parts.admin.ready_when("location", lambda: parts.location.problem)
         parts.admin.setServiceParent(self)
 
     def startService(self) -> None:

@@ -52,6 +52,10 @@ class LocationStore(Protocol):
     async def stop(self) -> None:
         """Finish what has been accepted, then let go of every resource. A later save raises LocationUnavailable."""
 
+    @property
+    def problem(self) -> str | None:
+        """Why bindings cannot be kept now, for /readyz; None when all is well."""
+
     async def load(self, aor: str) -> Snapshot:
         """Return the bindings of `aor`, version 0 without bindings when there are none. Raises LocationUnavailable.
 

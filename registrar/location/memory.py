@@ -56,6 +56,11 @@ class MemoryLocation:
             self._timer.cancel()
             self._timer = None
 
+    @property
+    def problem(self) -> str | None:
+        """Memory has none."""
+        return None
+
     async def load(self, aor: str) -> Snapshot:
         """Return the bindings of `aor`."""
         return self.peek(aor)

@@ -27,6 +27,9 @@ from rollcall.net.wheel import TimerWheel
 MAX_WAITING = 20_000
 """Saves that may wait for the disk: more than any disk commits in the time that a phone waits for its answer."""
 
+RETRY_SECONDS = 30.0
+"""How long after a failed write the store says so."""
+
 
 @define
 class _Write:
@@ -57,6 +60,7 @@ class SqliteLocation:
         self._memory = MemoryLocation(wheel, wall, self._lapsed)
         self._open = False
         self._failing = False
+        self._failed_at = 0.0
         self._running: _Batch = {}
         self._next: _Batch = {}
         self._waiting = 0
@@ -91,6 +95,13 @@ class SqliteLocation:
         await self._memory.stop()
         await self._writer.run(self._rows.leave)
         self._writer.stop()
+
+    @property
+    def problem(self) -> str | None:
+        """Why this node should get no registrations now; None half a minute after a failed write, to try again."""
+        if self._failing and self._wall() - self._failed_at < RETRY_SECONDS:
+            return "bindings cannot be written"
+        return None
 
     async def load(self, aor: str) -> Snapshot:
         """Return the bindings of `aor`, those that are being written included."""
@@ -183,6 +194,7 @@ class SqliteLocation:
         self._tell(done.values(), None)
 
     def _not_written(self, failure: Failure) -> None:
+        self._failed_at = self._wall()
         if not self._failing:
             self._failing = True
             self._log.failure("bindings cannot be written", failure, log_rationed=True)

@@ -245,6 +245,22 @@ class FailureTests(SqliteCase):
         self.assertEqual(self.load().bindings, seen.bindings)
         self.assertGreater(self.load().version, seen.version)
 
+    def test_tells_those_who_ask_for_readiness(self) -> None:
+        """After a failed write the store has a problem, until a write succeeds or it is time to try again."""
+        self.assertIsNone(self.store.problem)
+        saving = self.save(a_binding(A))
+        self.fail_write()
+        self.failureResultOf(saving, LocationUnavailable)
+        self.assertEqual(self.store.problem, "bindings cannot be written")
+        self.save(a_binding(A, cseq=2))
+        self.writer.finish()
+        self.assertIsNone(self.store.problem)
+        saving = self.save(a_binding(A, cseq=3))
+        self.fail_write()
+        self.failureResultOf(saving, LocationUnavailable)
+        self.clock.advance(31)
+        self.assertIsNone(self.store.problem)
+
     def test_what_was_built_on_it_is_undone_too(self) -> None:
         """Saves that were accepted on top of one that failed fail with it; those of others go on."""
         first, second = self.save(a_binding(A)), self.save(a_binding(A), a_binding(B))
