@@ -223,9 +223,12 @@ class SerialTests(ForkingCase):
         first = self.a_phone("1.0")
         first.answer(180)
         first.cancelled()
+        second = self.a_phone("0.5")
+        second.pause(300)
+        second.refuse(480)
         self.call(180)
         self.alice.refused(480)
-        self.finish((first, "tcp"), *self.refusing([480], "0.5"))
+        self.finish((first, "tcp"), (second, "udp"))
 
     def test_declined(self) -> None:
         """After a 6xx nobody else is called."""
