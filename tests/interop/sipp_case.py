@@ -9,9 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rollcall.sip.message import Request, Response
 from tests.interop.capture import Capture
-from tests.interop.case import ALICE, BOB, TROUBLE
+from tests.interop.case import TROUBLE
 from tests.interop.phone import Phone
-from tests.interop.process import LOOPBACK, free_ports
+from tests.interop.process import LOOPBACK
 from tests.interop.registrar_process import RegistrarProcess
 from tests.interop.script import DOMAIN, READY, Script
 from tests.interop.sipp import Sipp
@@ -28,7 +28,6 @@ class SippCase(SynchronousTestCase):
     """
 
     sections: ClassVar[str] = EVERYBODY + EXACT
-    users: ClassVar[tuple[tuple[str, str], ...]] = (ALICE, BOB)
     registrar: ClassVar[RegistrarProcess]
     _folder: ClassVar["tempfile.TemporaryDirectory[str]"]
     _capture: ClassVar[Capture]
@@ -40,7 +39,7 @@ class SippCase(SynchronousTestCase):
         cls.addClassCleanup(cls._folder.cleanup)
         folder = Path(cls._folder.name)
         cls._runs = count(1)
-        cls.registrar = RegistrarProcess(folder / "registrar", cls.users, cls.sections, DOMAIN, TRANSPORTS)
+        cls.registrar = RegistrarProcess(folder / "registrar", (), cls.sections, DOMAIN, TRANSPORTS)
         cls.registrar.start()
         cls.addClassCleanup(cls.registrar.stop)
         cls._capture = Capture(cls.registrar.ports.items(), folder)
@@ -50,6 +49,7 @@ class SippCase(SynchronousTestCase):
     def tearDownClass(cls) -> None:
         """Judge: what pytest reports as an error of the last test may concern any of the class."""
         cls._capture.__exit__(None)
+        cls.registrar.stop()
         faults, unread = cls._capture.faults(), cls._capture.unread()
         assert not faults, f"tshark does not like what we sent: {faults}"
         assert not unread, f"tshark saw data over {unread}, but no SIP"
@@ -118,8 +118,3 @@ class SippCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.call_id = f"{self._testMethodName}-{next(self._runs)}"
-
-
-def a_port() -> int:
-    """Return a port that sipp may use."""
-    return free_ports()[0]
