@@ -16,7 +16,7 @@ from rollcall.ops.config import ConfigError
 @anywhere
 @with_settings
 def check(settings: Settings) -> None:
-    """Read the configuration whole, and tell what it would do and what is wrong with it."""
+    """Say what the configuration would do, and what is wrong."""
     try:
         config = settings.config()
     except ConfigError as error:

@@ -1,11 +1,13 @@
 """A registrar to try: a ready configuration, a test certificate and two users, all below one directory.
 
 What is there already stays: the configuration until another address or port offset is asked for (somebody may have
-edited it), the authority that phones were told to trust, and the passwords that were typed into them.
+edited it), the authority that phones were told to trust, and the passwords that were typed into them. Nothing is
+written before `look_ahead` has said that the ports can be had: another demonstration may be running from there.
 """
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable
 from datetime import datetime
@@ -24,6 +26,7 @@ from rollcall.ops.config import load
 
 USERNAMES = ("alice", "bob")
 PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 5080, "wss": 5443}
+ADMIN_HOST = "127.0.0.1"
 ADMIN_PORT = 8060
 MAX_PORT_OFFSET = 57000
 # easy to read aloud and to type on a phone: no 0 and o, 1, i and l
@@ -32,8 +35,9 @@ PASSWORD_GROUPS = 3
 PASSWORD_GROUP_LETTERS = 4
 
 HEADER = "# Written by `rollcall demo` for address {address}, port offset {port_offset}.\n"
+HEADER_PATTERN = re.compile(HEADER.format(address=r"(?P<address>\S+)", port_offset=r"(?P<port_offset>[0-9]+)"))
 TEMPLATE = """\
-# It stays as you edit it until another address or offset is asked for; then it is kept as registrar.toml.old.
+# It stays as you edit it until another address or offset is asked for; then your edition is kept as registrar.toml.old.
 
 [registrar]
 node = "demo"
@@ -47,7 +51,7 @@ aliases = [{aliases}]
 certificates = [{{ certificate_file = "tls/server.pem", key_file = "tls/server.key" }}]
 
 [admin]
-host = "127.0.0.1"
+host = "{admin_host}"
 port = {admin_port}
 """
 LISTENER = """
@@ -99,13 +103,6 @@ class Demo:
         found = (_endpoint(each) for each in self.config.listeners if each.transport == transport)
         return next(found, None)
 
-    def wanted_ports(self) -> list[Wanted]:
-        """Return every port that the registrar will listen on."""
-        wanted = [
-            Wanted("udp" if each.transport == "udp" else "tcp", each.host, each.port) for each in self.config.listeners
-        ]
-        return [*wanted, Wanted("tcp", self.config.admin.host, self.config.admin.port)]
-
     def as_json(self) -> dict[str, Any]:
         """Return what demo.json says."""
         return {
@@ -115,6 +112,22 @@ class Demo:
             "ca": str(self.authority.absolute()),
             "users": [{"username": user.username, "password": user.password} for user in self.users],
         }
+
+
+def look_ahead(directory: Path, address: str, port_offset: int) -> list[Wanted]:
+    """Return every port that would be listened on after `prepare`; writes nothing. Raises DemoError, ConfigError."""
+    _check_address(address)
+    path = directory / "registrar.toml"
+    if _is_for(path, address, port_offset):
+        config = load(path, RegistrarConfig)
+        wanted = [Wanted(_protocol(each.transport), each.host, each.port) for each in config.listeners]
+        return [*wanted, Wanted("tcp", config.admin.host, config.admin.port)]
+    wanted = [Wanted(_protocol(transport), address, port + port_offset) for transport, port in PORTS.items()]
+    return [*wanted, Wanted("tcp", ADMIN_HOST, ADMIN_PORT + port_offset)]
+
+
+def _protocol(transport: str) -> str:
+    return "udp" if transport == "udp" else "tcp"
 
 
 def prepare(
@@ -148,21 +161,35 @@ def _check_address(address: str) -> None:
         raise DemoError(f"{address} is nothing that a phone can dial here; give an IPv4 address of this machine")
 
 
-def _write_config(path: Path, address: str, port_offset: int) -> None:
+def _is_for(path: Path, address: str, port_offset: int) -> bool:
     header = HEADER.format(address=address, port_offset=port_offset)
-    try:
-        if path.read_text(encoding="utf-8").startswith(header):
-            return
+    return path.exists() and path.read_text(encoding="utf-8").startswith(header)
+
+
+def _write_config(path: Path, address: str, port_offset: int) -> None:
+    if _is_for(path, address, port_offset):
+        return
+    if path.exists() and _was_edited(path.read_text(encoding="utf-8")):
         path.replace(path.with_suffix(".toml.old"))
-    except FileNotFoundError:
-        pass
-    aliases = '"localhost"' if ip_address(address).is_loopback else ""
+    path.write_text(_config_text(address, port_offset), encoding="utf-8")
+
+
+def _was_edited(text: str) -> bool:
+    written = HEADER_PATTERN.match(text)
+    return written is None or text != _config_text(written["address"], int(written["port_offset"]))
+
+
+def _config_text(address: str, port_offset: int) -> str:
+    header = HEADER.format(address=address, port_offset=port_offset)
+    aliases = '"localhost"' if address.startswith("127.") else ""
     listeners = "".join(
         LISTENER.format(transport=transport, address=address, port=port + port_offset)
         for transport, port in PORTS.items()
     )
-    text = TEMPLATE.format(address=address, aliases=aliases, listeners=listeners, admin_port=ADMIN_PORT + port_offset)
-    path.write_text(header + text, encoding="utf-8")
+    admin_port = ADMIN_PORT + port_offset
+    return header + TEMPLATE.format(
+        address=address, aliases=aliases, listeners=listeners, admin_host=ADMIN_HOST, admin_port=admin_port
+    )
 
 
 def _make_certificates(directory: Path, address: str, now: datetime) -> None:

@@ -60,7 +60,12 @@ _json_option = click.option(
 
 def anywhere(command: Command) -> Command:
     """Give a command the options that may stand before or after its name."""
-    return _config_option(_json_option(command))
+    return _config_option(json_anywhere(command))
+
+
+def json_anywhere(command: Command) -> Command:
+    """Give --json alone to a command that reads no configuration."""
+    return _json_option(command)
 
 
 def full_name(config: RegistrarConfig, text: str, served: bool = True) -> tuple[str, str]:
@@ -83,14 +88,24 @@ def print_json(value: object) -> None:
 
 
 def print_table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    """Print rows below their headings."""
+    """Print rows below their headings. What a phone said of itself can neither style nor steer the terminal."""
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(_printable, row))
     console().print(table)
 
 
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def console() -> Console:
-    """Return where text with styles is printed."""
-    terminal = Console(highlight=False, soft_wrap=True)
-    return terminal if terminal.is_terminal else Console(highlight=False, soft_wrap=True, width=PIPE_COLUMNS)
+    """Return where tables are printed; "[…]" and ":…:" in them mean themselves."""
+    terminal = _plain_console()
+    return terminal if terminal.is_terminal else _plain_console(width=PIPE_COLUMNS)
+
+
+def _plain_console(width: int | None = None) -> Console:
+    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=width)

@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from secrets import token_urlsafe
 
 import click
 
 from registrar.command.settings import Command, Settings, anywhere, full_name, print_json, print_table, with_settings
 from registrar.config import RegistrarConfig
+from registrar.subscribers.contract import NoSuchSubscriber
 from registrar.subscribers.table import SubscriberTable
 
 RANDOM_PASSWORD_BYTES = 12
@@ -64,7 +66,7 @@ def _give_password(
     config = settings.config()
     username, domain = full_name(config, name)
     password = _password(from_stdin, make_random)
-    with _table(config) as table:
+    with _table(config, make=change is SubscriberTable.add) as table:
         change(table, username, domain, password)
     shown = {"password": password} if make_random else {}
     if settings.as_json:
@@ -103,8 +105,10 @@ def remove(settings: Settings, name: str) -> None:
 def list_users(settings: Settings) -> None:
     """List the users."""
     config = settings.config()
-    with _table(config) as table:
-        found = [{"username": username, "domain": domain} for username, domain in _all_users(table)]
+    found: list[dict[str, str]] = []
+    if _file(config).exists():
+        with _table(config) as table:
+            found = [{"username": username, "domain": domain} for username, domain in _all_users(table)]
     if settings.as_json:
         print_json({"users": found})
     elif found:
@@ -121,7 +125,14 @@ def _all_users(table: SubscriberTable) -> Iterator[tuple[str, str]]:
         page = table.page((page[-1].username, page[-1].domain))
 
 
-def _table(config: RegistrarConfig) -> SubscriberTable:
-    path = config.path(config.subscribers.file, "subscribers.sqlite")
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _table(config: RegistrarConfig, make: bool = False) -> SubscriberTable:
+    path = _file(config)
+    if make:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    elif not path.exists():
+        raise NoSuchSubscriber(f"there are no users yet: {path} does not exist")
     return SubscriberTable(path)
+
+
+def _file(config: RegistrarConfig) -> Path:
+    return config.path(config.subscribers.file, "subscribers.sqlite")

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from attrs import evolve
 from click.testing import Result
 from twisted.internet import reactor
 from twisted.internet.task import Clock
@@ -79,6 +80,16 @@ class ContactsTests(CommandCase):
             line.split(),
             ["sip:alice@example.com", "sip:alice@192.0.2.4", "UDP", "192.0.2.4:5060", "3600", "s", "Phone/1"],
         )
+
+    async def test_phones_draw_nothing(self) -> None:
+        """What a phone says of itself is shown as it is, with control characters escaped: no styles, no emoji."""
+        agent = "Phone [red]/1[/] [/] :bell: \x1b[31m\x07 Zoë"
+        binding = evolve(a_binding("sip:alice@[fe80::1]:5060"), user_agent=agent)
+        await self.location.save("sip:alice@example.com", Snapshot(1, (binding,)))
+        result = await self.ask()
+        self.assertEqual(result.exit_code, 0)
+        self.assertIn(" sip:alice@[fe80::1]:5060 ", result.stdout)
+        self.assertIn("Phone [red]/1[/] [/] :bell: \\x1b[31m\\x07 Zoë", result.stdout)
 
     async def test_nobody(self) -> None:
         """That nobody is there is said aside, and is no failure."""

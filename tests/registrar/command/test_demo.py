@@ -63,6 +63,7 @@ class DemoTests(CommandCase):
         self.assertIn(f"UDP 127.0.0.1:{5060 + int(OFFSET)} is taken by ", stderr)
         self.assertIn(f"PORT_OFFSET={int(OFFSET) + 100}", stderr)
         self.assertEqual(self.started, [])
+        self.assertFalse(self.run_directory.exists())
 
     def test_a_foreign_address(self) -> None:
         """An address of another machine is refused."""
@@ -71,6 +72,24 @@ class DemoTests(CommandCase):
         self.assertIn("ADDRESS=", stderr)
         self.assertNotIn("PORT_OFFSET", stderr)
         self.assertEqual(self.started, [])
+
+    def test_what_runs_is_left_alone(self) -> None:
+        """A start that fails changes nothing for the registrar that runs from the same directory."""
+        self.run_ok(*self.arguments())
+        before = self.everything()
+        self.run_failing(*self.arguments("--address", "198.51.100.7"))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.bind(("127.0.0.1", 5060 + int(OFFSET)))
+            self.run_failing(*self.arguments())
+        self.assertEqual(self.everything(), before)
+
+    def everything(self) -> dict[Path, bytes]:
+        """Return every file of the demonstration."""
+        return {path: path.read_bytes() for path in self.run_directory.rglob("*") if path.is_file()}
+
+    def test_no_configuration_is_read(self) -> None:
+        """It makes its configuration itself, so --config is not among its options."""
+        self.run_failing(*self.arguments("--config", str(self.config)), exit_code=2)
 
     def test_no_address(self) -> None:
         """What is no address is refused in a sentence."""

@@ -58,7 +58,7 @@ class MainTests(CommandCase):
     def test_unwritable_directory(self) -> None:
         """A directory that cannot be made is told in a sentence."""
         (self.directory / "data").write_text("a file")
-        self.assertIn("data", self.run_failing("user", "list"))
+        self.assertIn("data", self.run_failing("user", "add", "alice", "--random"))
 
     def test_as_a_module(self) -> None:
         """`python -m registrar.command` is the command too, for where its script is not installed."""

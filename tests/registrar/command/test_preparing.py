@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from registrar.command.certificates import describe
 from registrar.command.checking import check
 from registrar.command.ports import Wanted
-from registrar.command.preparing import Demo, DemoError, DemoUser, prepare
+from registrar.command.preparing import Demo, DemoError, DemoUser, look_ahead, prepare
 from registrar.subscribers.table import SubscriberTable
 from rollcall.ops.config import ConfigError
 from rollcall.sip.digest import ha1
@@ -84,23 +84,44 @@ class PrepareTests(SynchronousTestCase):
         self.assertEqual(self.demo_json()["ws"], "127.0.0.1:5081")
 
     def test_other_ports(self) -> None:
-        """An offset moves every port; the old configuration is kept aside."""
+        """An offset moves every port; the users stay."""
         first = self.prepare()
-        text = first.config_file.read_text()
+        wanted = [
+            Wanted("udp", "127.0.0.1", 5160),
+            Wanted("tcp", "127.0.0.1", 5160),
+            Wanted("tcp", "127.0.0.1", 5161),
+            Wanted("tcp", "127.0.0.1", 5180),
+            Wanted("tcp", "127.0.0.1", 5543),
+            Wanted("tcp", "127.0.0.1", 8160),
+        ]
+        self.assertEqual(look_ahead(self.directory, "127.0.0.1", 100), wanted)
         second = self.prepare(port_offset=100)
-        self.assertEqual(
-            second.wanted_ports(),
-            [
-                Wanted("udp", "127.0.0.1", 5160),
-                Wanted("tcp", "127.0.0.1", 5160),
-                Wanted("tcp", "127.0.0.1", 5161),
-                Wanted("tcp", "127.0.0.1", 5180),
-                Wanted("tcp", "127.0.0.1", 5543),
-                Wanted("tcp", "127.0.0.1", 8160),
-            ],
-        )
-        self.assertEqual((self.directory / "registrar.toml.old").read_text(), text)
         self.assertEqual(second.users, first.users)
+        self.assertEqual(second.endpoint("udp"), "127.0.0.1:5160")
+        self.assertEqual(second.config.admin.port, 8160)
+        self.assertEqual(look_ahead(self.directory, "127.0.0.1", 100), wanted)
+
+    def test_looking_ahead(self) -> None:
+        """What will be listened on is known before anything is written, edited ports included."""
+        self.assertEqual(look_ahead(self.directory, "192.0.2.7", 0)[0], Wanted("udp", "192.0.2.7", 5060))
+        self.assertFalse(self.directory.exists())
+        config = self.prepare().config_file
+        config.write_text(config.read_text().replace("5080", "5081").replace("8060", "8061"))
+        ports = [wanted.port for wanted in look_ahead(self.directory, "127.0.0.1", 0)]
+        self.assertEqual(ports, [5060, 5060, 5061, 5081, 5443, 8061])
+
+    def test_an_edition_is_kept_aside(self) -> None:
+        """What somebody edited is kept when another address is asked for, and is not lost by going back and forth."""
+        config = self.prepare().config_file
+        edited = config.read_text().replace("5080", "5081")
+        config.write_text(edited)
+        old = config.with_suffix(".toml.old")
+        for address in ("192.0.2.7", "192.0.2.8", "127.0.0.1", "192.0.2.7"):
+            self.prepare(address)
+            self.assertEqual(old.read_text(), edited)
+        config.write_text("# my own\n" + config.read_text())
+        self.prepare()
+        self.assertTrue(old.read_text().startswith("# my own\n# Written by"))
 
     def test_another_address(self) -> None:
         """Another address changes the domain and the certificate; the passwords stay, and are good in the new realm."""
@@ -145,6 +166,7 @@ class PrepareTests(SynchronousTestCase):
         """An address that phones cannot use is refused before anything is written."""
         for address in ("localhost", "0.0.0.0", "::1", "224.0.0.1", "", "300.1.1.1"):
             self.assertRaises(DemoError, self.prepare, address=address)
+            self.assertRaises(DemoError, look_ahead, self.directory, address, 0)
         self.assertFalse(self.directory.exists())
 
     def test_spoilt_files(self) -> None:

@@ -92,6 +92,14 @@ class UserTests(CommandCase):
         lines = [line.split() for line in self.run_ok("user", "list").splitlines()]
         self.assertEqual(lines[:2], [["user", "domain"], ["alice", "example.com"]])
 
+    def test_looking_makes_nothing(self) -> None:
+        """Only `add` makes a database: whoever looks as root leaves no file that the registrar may not open."""
+        self.assertIn("no users", self.run_failing("user", "list", exit_code=0))
+        for command in ("passwd", "remove"):
+            words = ("--random",) if command == "passwd" else ()
+            self.assertIn("subscribers.sqlite does not exist", self.run_failing("user", command, "alice", *words))
+        self.assertFalse((self.directory / "data").exists())
+
     def test_remove(self) -> None:
         """remove removes a user, once."""
         self.run_ok("user", "add", "alice", "--random")
