@@ -158,6 +158,8 @@ class ServerTransaction(Transaction):
         self.answered = 0
         self.on_cancel: Callable[[Request], None] | None = None
         self.received_at = layer.wheel.now()
+        # Whoever waits for an answer needs the flow that it comes over.
+        flow.holds += 1
 
     def respond(self, response: Response) -> None:
         """Send `response`, or drop it when a final one has gone (but for more 2xx to an INVITE, RFC 6026)."""
@@ -329,9 +331,8 @@ class Transactions:
 
     def forget(self, transaction: Transaction) -> None:
         """Drop a terminated transaction."""
-        if isinstance(transaction, ServerTransaction):
-            self._servers.pop(transaction.key, None)
-        elif self._clients.pop(transaction.key, None) is not None:
+        table = self._servers if isinstance(transaction, ServerTransaction) else self._clients
+        if table.pop(transaction.key, None) is not None:
             transaction.flow.holds -= 1
 
 

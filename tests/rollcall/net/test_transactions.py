@@ -220,6 +220,13 @@ class OtherServerTests(LayerCase):
         self.phone.close("unreachable")
         self.assertIsNone(self.layer.arrive(a_request("MESSAGE"), self.phone))
 
+    def test_holds_its_flow_until_it_ends(self) -> None:
+        """Whoever waits for an answer needs the connection that it comes over, and no longer than that."""
+        server = self.layer.begin(a_request("MESSAGE", transport="TCP"), self.tcp_phone)
+        self.assertEqual(self.tcp_phone.holds, 1)
+        self.answer_to(server, 200)
+        self.assertEqual(self.tcp_phone.holds, 0)
+
     def test_ends_with_the_answer_over_connection(self) -> None:
         """Over a reliable transport timer J is zero: the answer is the end."""
         server = self.layer.begin(a_request("MESSAGE", transport="TCP"), self.tcp_phone)
