@@ -6,15 +6,34 @@ Everything above the transports knows flows by this interface only, so that the 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import TYPE_CHECKING, Protocol
 
 from attrs import frozen
 
 if TYPE_CHECKING:
     from rollcall.sip.framing import FramingError
+    from rollcall.sip.scanner import UsualRegister
 
 Address = tuple[str, int]
 """A numeric host (IPv6 without brackets) and a port."""
+
+PackedAddress = bytes
+"""An Address in 6 or 18 bytes: the port, big-endian, then the host as inet_pton(3) gives it."""
+
+PORT_BYTES = 2
+
+
+def pack_address(host: str, port: int) -> PackedAddress:
+    """Return an address in its short form. Raises OSError when `host` is not numeric."""
+    plain = host.partition("%")[0]
+    return port.to_bytes(PORT_BYTES) + inet_pton(AF_INET6 if ":" in plain else AF_INET, plain)
+
+
+def unpack_address(packed: PackedAddress) -> Address:
+    """Return the address that was packed."""
+    host = packed[PORT_BYTES:]
+    return inet_ntop(AF_INET if len(host) == 4 else AF_INET6, host), int.from_bytes(packed[:PORT_BYTES])
 
 
 class FlowClosed(Exception):
@@ -57,6 +76,11 @@ class Flow(ABC):
         self.peer = peer
         self.bound = None
         self.holds = 0
+
+    @property
+    def address(self) -> PackedAddress:
+        """The peer's address in its short form."""
+        return pack_address(*self.peer)
 
     @property
     @abstractmethod
@@ -116,6 +140,16 @@ class FlowUser(Protocol):
 
     def message_received(self, data: bytes, flow: Flow) -> None:
         """`data` is one whole message, or one datagram, not yet parsed."""
+
+    def short_way(self, register: UsualRegister, flow: Flow, now: float) -> bytes | None:
+        """Answer a usual REGISTER that came over a connection at once, or return None: it is then delivered whole.
+
+        The caller writes the answer. `now` is in seconds since the epoch. Never raises.
+        """
+
+    def datagram_short_way(self, register: UsualRegister, listener: Listener, address: PackedAddress,
+                           now: float) -> bytes | None:
+        """Do the same for a datagram: the caller sends the answer from `listener` to `address`."""
 
     def framing_failed(self, error: FramingError, flow: Flow) -> None:
         """The end of a message cannot be told. The flow can still be written; it is closed afterwards."""
