@@ -295,6 +295,10 @@ class Transactions:
         except FlowClosed as problem:
             self.log.debug("no way to repeat an answer to {peer}: {problem}", peer=flow.peer, problem=str(problem))
 
+    def is_known(self, key: str) -> bool:
+        """Say whether the request that `key` names is being answered."""
+        return key in self._servers
+
     def cancelled_by(self, cancel: Request, via: Via) -> ServerTransaction | None:
         """Return the INVITE transaction that `cancel` means (RFC 3261 §9.2), if it is here."""
         return self._servers.get(_server_key(cancel, via, "INVITE"))
@@ -336,10 +340,15 @@ class Transactions:
             transaction.flow.holds -= 1
 
 
+def transaction_key(branch: str, sent_by: str, method: str) -> str:
+    """Return what names a server transaction of RFC 3261; the scanner makes the same of a usual request."""
+    return f"{branch} {sent_by.lower()} {method}"
+
+
 def _server_key(request: Request, via: Via, method: str) -> Hashable:
     branch = via.branch
     if branch is not None and branch.startswith(MAGIC_COOKIE) and branch != MAGIC_COOKIE:
-        return branch, via.sent_by.lower(), method
+        return transaction_key(branch, via.sent_by, method)
     # RFC 2543 clients, and those that write the cookie and nothing after it (RFC 4475 §3.2.1): §17.2.3 compares these
     # fields instead.
     cseq: CSeq = parse_cseq(request.get("CSeq") or "")
