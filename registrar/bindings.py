@@ -201,7 +201,7 @@ class _Update:
         request, now = self._request, self._now
         direct, source = request.direct, request.source
         return Binding(
-            contact.uri, contact.params, contact.q, now + _granted_seconds(seconds, self._config, self._jitter),
+            contact.uri, contact.params, contact.q, now + granted_seconds(seconds, self._config, self._jitter),
             request.call_id, request.cseq, request.path, contact.instance, contact.reg_id, source, direct,
             direct and source.flow_id != 0 and contact.routable, request.user_agent,
             named[0].registered_at if named else now, now,
@@ -227,8 +227,8 @@ def _apart_from(some: list[Binding], bindings: list[Binding]) -> list[Binding]:
     return [binding for binding in bindings if not any(binding is one for one in some)]
 
 
-def _granted_seconds(seconds: int, config: BindingConfig, jitter: Callable[[], float]) -> int:
-    """Return the time to grant: never more than was asked, and only less than the minimum if that was asked."""
+def granted_seconds(seconds: int, config: BindingConfig, jitter: Callable[[], float]) -> int:
+    """Return the seconds to grant: never more than was asked, and only less than the minimum if that was asked."""
     granted = min(seconds, config.max_expires_seconds)
     if config.expiry_jitter:
         granted -= int(granted * config.expiry_jitter * jitter())

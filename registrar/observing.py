@@ -7,6 +7,7 @@ from twisted.logger import Logger
 
 from registrar.forking import Fork
 from registrar.location.contract import LocationStore
+from rollcall.net.flow import PackedAddress, unpack_address
 from rollcall.net.transactions import ServerTransaction, Transactions
 from rollcall.net.transports import Transports
 from rollcall.ops.metrics import Buckets, Cell, Metrics
@@ -30,7 +31,7 @@ class Observing:
     def __init__(self, metrics: Metrics, now: Callable[[], float]) -> None:
         self._now = now
         self._by_answer: dict[tuple[str, int], tuple[Cell, Buckets]] = {}
-        self._registrations = metrics.counter(
+        self.registrations = metrics.counter(
             "rollcall_registrations_total", "REGISTERs that took effect, and bindings lost with their connection.",
             ("transport", "kind"))
         self._answers = metrics.counter(
@@ -48,18 +49,19 @@ class Observing:
 
     def registered(self, transport: str, kind: str) -> None:
         """Count a registration: new, refreshed, removed, fetched or unbound."""
-        self._registrations.cell(transport, kind).value += 1
+        self.registrations.cell(transport, kind).value += 1
 
     def answered(self, transaction: ServerTransaction, response: Response) -> None:
         """Count a final answer and the time it took."""
         kind = transaction.request.method, response.status
         cells = self._by_answer.get(kind)
         if cells is None:
-            cells = self._cells_of(*kind)
+            cells = self.cells_of(*kind)
         cells[0].value += 1
         cells[1].observe(self._now() - transaction.received_at)
 
-    def _cells_of(self, method: str, status: int) -> tuple[Cell, Buckets]:
+    def cells_of(self, method: str, status: int) -> tuple[Cell, Buckets]:
+        """Return what counts answers of this status to this method, and their times."""
         name = method if method in KNOWN_METHODS else "other"
         cells = self._answers.cell(name, _status(status)), self._seconds.cell(name)
         if method == name:
@@ -69,6 +71,10 @@ class Observing:
     def authenticated(self, outcome: str) -> None:
         """Count a verdict on credentials."""
         self._auth.cell(outcome).value += 1
+
+    def verdict(self, outcome: str) -> Cell:
+        """Return what counts an outcome of authentication."""
+        return self._auth.cell(outcome)
 
     def malformed(self, status: int) -> None:
         """Count a message that was no SIP."""
@@ -87,6 +93,38 @@ class Observing:
         self._log.info("call {call_id}: {caller} to {callee} got {status} after {seconds:.2f} s",
                        call_id=request.get("Call-ID"), caller=_caller(request), callee=_without_password(request.uri),
                        status=status, seconds=self._now() - fork.server.received_at)
+
+
+class AtOnce:
+    """Counts the REGISTERs of one listener that were answered at once, with all cells at hand."""
+
+    __slots__ = ("_challenges", "_challenge_seconds", "_new", "_ok", "_ok_seconds", "_transport", "refreshed")
+
+    _log = Logger()
+
+    def __init__(self, observing: Observing, transport: str) -> None:
+        self._transport = transport
+        self._new = observing.registrations.cell(transport, "new")
+        self.refreshed = observing.registrations.cell(transport, "refreshed")
+        self._ok, self._ok_seconds = observing.cells_of("REGISTER", 200)
+        self._challenges, self._challenge_seconds = observing.cells_of("REGISTER", 401)
+
+    def new(self, aor: str, address: PackedAddress) -> None:
+        """Count and log a first binding."""
+        self._new.value += 1
+        host, port = unpack_address(address)
+        self._log.info("{aor} {kind} over {transport} from {host}:{port}, {count} bound", aor=aor, kind="new",
+                       transport=self._transport, host=host, port=port, count=1)
+
+    def accepted(self, seconds: float) -> None:
+        """Count a 200 and the time it took."""
+        self._ok.value += 1
+        self._ok_seconds.observe(seconds)
+
+    def challenged(self, seconds: float) -> None:
+        """Count a 401 and the time it took."""
+        self._challenges.value += 1
+        self._challenge_seconds.observe(seconds)
 
 
 def watch(metrics: Metrics, location: LocationStore, transports: Transports, transactions: Transactions) -> None:

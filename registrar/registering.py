@@ -14,11 +14,21 @@ from registrar.answering import answer_headers
 from registrar.auth import Accepted, Authentication, StoreUnavailable
 from registrar.authorising import Refusal
 from registrar.bindings import SUPPORTED_EXTENSIONS, register, superseded
+from registrar.bound import keys_on, tie, untie
 from registrar.gruu import GruuMaker
 from registrar.location.contract import Conflict, LocationStore, LocationUnavailable
 from registrar.observing import Observing
 from registrar.reading import read_register
-from registrar.records import Binding, BindingConfig, Refused, Register, Source, Stored
+from registrar.records import (
+    Binding,
+    BindingConfig,
+    Refused,
+    Register,
+    Source,
+    Stored,
+    aor_of_key,
+    record_key,
+)
 from registrar.routing import Domains, aor_of, aor_of_name
 from rollcall.net.flow import Flow
 from rollcall.net.transactions import ServerTransaction
@@ -64,9 +74,9 @@ class Registering:
     def flow_closed(self, flow: Flow) -> None:
         """Remove what was bound to a connection that has ended."""
         if flow.bound:
-            aors, flow.bound = _aors(flow), None
-            for aor in aors:
-                start(self._unbind(aor, flow.id),
+            keys, flow.bound = keys_on(flow), None
+            for key in keys:
+                start(self._unbind(aor_of_key(key), flow.id),
                       lambda failure: self._log.failure("while unbinding what was bound to a closed flow", failure))
 
     async def _answer(self, request: Request, server: ServerTransaction) -> None:
@@ -153,12 +163,12 @@ class Registering:
         """Tie new bindings to their connection and let go of connections that lost their last one."""
         if flow.id:
             if any(self._is_on(binding, flow.id) for binding in outcome.bindings):
-                _add_aor(flow, wish.aor)
+                tie(flow, record_key(wish.aor))
                 if not flow.is_open:
                     # It closed while the store was writing.
                     self.flow_closed(flow)
             elif outcome.changed:
-                _drop_aor(flow, wish.aor)
+                untie(flow, record_key(wish.aor))
         for source in superseded(outcome, wish.source):
             if source.node == self._node and source.epoch == self._epoch:
                 self._release(source.flow_id, wish.aor)
@@ -172,7 +182,7 @@ class Registering:
         flow = self._find_flow(flow_id)
         if flow is None:
             return
-        _drop_aor(flow, aor)
+        untie(flow, record_key(aor))
         if flow.bound is None and not flow.holds:
             flow.close(f"{aor} is not bound to it any more")
 
@@ -199,31 +209,3 @@ def _kind(outcome: Stored, bound_before: int) -> str:
     if len(outcome.bindings) == left:
         return "removed"
     return "refreshed" if outcome.replaced else "new"
-
-
-# What is bound to a flow: nearly always one AOR, kept without anything around it; a set of them for a trunk.
-def _aors(flow: Flow) -> tuple[str, ...]:
-    bound = flow.bound
-    if isinstance(bound, str):
-        return (bound,)
-    return tuple(bound) if isinstance(bound, set) else ()
-
-
-def _add_aor(flow: Flow, aor: str) -> None:
-    bound = flow.bound
-    if bound is None:
-        flow.bound = aor
-    elif isinstance(bound, set):
-        bound.add(aor)
-    elif bound != aor:
-        flow.bound = {bound, aor}
-
-
-def _drop_aor(flow: Flow, aor: str) -> None:
-    bound = flow.bound
-    if isinstance(bound, set):
-        bound.discard(aor)
-        if not bound:
-            flow.bound = None
-    elif bound == aor:
-        flow.bound = None

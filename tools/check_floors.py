@@ -37,10 +37,12 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
     # one conversation each
     4: (
         "registrar.authorising",
+        "registrar.bound",
         "registrar.sending",
         "registrar.forking",
         "registrar.observing",
         "registrar.registering",
+        "registrar.short_way",
         "registrar.proxying",
         "registrar.requests",
         "registrar.trunks",

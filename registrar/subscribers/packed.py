@@ -7,6 +7,7 @@ from rollcall.sip.digest import ALGORITHMS, HEX_DIGITS
 
 _NAMES = tuple((form, algorithm) for form in ("ha1", "ha1b") for algorithm in ALGORITHMS)
 _PLACES = {name: place for place, name in enumerate(_NAMES)}
+_MD5 = _PLACES["ha1", "MD5"]
 _SIZES = tuple(HEX_DIGITS[algorithm] // 2 for _, algorithm in _NAMES)
 
 
@@ -57,6 +58,12 @@ def pack(subscriber: Subscriber) -> bytes:
             held |= 1 << place
             parts.append(bytes.fromhex(digits))
     return bytes([held]) + b"".join(parts)
+
+
+def packed_md5(packed: bytes) -> bytes | None:
+    """Return H(A1) by MD5 in hexadecimal, or None when it is not held."""
+    place = _SLICES[packed[0]][_MD5]
+    return None if place is None else packed[place].hex().encode()
 
 
 def unpack(username: str, domain: str, packed: bytes) -> Subscriber:

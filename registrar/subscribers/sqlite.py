@@ -13,6 +13,7 @@ from twisted.python.threadpool import ThreadPool
 from registrar.auth import StoreUnavailable, Subscriber
 from registrar.subscribers.cache import CacheConfig, SubscriberCache
 from registrar.subscribers.contract import PAGE_SIZE, is_subscriber_name
+from registrar.subscribers.packed import packed_md5
 from registrar.subscribers.table import DEFAULT_BUSY_SECONDS, SubscriberTable
 from rollcall.ops.allowed import at_least, between
 from rollcall.sip.errors import ParseError
@@ -78,6 +79,11 @@ class SqliteSubscribers:
         if not is_subscriber_name(username, domain):
             return None
         return await self._cache.find(username, domain)
+
+    def peek(self, username: str, domain: str) -> bytes | None:
+        """Return H(A1) by MD5 in hexadecimal when it is remembered; `domain` is in lower case. See auth.Peek."""
+        packed = self._cache.peek(username, domain)
+        return None if packed is None else packed_md5(packed)
 
     async def exists(self, aor: str) -> bool:
         """Say whether an address-of-record ("sip:alice@example.org") is a subscriber's. Raises StoreUnavailable."""
