@@ -98,7 +98,7 @@ class Observing:
 class AtOnce:
     """Counts the REGISTERs of one listener that were answered at once, with all cells at hand."""
 
-    __slots__ = ("_challenges", "_challenge_seconds", "_new", "_ok", "_ok_seconds", "_transport", "refreshed")
+    __slots__ = ("_challenge_seconds", "_challenges", "_new", "_ok", "_ok_seconds", "_transport", "refreshed")
 
     _log = Logger()
 
