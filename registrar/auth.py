@@ -6,6 +6,8 @@ A domain is its own realm, as RFC 3261 §22.1 recommends and the password hashes
 import hmac
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
+from hashlib import md5
 from typing import Literal, Self
 
 import attrs
@@ -33,6 +35,7 @@ from rollcall.sip.nonces import (
     NonceCounts,
     NonceKeys,
 )
+from rollcall.sip.scanner import UsualRegister
 from rollcall.sip.values import frozen
 
 Cause = Literal["missing", "stale", "unknown_user", "bad_password", "replayed", "malformed", "unsupported"]
@@ -78,6 +81,9 @@ class Challenge:
 
 
 Find = Callable[[str, str], Awaitable[Subscriber | None]]
+
+Peek = Callable[[str, str], bytes | None]
+"""Return H(A1) by MD5 in hexadecimal for a username and domain when it is at hand, else None."""
 
 
 @attrs.frozen(kw_only=True)
@@ -133,8 +139,11 @@ class Authentication:
     verified by `ha1b` alone. Whether the subscriber may then do what is asked is for others to decide.
     """
 
-    def __init__(self, find: Find, nonces: NonceKeys, counts: NonceCounts, config: AuthConfig) -> None:
+    def __init__(self, find: Find, nonces: NonceKeys, counts: NonceCounts, config: AuthConfig,
+                 peek: Peek = lambda username, domain: None) -> None:
         self._find = find
+        self._peek = peek
+        self._knows_usual = "MD5" in config.algorithms and "auth" in config.qop
         self._nonces = nonces
         self._counts = counts
         self._config = config
@@ -150,11 +159,12 @@ class Authentication:
         }
 
     @classmethod
-    def with_secrets(cls, find: Find, secrets: Sequence[bytes], config: AuthConfig) -> Self:
+    def with_secrets(cls, find: Find, secrets: Sequence[bytes], config: AuthConfig,
+                     peek: Peek = lambda username, domain: None) -> Self:
         """Return one with nonces made of these secrets, newest first (see NonceKeys)."""
         lifetime = max(config.nonce_lifetime_seconds, config.call_nonce_lifetime_seconds)
         nonces = NonceKeys(secrets, lifetime, config.nonce_key_seconds)
-        return cls(find, nonces, NonceCounts(config.max_nonces, lifetime), config)
+        return cls(find, nonces, NonceCounts(config.max_nonces, lifetime), config, peek)
 
     async def authenticate(self, request: Request, realm: str, now: float, proxy: bool = False) -> Accepted | Challenge:
         """Return who sent `request`, or what to answer. Must not be asked about ACK and CANCEL (RFC 3261 §22.1).
@@ -162,22 +172,46 @@ class Authentication:
         Credentials for other realms are left alone. Raises StoreUnavailable when the subscriber cannot be looked up.
         """
         role = self._proxy if proxy else self._registrar
+        agent = request.get("User-Agent") or ""
         try:
             credentials = self._credentials(request.get_all(role.credentials), realm)
             if credentials is None:
-                return self._challenge(role, request, realm, now, "missing")
+                return self._challenge(role, agent, realm, now, "missing")
             if credentials.uri != request.uri and self._config.check_uri:
                 _check_uri(credentials.uri, request.uri)
         except ParseError as error:
             return Challenge(400, [], "malformed", error.reason)
         if not self._is_supported(credentials):
-            return self._challenge(role, request, realm, now, "unsupported")
+            return self._challenge(role, agent, realm, now, "unsupported")
         if not self._is_fresh(credentials.nonce, now, role.lifetime_seconds):
-            return self._challenge(role, request, realm, now, "stale")
+            return self._challenge(role, agent, realm, now, "stale")
         cause = await self._judge(credentials, request, realm, now)
         if isinstance(cause, Accepted):
             return cause
-        return self._challenge(role, request, realm, now, cause)
+        return self._challenge(role, agent, realm, now, cause)
+
+    def is_proven(self, register: UsualRegister, realm: str, now: float) -> bool:
+        """Say whether the user in To proved the password, as `authenticate` does, when that can be told at once.
+
+        False says no more than that `authenticate` has to be asked: nothing has been noted then that it would miss.
+        """
+        if not self._knows_usual or register.username != register.user or register.uri != register.request_uri:
+            return False
+        if register.realm != realm.encode():
+            return False
+        ha1 = self._peek(register.user.decode(), realm)
+        if ha1 is None:
+            return False
+        nonce = register.nonce.decode()
+        if not self._is_fresh(nonce, now, self._registrar.lifetime_seconds):
+            return False
+        proof = b"%b:%b:%b:%b:auth:%b" % (ha1, register.nonce, register.nc, register.cnonce, _ha2(register.uri))
+        expected = md5(proof, usedforsecurity=False).hexdigest().encode()
+        return hmac.compare_digest(expected, register.response) and self._counts.accept(nonce, register.count, now)
+
+    def ask(self, user_agent: str, realm: str, now: float) -> Challenge:
+        """Return the answer to a REGISTER without credentials."""
+        return self._challenge(self._registrar, user_agent, realm, now, "missing")
 
     def _credentials(self, values: list[str], realm: str) -> Credentials | None:
         """Return the credentials for this realm, the first if several are there.
@@ -236,7 +270,7 @@ class Authentication:
             return self._counts.accept_once(credentials.nonce, now)
         return self._counts.accept(credentials.nonce, credentials.count, now)
 
-    def _challenge(self, role: _Role, request: Request, realm: str, now: float, cause: Cause) -> Challenge:
+    def _challenge(self, role: _Role, agent: str, realm: str, now: float, cause: Cause) -> Challenge:
         """Ask for (other) credentials: one header for each algorithm, all with the same nonce.
 
         stale=true lets the phone answer without asking its user again: whenever only the nonce was at fault.
@@ -244,16 +278,22 @@ class Authentication:
         nonce, stale = self._nonces.mint(now), cause in ("stale", "replayed")
         headers = [
             (role.ask, challenge(realm, nonce, algorithm, self._config.qop, stale))
-            for algorithm in self._offered(request)
+            for algorithm in self._offered(agent)
         ]
         return Challenge(role.status, headers, cause)
 
-    def _offered(self, request: Request) -> tuple[str, ...]:
+    def _offered(self, agent: str) -> tuple[str, ...]:
         algorithms = self._config.algorithms
         if len(algorithms) == 1 or self._everybody_chooses:
             return algorithms
-        chooses = (request.get("User-Agent") or "").lower().startswith(self._agents)
+        chooses = agent.lower().startswith(self._agents)
         return algorithms if chooses else algorithms[-1:]
+
+
+@lru_cache(1024)
+def _ha2(uri: bytes) -> bytes:
+    """Return H(A2) of a REGISTER by MD5; the scanner takes no long one for usual."""
+    return md5(b"REGISTER:" + uri, usedforsecurity=False).hexdigest().encode()
 
 
 def _check_uri(uri: str, request_uri: str) -> None:

@@ -39,6 +39,12 @@ class MemorySubscribers:
         self.found.append((username, domain))
         return self._subscribers.get((username, domain.lower()))
 
+    def peek(self, username: str, domain: str) -> bytes | None:
+        """Return H(A1) by MD5 when `find` would find it. See auth.Peek."""
+        subscriber = self._subscribers.get((username, domain))
+        held = subscriber.ha1.get("MD5") if subscriber is not None and self.unavailable is None else None
+        return None if held is None else held.encode()
+
     async def add(self, username: str, domain: str, password: str) -> None:
         """Add a subscriber."""
         self._check()
