@@ -135,6 +135,32 @@ class LimitsConfig:
 
 
 @frozen(kw_only=True)
+class EngineConfig:
+    """How plain TCP connections and datagrams are served: many of them in one turn of the reactor."""
+
+    enabled: bool = True
+    """Whether the flow engine serves plain TCP connections; false leaves them to Twisted's transport."""
+
+    coalesce_ms: float = field(default=1.0, validator=and_(ge(0), le(10)))
+    """Under load we look for messages once in so many milliseconds instead of waking up for each; 0 wakes for each."""
+
+    max_events_per_turn: int = field(default=256, validator=and_(ge(1), le(65536)))
+    """Connections that are read from before the reactor may do something else."""
+
+    max_accepts_per_turn: int = field(default=64, validator=and_(ge(1), le(65536)))
+    """Connections of one listener that are accepted before the reactor may do something else."""
+
+    max_datagrams_per_turn: int = field(default=256, validator=and_(ge(1), le(65536)))
+    """Datagrams of one socket that are read before the reactor may do something else."""
+
+    read_bytes: int = field(default=8192, validator=and_(ge(512), le(65536)))
+    """What is read at most from one connection before it is the next one's turn."""
+
+    accept_pause_seconds: float = field(default=0.5, validator=gt(0))
+    """How long no connection is accepted after the system had no descriptor or no memory left for one."""
+
+
+@frozen(kw_only=True)
 class CertificateConfig:
     """A certificate that we show, for the names in it."""
 
@@ -197,6 +223,7 @@ class NetConfig:
     limits: LimitsConfig = LimitsConfig()
     tls: TlsConfig = TlsConfig()
     resolver: ResolverConfig = ResolverConfig()
+    engine: EngineConfig = EngineConfig()
 
     @listeners.validator
     def _names_are_unique(self, attribute: object, value: tuple[ListenerConfig, ...]) -> None:

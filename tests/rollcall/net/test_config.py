@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rollcall.net.config import (
     CertificateConfig,
+    EngineConfig,
     KeepaliveConfig,
     LimitsConfig,
     ListenerConfig,
@@ -40,6 +41,9 @@ certificates = [{certificate_file = "cert.pem", key_file = "/etc/key.pem"}]
 
 [resolver]
 servers = ["192.0.2.53"]
+
+[engine]
+coalesce_ms = 3
 """
 
 
@@ -53,6 +57,7 @@ class ConfigTests(SynchronousTestCase):
         shown = CertificateConfig(certificate_file=Path("/srv/cert.pem"), key_file=Path("/etc/key.pem"))
         self.assertEqual(config.tls, TlsConfig(certificates=(shown,)))
         self.assertEqual(config.resolver, ResolverConfig(servers=("192.0.2.53",)))
+        self.assertEqual(config.engine, EngineConfig(coalesce_ms=3.0))
 
     def test_wrong_values(self) -> None:
         """Each wrong value is named with its key."""
@@ -65,6 +70,7 @@ class ConfigTests(SynchronousTestCase):
             ("idle = 120", "idle = 0", "keepalive.idle"),
             ("first_request_seconds = 5", "first_request_seconds = 0", "limits.first_request_seconds"),
             ('"192.0.2.53"', '"dns.example.com"', "resolver.servers"),
+            ("coalesce_ms = 3", "coalesce_ms = 30", "engine.coalesce_ms"),
         )
         for old, new, key in table:
             self.assertIn(old, GOOD)
