@@ -6,6 +6,7 @@ from typing import Literal
 
 from attrs import Factory, field, frozen
 
+from registrar.admission import AdmissionConfig
 from registrar.auth import AuthConfig
 from registrar.bindings import BindingConfig
 from registrar.location.sqlite import MAX_WAITING
@@ -101,6 +102,7 @@ class RegistrarConfig:
     limits: LimitsConfig = LimitsConfig()
     tls: TlsConfig = TlsConfig()
     resolver: ResolverConfig = ResolverConfig()
+    admission: AdmissionConfig = AdmissionConfig()
     transactions: TransactionConfig = TransactionConfig()
     auth: AuthSection = AuthSection()
     bindings: BindingConfig = BindingConfig()
