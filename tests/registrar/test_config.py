@@ -122,7 +122,8 @@ class MistakeTests(SynchronousTestCase):
         wrong = {
             "registrar.retry_after_seconds": "0", "registrar.node": '"a b"', "keepalive.probes": "0",
             "limits.max_head_bytes": "10", "tls.minimum_version": '"1.1"', "resolver.timeout_seconds": "0",
-            "admission.window_seconds": "0", "transactions.t1_seconds": "0", "auth.algorithms": '["SHA-1"]', "auth.required": '"no"',
+            "admission.window_seconds": "0", "transactions.t1_seconds": "0", "auth.algorithms": '["SHA-1"]',
+            "auth.required": '"no"',
             "bindings.max_contacts": "0", "bindings.service_route": '["<sip:edge.example.com>"]',
             "proxy.strangers": '"welcome"', "proxy.timer_c_seconds": "180", "location.kind": '"redis"',
             "location.synchronous": '"OFF"', "subscribers.threads": "0", "admin.port": "65536", "log.level": '"loud"',
