@@ -82,29 +82,33 @@ def _seconds(text: str) -> int:
 def _read_contact(contact: NameAddr, aor: str, gruus: GruuMaker | None) -> NewContact:
     params = contact.params
     uri = parse_uri(contact.uri)
-    instance = _instance(params.get("+sip.instance"))
+    instance = read_instance(params.get("+sip.instance"))
     return NewContact(
         uri=contact.uri,
         params=tuple(param for param in params.items() if param[0] not in _NOT_REPORTED),
         q=parse_qvalue(params["q"] or "") if "q" in params else HIGHEST_Q,
         expires=_seconds(params["expires"] or "") if "expires" in params else None,
         instance=instance,
-        reg_id=_reg_id(params["reg-id"]) if "reg-id" in params else None,
+        reg_id=read_reg_id(params["reg-id"]) if "reg-id" in params else None,
         routable=isinstance(uri, SipUri),
         secure=_is_sips(uri),
         loops=instance is not None and isinstance(uri, SipUri) and _leads_back(uri, aor, gruus),
     )
 
 
-def _instance(value: str | None) -> str | None:
-    """Return the URN in `"<urn:…>"` ("extracted" by RFC 5626 §4.1); phones that forget the brackets are understood."""
+def read_instance(value: str | None) -> str | None:
+    """Return the URN in a +sip.instance such as `"<urn:…>"` ("extracted" by RFC 5626 §4.1).
+
+    Phones that forget the brackets are understood; None when there is no instance.
+    """
     if not value:
         return None
     urn = unquote(value).strip().removeprefix("<").removesuffix(">")
     return canonical_instance(urn) if urn else None
 
 
-def _reg_id(value: str | None) -> int:
+def read_reg_id(value: str | None) -> int:
+    """Return the number that a reg-id says. Raises ParseError when it is none from 1 to 2**31-1 (RFC 5626 §10)."""
     number = int(value) if value is not None and _NUMBER.fullmatch(value) else 0
     if not 1 <= number <= HIGHEST_REG_ID:
         raise ParseError("reg-id must be a number from 1 to 2147483647")
