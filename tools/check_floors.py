@@ -36,6 +36,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
     3: ("registrar.location", "registrar.subscribers", "balancer.ingest"),
     # one conversation each
     4: (
+        "registrar.workers",
         "registrar.authorising",
         "registrar.bound",
         "registrar.sending",
