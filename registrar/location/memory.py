@@ -1,47 +1,44 @@
 """Bindings in the memory of this process: the first level of every store.
 
-A record is forgotten when its last binding lapses. For that each address-of-record stands in one slot of a coarse
-calendar: that of its first expiry when it was put there. A refresh only moves the expiry and leaves the calendar alone;
-when the slot comes up, what has lapsed is dropped and what lives is put into its new slot. The timer wheel knows of the
-next slot only.
+Each address-of-record is one packed record (`registrar.location.packing`) under its record key, and is forgotten when
+its last binding lapses. For that it stands in one slot of a coarse calendar: that of its first expiry when it was put
+there. A refresh only moves the expiry and leaves the calendar alone; when the slot comes up, what has lapsed is dropped
+and what lives is put into its new slot. The timer wheel knows of the next slot only.
+
+Besides, it is an AtOnceStore: who knows how records are packed may read and replace them without waiting.
 """
 
 from collections.abc import AsyncIterator, Callable
 
-from attrs import define
-
 from registrar.bindings import Binding, unbind
+from registrar.location.calendar import Calendar
 from registrar.location.contract import Conflict, Counts, Snapshot
+from registrar.location.packing import Packing, moved, slot_and_expiry, version_of
+from registrar.records import aor_of_key, record_key
 from rollcall.net.wheel import Timer, TimerWheel
 
 SLOT_SECONDS = 5
 """A lapsed record stays in memory for at most this much longer."""
 
-SWEPT_AT_ONCE = 1000
-"""Records looked through in one turn of the reactor, which is about a millisecond."""
-
-
-@define
-class _Record:
-    snapshot: Snapshot
-    slot: int
-
-
 Lapsed = Callable[[str, tuple[Binding, ...], Snapshot], None]
 """Told of an address-of-record that lost bindings to time: which, and what is left."""
+
+_NOTHING = Snapshot()
+_NEVER = 2**32 - 1
+_LATEST = float((_NEVER - 1) * SLOT_SECONDS)
 
 
 class MemoryLocation:
     """Keeps bindings for as long as the process lives."""
 
-    def __init__(self, wheel: TimerWheel, wall: Callable[[], float],
-                 lapsed: Lapsed = lambda aor, gone, left: None) -> None:
+    def __init__(self, wheel: TimerWheel, wall: Callable[[], float], lapsed: Lapsed | None = None) -> None:
         """`wall` gives the seconds since the epoch, which is what bindings lapse by."""
         self._wheel = wheel
         self._wall = wall
         self._lapsed = lapsed
-        self._records: dict[str, _Record] = {}
-        self._calendar: dict[int, list[str]] = {}
+        self.packing = Packing()
+        self.records: dict[bytes, bytes] = {}
+        self._calendar = Calendar()
         self._timer: Timer | None = None
         self._due_slot = 0
         self._aors = 0
@@ -84,56 +81,73 @@ class MemoryLocation:
 
     async def pages(self, size: int = 500) -> AsyncIterator[tuple[tuple[str, Snapshot], ...]]:
         """Yield every address-of-record with its snapshot, `size` at a time."""
-        aors = list(self._records)
-        for start in range(0, len(aors), size):
-            page = ((aor, self.peek(aor)) for aor in aors[start:start + size])
+        keys = list(self.records)
+        for start in range(0, len(keys), size):
+            page = ((aor_of_key(key), self._read(key)) for key in keys[start:start + size])
             yield tuple((aor, snapshot) for aor, snapshot in page if snapshot.bindings)
 
     def peek(self, aor: str) -> Snapshot:
         """Return the bindings of `aor` at once."""
-        record = self._records.get(aor)
-        return record.snapshot if record is not None else _NOTHING
+        return self._read(record_key(aor))
 
     def put(self, aor: str, new: Snapshot) -> None:
         """Replace version `new.version - 1` at once. Raises Conflict when another version is stored."""
-        record = self._records.get(aor)
-        if new.version != (1 if record is None else record.snapshot.version + 1):
+        key = record_key(aor)
+        old = self.records.get(key)
+        if new.version != (1 if old is None else version_of(old) + 1):
             raise Conflict(aor)
-        if record is not None:
-            self._count(record.snapshot.bindings, new.bindings)
-            record.snapshot = new
-        elif new.bindings:
-            self._count((), new.bindings)
-            record = self._records[aor] = _Record(new, _NEVER)
-        else:
+        if old is None and not new.bindings:
             return
         # A record without bindings keeps its place until the slot comes up: it remembers its version.
-        if new.bindings:
-            slot = _slot_of(new.bindings)
-            if slot < record.slot:
-                self._enter(aor, record, slot)
+        slot = _NEVER if old is None else slot_and_expiry(old)[0]
+        first = min([_slot_at(binding.expires_at) for binding in new.bindings], default=_NEVER)
+        record = self.packing.pack(new, min(slot, first))
+        self._count(() if old is None else self.packing.transports(old), self.packing.transports(record))
+        self.records[key] = record
+        if first < slot:
+            self._enter(first, key)
 
-    def _count(self, old: tuple[Binding, ...], new: tuple[Binding, ...]) -> None:
+    def takes_at_once(self, key: bytes, connection_bound: bool) -> bool:
+        """Memory waits for nobody."""
+        return True
+
+    def refresh(self, key: bytes, record: bytes) -> None:
+        """Replace a record of one binding by its next version, which came the same way and stands in the same slot."""
+        slot, expires_at = slot_and_expiry(record)
+        if expires_at < slot * SLOT_SECONDS:
+            slot = _slot_at(expires_at)
+            record = moved(record, slot)
+            self._enter(slot, key)
+        self.records[key] = record
+
+    def insert(self, key: bytes, record: bytes, transport: str) -> None:
+        """Add the record of a first binding, whose slot is that of its expiry. Raises Conflict when there is one."""
+        if key in self.records:
+            raise Conflict(aor_of_key(key))
+        self._count((), (transport,))
+        self.records[key] = record
+        self._enter(slot_and_expiry(record)[0], key)
+
+    def _read(self, key: bytes) -> Snapshot:
+        record = self.records.get(key)
+        return _NOTHING if record is None else self.packing.unpack(record)
+
+    def _count(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
+        """Take note of a record whose bindings had one set of transports and have another now."""
         self._aors += bool(new) - bool(old)
-        if len(old) == len(new) == 1 and old[0].source.transport == new[0].source.transport:
+        if old == new:
             return
-        for change, bindings in ((-1, old), (1, new)):
-            for binding in bindings:
-                transport = binding.source.transport
+        for change, transports in ((-1, old), (1, new)):
+            for transport in transports:
                 self._bindings[transport] = self._bindings.get(transport, 0) + change
 
-    def _enter(self, aor: str, record: _Record, slot: int) -> None:
-        record.slot = slot
-        entries = self._calendar.get(slot)
-        if entries is None:
-            self._calendar[slot] = [aor]
+    def _enter(self, slot: int, key: bytes) -> None:
+        if self._calendar.enter(slot, key):
             self._arm()
-        else:
-            entries.append(aor)
 
     def _arm(self) -> None:
         """See that the wheel calls us at the end of the first slot."""
-        first = min(self._calendar)
+        first = self._calendar.first
         if self._timer is not None:
             if self._timer.active and self._due_slot <= first:
                 return
@@ -144,38 +158,46 @@ class MemoryLocation:
     def _sweep(self) -> None:
         """Drop what has lapsed in the slot that is over; the rest of a long one has its turn later."""
         slot, now = self._due_slot, self._wall()
-        entries = self._calendar.pop(slot)
-        for _ in range(min(len(entries), SWEPT_AT_ONCE)):
-            self._look_at(entries.pop(), slot, now)
-        if entries:
-            self._calendar.setdefault(slot, []).extend(entries)
+        for key in self._calendar.take(slot):
+            self._look_at(key, slot, now)
         if self._calendar:
             self._arm()
 
-    def _look_at(self, aor: str, slot: int, now: float) -> None:
-        record = self._records.get(aor)
-        if record is None or record.slot != slot:
+    def _look_at(self, key: bytes, slot: int, now: float) -> None:
+        record = self.records.get(key)
+        if record is None:
             return
-        old = record.snapshot
-        live = tuple(binding for binding in old.bindings if binding.expires_at > now)
-        if live:
-            self._enter(aor, record, _slot_of(live))
+        noted_slot, expires_at = slot_and_expiry(record)
+        if noted_slot != slot:
+            return
+        if expires_at > now:
+            slot = _slot_at(expires_at)
+            self.records[key] = moved(record, slot)
+            self._enter(slot, key)
         else:
-            del self._records[aor]
-        if len(live) < len(old.bindings):
-            self._count(old.bindings, live)
-            record.snapshot = old.followed_by(live)
-            gone = tuple(binding for binding in old.bindings if binding.expires_at <= now)
-            self._lapsed(aor, gone, record.snapshot if live else _NOTHING)
+            self._lapse(key, record, now)
+
+    def _lapse(self, key: bytes, record: bytes, now: float) -> None:
+        """Drop a record's lapsed bindings, and the record when none is left."""
+        old = self.packing.unpack(record)
+        live = tuple([binding for binding in old.bindings if binding.expires_at > now])
+        left = old.followed_by(live) if live else _NOTHING
+        if live:
+            slot = min([_slot_at(binding.expires_at) for binding in live])
+            self.records[key] = self.packing.pack(left, slot)
+            self._enter(slot, key)
+        else:
+            del self.records[key]
+        self._count(_transports(old.bindings), _transports(live))
+        if self._lapsed is not None and len(live) < len(old.bindings):
+            gone = tuple([binding for binding in old.bindings if binding.expires_at <= now])
+            self._lapsed(aor_of_key(key), gone, left)
 
 
-_NOTHING = Snapshot()
-_NEVER = 2**62
+def _slot_at(expires_at: float) -> int:
+    """Return the slot in which that moment is."""
+    return int(min(max(expires_at, 0.0), _LATEST) // SLOT_SECONDS)
 
 
-def _slot_of(bindings: tuple[Binding, ...]) -> int:
-    """Return the slot in which the first of the bindings lapses."""
-    first = bindings[0].expires_at
-    for binding in bindings:
-        first = min(first, binding.expires_at)
-    return int(first // SLOT_SECONDS)
+def _transports(bindings: tuple[Binding, ...]) -> tuple[str, ...]:
+    return tuple([binding.source.transport for binding in bindings])

@@ -20,8 +20,10 @@ from twisted.python.failure import Failure
 from registrar.bindings import Binding, unbind
 from registrar.location.contract import Counts, LocationUnavailable, Snapshot
 from registrar.location.memory import MemoryLocation
+from registrar.location.packing import is_kept_on_connection
 from registrar.location.rows import Rows
 from registrar.location.writer import Writer
+from registrar.records import aor_of_key
 from rollcall.net.wheel import TimerWheel
 
 MAX_WAITING = 20_000
@@ -58,6 +60,7 @@ class SqliteLocation:
         self._wall = wall
         self._max_waiting = max_waiting
         self._memory = MemoryLocation(wheel, wall, self._lapsed)
+        self.records, self.packing = self._memory.records, self._memory.packing
         self._open = False
         self._failing = False
         self._failed_at = 0.0
@@ -138,6 +141,23 @@ class SqliteLocation:
                 if aor in batch:
                     batch[aor].bindings = unbind(batch[aor].bindings, node, epoch, flow_id)
         return await self._memory.unbind(aor, node, epoch, flow_id)
+
+    def takes_at_once(self, key: bytes, connection_bound: bool) -> bool:
+        """Say whether nothing has to be written for it, and nothing that it builds on waits to be."""
+        if not connection_bound or not self._open:
+            return False
+        old = self.records.get(key)
+        if old is not None and not is_kept_on_connection(old):
+            return False
+        return not self._acknowledged or aor_of_key(key) not in self._acknowledged
+
+    def refresh(self, key: bytes, record: bytes) -> None:
+        """Replace a record of one binding, which `takes_at_once` has allowed."""
+        self._memory.refresh(key, record)
+
+    def insert(self, key: bytes, record: bytes, transport: str) -> None:
+        """Add the record of a first binding, which `takes_at_once` has allowed. Raises Conflict when there is one."""
+        self._memory.insert(key, record, transport)
 
     def counts(self) -> Counts:
         """Return how much is stored."""

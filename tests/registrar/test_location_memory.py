@@ -4,8 +4,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.bindings import Binding
+from registrar.location.calendar import CHUNK
 from registrar.location.contract import Snapshot
-from registrar.location.memory import SWEPT_AT_ONCE, MemoryLocation
+from registrar.location.memory import MemoryLocation
 from rollcall.net.wheel import TimerWheel
 from tests.registrar.examples import ALICE, NOW, A, B, a_binding
 from tests.registrar.location_contract import LATE_SECONDS, LocationContract
@@ -81,14 +82,14 @@ class ExpiryTests(SynchronousTestCase):
     def test_many_at_once(self) -> None:
         """When very many lapse at once, others have their turn in between, and all go in the end."""
         seen: list[int] = []
-        for number in range(SWEPT_AT_ONCE * 2 + 1):
+        for number in range(CHUNK * 2 + 1):
             self.save(a_binding(A, expires_at=NOW + 60), aor=f"sip:{number}@example.com")
         # Due at the same moment as the sweep, and scheduled after it.
         self.clock.callLater(65, lambda: seen.append(len(self.gone)))
         self.clock.advance(65)
-        self.assertEqual(seen, [SWEPT_AT_ONCE])
+        self.assertEqual(seen, [CHUNK])
         self.clock.advance(1)
-        self.assertEqual(len(self.gone), SWEPT_AT_ONCE * 2 + 1)
+        self.assertEqual(len(self.gone), CHUNK * 2 + 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_a_clock_that_was_set_back(self) -> None:
