@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from attrs import asdict, evolve
 from twisted.logger import Logger
 
+from registrar.admission import Admission
 from registrar.forking import Fork
 from registrar.location.contract import LocationStore
 from rollcall.net.flow import PackedAddress, unpack_address
@@ -137,6 +138,13 @@ def watch(metrics: Metrics, location: LocationStore, transports: Transports, tra
                   ("event",), lambda: _labelled(asdict(transports.tallies)))
     metrics.gauge("rollcall_transactions", "Transactions, with those that only absorb retransmissions.", (),
                   lambda: len(transactions))
+
+
+def watch_admission(metrics: Metrics, admission: Admission) -> None:
+    """Export what is refused because too much comes."""
+    metrics.total("rollcall_admission_refused_total", "Requests refused at sight, by the limit of [admission].",
+                  ("kind", "limit"), admission.refused)
+    metrics.gauge("rollcall_admission_sources", "Sources that have a count of requests now.", (), admission.sources)
 
 
 def _labelled(counts: Mapping[str, int]) -> dict[tuple[str, ...], float]:

@@ -4,18 +4,22 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
+from registrar.admission import Admission, Budget
 from registrar.proxying import Proxying
 from registrar.registering import Registering
 from registrar.routing import Domains
-from rollcall.net.flow import Flow, FlowClosed
+from rollcall.net.flow import PORT_BYTES, Flow, FlowClosed
 from rollcall.net.transactions import ServerTransaction, Transactions
 from rollcall.net.transports import Transports
 from rollcall.sip.errors import ParseError
 from rollcall.sip.forwarding import answer_port, stamp_source
 from rollcall.sip.framing import FramingError
-from rollcall.sip.headers import Via
+from rollcall.sip.headers import Via, parse_name_addr
 from rollcall.sip.message import Request, Response, check_request, check_response, parse_message, salvage_response
 from rollcall.sip.uri import SipUri, parse_often
+
+# What never begins anything, whatever its To says.
+OF_CALLS = frozenset({"ACK", "CANCEL"})
 
 
 class Requests:
@@ -23,11 +27,17 @@ class Requests:
 
     _log = Logger()
 
-    def __init__(self, transactions: Transactions, domains: Domains, malformed: Callable[[int], None]) -> None:
+    def __init__(self, transactions: Transactions, domains: Domains, malformed: Callable[[int], None],
+                 admission: Admission, retry_after: Callable[[], int], now: Callable[[], float]) -> None:
         """`malformed` is told the status of each message that could not be understood."""
         self._transactions = transactions
         self._domains = domains
         self._malformed = malformed
+        self._admission = admission
+        self._retry_after = retry_after
+        self._now = now
+        self._refused: Request | None = None
+        self._is_counted = False  # what comes next was admitted on the short way, which it left again
         self._is_stopping = False
         self._transports: Transports
         self._registering: Registering
@@ -41,6 +51,7 @@ class Requests:
 
     def message_received(self, data: bytes, flow: Flow) -> None:
         """Take one whole message; whatever it is, nothing is raised into the transport."""
+        is_counted, self._is_counted = self._is_counted, False
         try:
             message = parse_message(data)
             via = check_request(message) if isinstance(message, Request) else check_response(message)
@@ -49,7 +60,7 @@ class Requests:
             return
         try:
             if isinstance(message, Request):
-                self._request_received(message, via, flow)
+                self._request_received(message, via, flow, is_counted)
             else:
                 self._transactions.response_received(message, flow)
         except Exception:
@@ -72,7 +83,10 @@ class Requests:
 
     def request_received(self, request: Request, transaction: ServerTransaction) -> None:
         """Hand a new request to the conversation it is for."""
-        if request.method == "CANCEL":
+        if request is self._refused:
+            # Without state, but for the repeats and the ACK of a datagram: to remember a flood would be to feed it.
+            transaction.turn_away(503, None, (("Retry-After", str(self._retry_after())),))
+        elif request.method == "CANCEL":
             self._cancel(request, transaction)
         elif request.method == "REGISTER" and self._is_for_us(request):
             self._registering.receive(request, transaction)
@@ -83,15 +97,35 @@ class Requests:
         """Forward the ACK of a 2xx."""
         self._proxying.acknowledge(request, flow)
 
-    def _request_received(self, request: Request, via: Via, flow: Flow) -> None:
+    def _request_received(self, request: Request, via: Via, flow: Flow, is_counted: bool) -> None:
         flow.confirm()
+        is_admitted = is_counted or self._admits(request, flow)
+        if request.method == "ACK" and not is_admitted:
+            return  # nobody may answer it (RFC 3261 §17.1.1.3)
         host, port = flow.peer
         stamp_source(request, via, host, port)
         if not flow.reliable and flow.listener is not None:
             to_port = answer_port(via, host, port)
             if to_port != port:
                 flow = self._transports.datagram_flow(flow.listener.name, host, to_port) or flow
+        self._refused = None if is_admitted else request
         self._transactions.request_received(request, flow, via)
+
+    def _admits(self, request: Request, flow: Flow) -> bool:
+        """Count a request; what belongs to a call that is there, or is to end one that rings, counts apart."""
+        is_of_call = request.method in OF_CALLS or (
+            request.method != "REGISTER" and parse_name_addr(request.get("To") or "").tag is not None)
+        budget = self._admission.in_calls if is_of_call else self._admission.beginning
+        if budget.admits(flow.address[PORT_BYTES:], self._now()):
+            return True
+        self._log_refused(request.method, flow, budget)
+        return False
+
+    def _log_refused(self, method: str, flow: Flow, budget: Budget) -> None:
+        config = self._admission.config
+        self._log.warn("{method} from {peer} over {transport} refused: admission.{limit} is {most} in {seconds} s",
+                       method=method, peer=flow.peer, transport=flow.transport, limit=budget.reached,
+                       most=getattr(config, budget.reached), seconds=config.window_seconds, log_rationed=True)
 
     def _is_for_us(self, request: Request) -> bool:
         uri = parse_often(request.uri)
@@ -115,7 +149,7 @@ class Requests:
         self._log.info("a message from {peer} over {transport} is malformed: {reason}", peer=flow.peer,
                        transport=flow.transport, reason=error.reason, log_rationed=True)
         answer: Response | None = salvage_response(data, error)
-        if answer is None:
+        if answer is None or not self._admission.admits(flow.address[PORT_BYTES:], self._now()):
             return
         try:
             flow.write(answer.serialise())

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.usage import Options as UsageOptions
 
+from registrar.admission import Admission
 from registrar.api import Contacts
 from registrar.auth import Authentication
 from registrar.authorising import Callers
@@ -25,7 +26,7 @@ from registrar.location.memory import MemoryLocation
 from registrar.location.rows import Rows
 from registrar.location.sqlite import SqliteLocation
 from registrar.location.writer import WriterThread
-from registrar.observing import Observing, watch
+from registrar.observing import Observing, watch, watch_admission
 from registrar.proxying import Proxying
 from registrar.registering import Registering
 from registrar.requests import Requests
@@ -181,14 +182,15 @@ def build(config: RegistrarConfig, reactor: Any) -> Parts:
     domains = Domains(ServedDomain(domain.name, domain.aliases) for domain in config.domains)
     authentication = _authentication(config, subscribers, secret)
 
-    transactions = Transactions(wheel, config.transactions, random_name, observing.answered)
-    requests = Requests(transactions, domains, observing.malformed)
-    transports = Transports(reactor, wheel, requests, config.net)
-    tokens = FlowTokens([derive(secret, "flow tokens")], node, epoch, transports.flow, transports.datagram_flow)
-
     def retry_after() -> int:
         most = config.registrar.retry_after_seconds
         return max(1, round(uniform(most / 2, most)))
+
+    transactions = Transactions(wheel, config.transactions, random_name, observing.answered)
+    admission = Admission(config.admission)
+    requests = Requests(transactions, domains, observing.malformed, admission, retry_after, now)
+    transports = Transports(reactor, wheel, requests, config.net)
+    tokens = FlowTokens([derive(secret, "flow tokens")], node, epoch, transports.flow, transports.datagram_flow)
 
     registering = Registering(
         domains=domains, location=location, authentication=authentication, gruus=gruus, config=config.bindings,
@@ -205,6 +207,7 @@ def build(config: RegistrarConfig, reactor: Any) -> Parts:
     admin = AdminSite(reactor, config.admin, metrics)
     Contacts(location, now).mount(admin.routes)
     watch(metrics, location, transports, transactions)
+    watch_admission(metrics, admission)
     return Parts(domains=domains, location=location, subscribers=subscribers, requests=requests, transports=transports,
                  wheel=wheel, admin=admin)
 

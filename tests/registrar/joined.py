@@ -15,12 +15,13 @@ from typing import Any, TypeVar, cast
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.defer import Deferred
 
+from registrar.admission import Admission, AdmissionConfig
 from registrar.auth import AuthConfig, Authentication
 from registrar.authorising import Callers
 from registrar.gruu import GruuMaker
 from registrar.location.contract import LocationUnavailable, Snapshot
 from registrar.location.memory import MemoryLocation
-from registrar.observing import Observing
+from registrar.observing import Observing, watch_admission
 from registrar.proxying import Proxying
 from registrar.records import BindingConfig
 from registrar.registering import Registering
@@ -97,7 +98,7 @@ class Registrar:
     """All parts of a registrar but its sockets, joined as the service joins them."""
 
     def __init__(self, *, bindings: BindingConfig = EXACT, proxy: ProxyConfig | None = None,
-                 with_passwords: bool = True) -> None:
+                 admission: AdmissionConfig | None = None, with_passwords: bool = True) -> None:
         self.layer = layer = Layer()
         self.clock = layer.clock
         self.clock.advance(NOW)
@@ -113,7 +114,10 @@ class Registrar:
             self.domains.answer_at(listener.host, listener.port)
         self.observing = Observing(self.metrics, self.clock.seconds)
         layer.transactions.answered = self.observing.answered
-        self.requests = Requests(layer.transactions, self.domains, self.observing.malformed)
+        self.admission = Admission(admission or AdmissionConfig())
+        self.requests = Requests(layer.transactions, self.domains, self.observing.malformed, self.admission,
+                                 lambda: RETRY_AFTER, self.clock.seconds)
+        watch_admission(self.metrics, self.admission)
         authentication = None
         if with_passwords:
             authentication = Authentication.with_secrets(self.subscribers.find, [b"a secret for nonces"], AuthConfig())
