@@ -92,6 +92,16 @@ class ExpiryTests(SynchronousTestCase):
         self.assertEqual(len(self.gone), CHUNK * 2 + 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_entries_do_not_multiply(self) -> None:
+        """A record that was moved forward in the calendar stands in it once more, until its old slot has come up."""
+        self.save(a_binding(A, expires_at=NOW + 600))
+        self.save(a_binding(A, expires_at=NOW + 60))
+        for _ in range(20):
+            self.save(a_binding(A, expires_at=self.clock.seconds() + 90))
+            self.clock.advance(50)
+        entered = [key for keys in self.store._calendar._open.values() for key in keys]
+        self.assertEqual(entered, list(self.store.records))
+
     def test_a_clock_that_was_set_back(self) -> None:
         """When the wall clock is set back, bindings stay until their time has come by the new one."""
         offset = 0.0
