@@ -121,6 +121,8 @@ class OverFlow:
     """Send on the connection that the binding was made over."""
 
     flow_id: int
+    source: Source | None = field(default=None, eq=False)
+    """Where that connection is; None for here."""
 
 
 @frozen
@@ -154,7 +156,7 @@ def next_hop(binding: Binding) -> Hop:
         return ByUri(binding.path)
     source = binding.source
     if binding.connection_bound:
-        return OverFlow(source.flow_id)
+        return OverFlow(source.flow_id, source)
     if not binding.direct or source.transport != "UDP":
         return ByUri()
     if binding.reg_id is not None:

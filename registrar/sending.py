@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 
 from registrar.routing import ByUri, Hop, OverDatagrams, OverFlow, may_reach
 from rollcall.net.flow import ConnectFailed, Flow, FlowClosed, Listener
+from rollcall.net.remote import Siblings
 from rollcall.net.resolver import Resolver, Unresolvable
 from rollcall.net.tokens import FlowTokens
 from rollcall.net.transactions import ClientTransaction, ClientUser, Transactions
@@ -83,16 +84,18 @@ class Sending:
     """The Sender over real transports."""
 
     def __init__(self, transports: Transports, resolver: Resolver, transactions: Transactions,
-                 tokens: FlowTokens) -> None:
+                 tokens: FlowTokens, siblings: Siblings | None = None) -> None:
         self._transports = transports
         self._resolver = resolver
         self._transactions = transactions
         self._tokens = tokens
+        self._siblings = siblings
+        self._worker = siblings.index if siblings is not None else 0
 
     def held(self, hop: OverFlow | OverDatagrams) -> Flow | None:
         """Return the flow that `hop` names, None when it is gone."""
         if isinstance(hop, OverFlow):
-            return self._transports.flow(hop.flow_id)
+            return self._connection(hop)
         return self._transports.datagram_flow(hop.listener, hop.host, hop.port)
 
     async def targets(self, forwarded: Forwarded, attempt: Attempt) -> Sequence[Target]:
@@ -125,7 +128,7 @@ class Sending:
 
     def send(self, forwarded: Forwarded, attempt: Attempt, flow: Flow, user: ClientUser) -> ClientTransaction:
         """Forward a copy over `flow` within a new client transaction."""
-        branch = new_branch(forwarded.mark)
+        branch = new_branch(forwarded.mark, self._worker)
         copy = self._copy(forwarded, attempt, flow, branch)
         return self._transactions.send(copy, branch, flow, user)
 
@@ -142,6 +145,15 @@ class Sending:
             flow.write(self._copy(forwarded, attempt, flow, branch).serialise())
         except FlowClosed as problem:
             raise Undeliverable(str(problem)) from problem
+
+    def _connection(self, hop: OverFlow) -> Flow | None:
+        siblings, source = self._siblings, hop.source
+        if siblings is None or source is None:
+            return self._transports.flow(hop.flow_id)
+        if source.node != siblings.node:
+            return siblings.flow(source.node, source.epoch, hop.flow_id, source.transport, source.listener,
+                                 (source.host, source.port))
+        return self._transports.flow(hop.flow_id) if source.epoch == siblings.epoch else None
 
     def _copy(self, forwarded: Forwarded, attempt: Attempt, flow: Flow, branch: str) -> Request:
         copy = forwarded.request.copy()

@@ -15,14 +15,11 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """More than any message has: a page of contacts or of metrics."""
 
 
-class LinkFull(Exception):
-    """The other side does not read; nothing was sent."""
-
-
 class Link(Protocol):
     """Hands messages to `received` and, when the connection is gone, calls `lost`.
 
-    What the other side does not read waits here, up to `max_waiting_bytes`.
+    What the other side does not read waits here. Beyond `max_waiting_bytes` the link says that it is full: whoever can
+    do without shall send nothing more then.
     """
 
     _log = Logger()
@@ -37,19 +34,22 @@ class Link(Protocol):
         self._is_paused = False
         self._is_open = False
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the other side is too far behind, or gone."""
+        return not self._is_open or self._waiting_bytes > self._max_waiting_bytes
+
     def send(self, message: Message) -> None:
-        """Send a message, now or when there is room. Raises LinkFull when too much waits or the link is gone."""
+        """Send a message, now or when there is room; on a link that is gone, do nothing."""
+        if not self._is_open:
+            return
         data = encode(message)
         frame = len(data).to_bytes(LENGTH_BYTES) + data
-        if not self._is_open:
-            raise LinkFull("the supervisor and its worker have lost each other")
-        if not self._is_paused:
-            self._write(frame)
-        elif self._waiting_bytes + len(frame) > self._max_waiting_bytes:
-            raise LinkFull("the supervisor or a worker is too far behind")
-        else:
+        if self._is_paused:
             self._waiting.append(frame)
             self._waiting_bytes += len(frame)
+        else:
+            self._write(frame)
 
     def end(self) -> None:
         """Close the connection at once."""
@@ -65,6 +65,7 @@ class Link(Protocol):
         """Twisted: nothing comes any more."""
         self._is_open = False
         self._waiting.clear()
+        self._waiting_bytes = 0
         self._lost()
 
     def dataReceived(self, data: bytes) -> None:

@@ -2,7 +2,7 @@
 
     token   = base64url( mac[10] body ), without padding
     body    = fields, each a length octet and that many octets:
-              "C" node epoch flow-id          a connection
+              "C" node epoch flow-id          a connection; with workers also transport and listener (may be empty)
               "D" node listener ip port scope a datagram peer
               "N"                             no flow
     mac     = HMAC-SHA256(key, label  length-of-body[2]  body  context), its first 80 bits
@@ -20,6 +20,7 @@ from enum import Enum
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from rollcall.net.flow import Address, Flow
+from rollcall.net.remote import RemoteFlow, Siblings
 
 LABEL = b"rollcall flow 1"
 MAC_BYTES = 10
@@ -65,10 +66,12 @@ class FlowTokens:
         epoch: int,
         find: Callable[[int], Flow | None],
         datagram: Callable[[str, str, int], Flow | None],
+        siblings: Siblings | None = None,
     ) -> None:
         """`keys` are secrets of at least 16 bytes; the first signs, all verify.
 
-        `find` knows open connections by id, `datagram` a flow by listener name, host and port.
+        `find` knows open connections by id, `datagram` a flow by listener name, host and port; `siblings` know the
+        connections of the workers that share our ports.
         """
         if not keys or any(len(key) < 16 for key in keys):
             raise ValueError("flow tokens need at least one key, and 16 bytes in each")
@@ -77,6 +80,7 @@ class FlowTokens:
         self._epoch = epoch
         self._find = find
         self._datagram = datagram
+        self._siblings = siblings
 
     def token(self, flow: Flow | None, context: bytes = b"") -> str:
         """Return the name of `flow`, fit for the user part of a SIP URI; None means no flow.
@@ -102,10 +106,21 @@ class FlowTokens:
             return _join(NO_FLOW_KIND)
         node = self._node.encode()
         if flow.id:
-            return _join(CONNECTION, node, _number(self._epoch), _number(flow.id))
+            return self._connection(flow)
         if flow.listener is None:
             raise ValueError("a datagram flow without a listener cannot be named")
         return _join(DATAGRAM, node, flow.listener.name.encode(), *_packed(flow.peer))
+
+    def _connection(self, flow: Flow) -> bytes:
+        node, epoch = self._node, self._epoch
+        if isinstance(flow, RemoteFlow):
+            node, epoch = flow.node, flow.epoch
+        named = _join(CONNECTION, node.encode(), _number(epoch), _number(flow.id))
+        if self._siblings is None:
+            return named
+        # Who does not have the connection must still know what to write into Via.
+        listener = flow.listener.name if flow.listener is not None else ""
+        return named + _join(flow.transport.encode(), listener.encode())
 
     def _verified(self, token: str, context: bytes) -> bytes:
         try:
@@ -123,8 +138,8 @@ class FlowTokens:
         return body
 
     def _resolve_datagram(self, node: str, fields: list[bytes]) -> Flow:
-        # A datagram flow has no state that an epoch could end: it outlives the process.
-        if node != self._node:
+        # A datagram flow has no state that an epoch could end: it outlives the process, and all workers have its port.
+        if node != self._node and not self._is_sibling(node):
             raise FlowElsewhere(node, 0)
         listener, (host, port) = fields[0].decode(), _unpacked(fields[1:])
         flow = self._datagram(listener, host, port)
@@ -133,13 +148,19 @@ class FlowTokens:
         return flow
 
     def _resolve_connection(self, node: str, fields: list[bytes]) -> Flow:
-        epoch, flow_id = (int.from_bytes(field, "big") for field in fields)
-        if node != self._node:
+        epoch, flow_id = (int.from_bytes(field, "big") for field in fields[:2])
+        if node == self._node:
+            flow = self._find(flow_id) if epoch == self._epoch else None
+        elif self._siblings is not None and self._siblings.knows(node) and len(fields) == 4:
+            flow = self._siblings.flow(node, epoch, flow_id, fields[2].decode(), fields[3].decode())
+        else:
             raise FlowElsewhere(node, epoch)
-        flow = self._find(flow_id) if epoch == self._epoch else None
         if flow is None or not flow.is_open:
             raise FlowGone(node, epoch)
         return flow
+
+    def _is_sibling(self, node: str) -> bool:
+        return self._siblings is not None and self._siblings.knows(node)
 
 
 def _mac(key: bytes, body: bytes, context: bytes) -> bytes:

@@ -259,12 +259,20 @@ class Transactions:
         self.new_tag = new_tag
         self.answered = observe
         self.user: TransactionUser
+        # Takes a response to a request that is not ours, by its branch, or says that it does not.
+        self.hand_over: Callable[[str, Response, Flow], bool] = lambda branch, response, flow: False
         self.answers = Answers(wheel, 64 * config.t1_seconds, config.max_answers)
         self._servers: dict[Hashable, ServerTransaction] = {}
         self._clients: dict[Hashable, ClientTransaction] = {}
 
     def __len__(self) -> int:
         return len(self._servers) + len(self._clients)
+
+    @property
+    def unfinished(self) -> int:
+        """How many requests, received and sent, have no final answer yet."""
+        received = sum(not transaction.answered for transaction in self._servers.values())
+        return received + sum(transaction.pending for transaction in self._clients.values())
 
     def request_received(self, request: Request, flow: Flow, via: Via) -> None:
         """Match a checked `request` whose topmost Via is `via`, or begin a transaction (RFC 3261 §17.2.3)."""
@@ -313,6 +321,8 @@ class Transactions:
             return
         client = self._clients.get((via.branch, method))
         if client is None:
+            if via.branch is not None and self.hand_over(via.branch, response, flow):
+                return
             self.log.debug("dropped a stray {status} from {peer}", status=response.status, peer=flow.peer)
             return
         client.fire(event_for(response.status), response)

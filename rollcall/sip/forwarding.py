@@ -59,9 +59,16 @@ def loop_mark(request: Request, routes: Iterable[str] = ()) -> str:
     return md5(text.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()[:8]
 
 
-def new_branch(mark: str) -> str:
-    """Return a branch whose second part is the loop `mark` (RFC 5393 §4.2.1)."""
-    return f"{MAGIC_COOKIE}{random_name()}.{mark}"
+def new_branch(mark: str, worker: int = 0) -> str:
+    """Return a branch whose last part is the loop `mark` (RFC 5393 §4.2.1), and whose first is a worker's number."""
+    named = f"{worker}-" if worker else ""
+    return f"{MAGIC_COOKIE}{named}{random_name()}.{mark}"
+
+
+def worker_of(branch: str) -> int:
+    """Return the number of the worker that made a branch; 0 when none did."""
+    number, dash, _ = branch.removeprefix(MAGIC_COOKIE).partition("-")
+    return int(number) if dash and number.isascii() and number.isdigit() and len(number) < 6 else 0
 
 
 def has_looped(request: Request, mark: str, is_ours: Callable[[str], bool]) -> bool:

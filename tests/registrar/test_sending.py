@@ -1,17 +1,21 @@
 """Tests of the way out: what a forwarded copy looks like, and how its next hop is found (RFC 3261 §16.6)."""
 
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from registrar.records import Source
 from registrar.routing import ByUri, OverDatagrams, OverFlow
-from registrar.sending import Attempt, Forwarded, Undeliverable
+from registrar.sending import Attempt, Forwarded, Sending, Undeliverable
 from rollcall.net.flow import Flow
+from rollcall.net.remote import NOWHERE
+from rollcall.net.resolver import Resolver
 from rollcall.net.tokens import NO_FLOW, BadToken, NoFlow
-from rollcall.sip.forwarding import is_loose, loop_mark
+from rollcall.net.transports import Transports
+from rollcall.sip.forwarding import is_loose, loop_mark, worker_of
 from rollcall.sip.headers import parse_name_addr
 from rollcall.sip.message import Request
 from rollcall.sip.targets import Target
@@ -19,6 +23,7 @@ from rollcall.sip.uri import SipUri, parse_sip_uri
 from tests.flows import LISTENERS, MemoryFlow, a_flow, a_request, top_branch, top_via
 from tests.layers import Layer, RecordingClient
 from tests.registrar.network import Network
+from tests.rollcall.net.test_remote import Net
 
 CALL_ID = b"call-1@192.0.2.10"
 BOB = "sip:bob@192.0.2.20:49152"
@@ -220,6 +225,35 @@ class HeldTests(SendingCase):
         assert flow is not None
         self.assertEqual((flow.peer, flow.listener), (("192.0.2.20", 49152), LISTENERS["UDP"]))
         self.assertIsNone(self.sending.held(OverDatagrams("another", "192.0.2.20", 49152)))
+
+
+class WorkerTests(SendingCase):
+    """One of several workers: n-1 in epoch 1, beside n-2 in epoch 5."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.net = Net()
+        transports, tokens = cast(Transports, self.network.transports), self.network.tokens
+        self.sending = Sending(transports, cast(Resolver, None), self.layer.transactions, tokens, self.net)
+
+    def hop(self, node: str, epoch: int, flow_id: int) -> OverFlow:
+        """Return the way to a connection of a worker."""
+        return OverFlow(flow_id, Source("TCP", *NOWHERE, "tcp", node, epoch, flow_id))
+
+    def test_own_connection(self) -> None:
+        """A connection of this worker is found while it is open; one of an earlier life is gone, whatever its id."""
+        self.assertIs(self.sending.held(self.hop("n-1", 1, self.callee.id)), self.callee)
+        self.assertIsNone(self.sending.held(self.hop("n-1", 0, self.callee.id)))
+        self.assertIsNone(self.sending.held(self.hop("n-1", 1, 999_999)))
+
+    def test_other_workers_connection(self) -> None:
+        """A connection of another worker is found by who knows the workers, never among our own."""
+        self.assertIs(self.sending.held(self.hop("n-2", 5, 7)), self.net.remote)
+        self.assertIsNone(self.sending.held(self.hop("n-2", 5, self.callee.id)))
+
+    def test_branch(self) -> None:
+        """The branch of what goes out names this worker, so that every other one knows whose the answer is."""
+        self.assertEqual(worker_of(top_branch(self.sent(a_request()))), 1)
 
 
 class TargetsTests(SendingCase):

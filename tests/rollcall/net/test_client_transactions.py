@@ -3,6 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rollcall.net.flow import Flow
 from rollcall.net.transactions import ClientTransaction, ServerTransaction
 from rollcall.sip.message import Response, response_to
 from rollcall.sip.transaction import State, TransactionConfig, cancellation
@@ -228,6 +229,20 @@ class ClientMatchingTests(ClientCase):
             self.layer.answer(an_answer(a_request(), status), self.phone)
         self.assertEqual((self.phone.starts(), self.layer.left()), ([], NOTHING))
 
+    def test_handed_over(self) -> None:
+        """A response to nobody here is offered to whoever may know its branch, one to somebody here is not."""
+        offered: list[tuple[str, int]] = []
+
+        def hand_over(branch: str, response: Response, flow: Flow) -> bool:
+            offered.append((branch, response.status))
+            return True
+
+        self.layer.transactions.hand_over = hand_over
+        client = self.send("OPTIONS", self.phone)
+        self.layer.answer(an_answer(a_request(branch="z9hG4bK2-other"), 180), self.phone)
+        self.answer(client, 200)
+        self.assertEqual((offered, self.user.statuses), ([("z9hG4bK2-other", 180)], [200]))
+
     def test_unreadable(self) -> None:
         """A response whose Via or CSeq cannot be read is dropped."""
         for name, value in (("Via", "nonsense"), ("CSeq", "one INVITE"), ("Via", "")):
@@ -322,6 +337,19 @@ class BrokenFlowTests(ClientCase):
         self.layer.lose(self.phone)
         self.layer.wait(40)
         self.assertEqual((self.user.statuses, self.user.failures), ([], []))
+
+    def test_unfinished(self) -> None:
+        """A request is unfinished until its final answer, however long its transaction lasts afterwards."""
+        transactions = self.layer.transactions
+        client = self.send("INVITE", self.phone)
+        server = self.layer.begin(a_request("INVITE", branch="z9hG4bK-in"), self.phone)
+        self.answer(client, 180)
+        self.answer_to(server, 180)
+        self.assertEqual(transactions.unfinished, 2)
+        self.answer(client, 486)
+        self.assertEqual(transactions.unfinished, 1)
+        self.answer_to(server, 486)
+        self.assertEqual((transactions.unfinished, len(transactions)), (0, 2))
 
     def test_holds(self) -> None:
         """A flow is held as long as a request of ours may need it, and is free again afterwards."""

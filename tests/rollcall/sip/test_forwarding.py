@@ -20,6 +20,7 @@ from rollcall.sip.forwarding import (
     spend_hop,
     stamp_source,
     take_own_routes,
+    worker_of,
 )
 from rollcall.sip.headers import parse_name_addr, parse_via
 from rollcall.sip.message import Request
@@ -183,6 +184,15 @@ class LoopTests(SynchronousTestCase):
         for branch in branches:
             self.assertTrue(branch.startswith("z9hG4bK") and branch.endswith(f".{mark}"), branch)
             self.assertEqual(parse_via(f"SIP/2.0/UDP h;branch={branch}").branch, branch)
+
+    def test_branch_names_its_worker(self) -> None:
+        """A branch can begin with the number of the worker that made it; what others write names none."""
+        mark = loop_mark(a_request())
+        branch = new_branch(mark, 12)
+        self.assertTrue(branch.startswith("z9hG4bK12-") and branch.endswith(f".{mark}"), branch)
+        self.assertEqual((worker_of(branch), worker_of(new_branch(mark))), (12, 0))
+        for other in ("z9hG4bK-one", "z9hG4bK12", "z9hG4bKa-1", "z9hG4bK999999-1", "z9hG4bK\u0661-1", ""):
+            self.assertEqual(worker_of(other), 0)
 
     def forwarded(self, request: Request, sent_by: str, uri: str | None = None) -> Request:
         """Return `request` as it looks after our proxy sent it on to `uri`."""
