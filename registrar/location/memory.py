@@ -23,6 +23,9 @@ SLOT_SECONDS = 5
 Lapsed = Callable[[str, tuple[Binding, ...], Snapshot], None]
 """Told of an address-of-record that lost bindings to time: which, and what is left."""
 
+Forgotten = Callable[[bytes], None]
+"""Told the key of a record that is gone because time has left nothing in it."""
+
 _NOTHING = Snapshot()
 _NEVER = 2**32 - 1
 _LATEST = float((_NEVER - 1) * SLOT_SECONDS)
@@ -31,11 +34,13 @@ _LATEST = float((_NEVER - 1) * SLOT_SECONDS)
 class MemoryLocation:
     """Keeps bindings for as long as the process lives."""
 
-    def __init__(self, wheel: TimerWheel, wall: Callable[[], float], lapsed: Lapsed | None = None) -> None:
+    def __init__(self, wheel: TimerWheel, wall: Callable[[], float], lapsed: Lapsed | None = None,
+                 forgotten: Forgotten = lambda key: None) -> None:
         """`wall` gives the seconds since the epoch, which is what bindings lapse by."""
         self._wheel = wheel
         self._wall = wall
         self._lapsed = lapsed
+        self._forgotten = forgotten
         self.packing = Packing()
         self.records: dict[bytes, bytes] = {}
         self._calendar = Calendar()
@@ -96,16 +101,19 @@ class MemoryLocation:
         old = self.records.get(key)
         if new.version != (1 if old is None else version_of(old) + 1):
             raise Conflict(aor)
-        if old is None and not new.bindings:
-            return
-        # A record without bindings keeps its place until the slot comes up: it remembers its version.
-        slot = _NEVER if old is None else slot_and_expiry(old)[0]
-        first = min([_slot_at(binding.expires_at) for binding in new.bindings], default=_NEVER)
-        record = self.packing.pack(new, min(slot, first))
-        self._count(() if old is None else self.packing.transports(old), self.packing.transports(record))
-        self.records[key] = record
-        if first < slot:
-            self._enter(first, key)
+        self._replace(key, old, new)
+
+    def adopt(self, key: bytes, snapshot: Snapshot) -> None:
+        """Take over a snapshot of any version where no record is. Raises Conflict when there is one."""
+        if key in self.records:
+            raise Conflict(aor_of_key(key))
+        self._replace(key, None, snapshot)
+
+    def forget(self, key: bytes) -> None:
+        """Drop a record, its version too; harmless when there is none."""
+        record = self.records.pop(key, None)
+        if record is not None:
+            self._count(self.packing.transports(record), ())
 
     def takes_at_once(self, key: bytes, connection_bound: bool) -> bool:
         """Memory waits for nobody."""
@@ -131,6 +139,18 @@ class MemoryLocation:
     def _read(self, key: bytes) -> Snapshot:
         record = self.records.get(key)
         return _NOTHING if record is None else self.packing.unpack(record)
+
+    def _replace(self, key: bytes, old: bytes | None, new: Snapshot) -> None:
+        if old is None and not new.bindings:
+            return
+        # A record without bindings keeps its place until the slot comes up: it remembers its version.
+        slot = _NEVER if old is None else slot_and_expiry(old)[0]
+        first = min([_slot_at(binding.expires_at) for binding in new.bindings], default=_NEVER)
+        record = self.packing.pack(new, min(slot, first))
+        self._count(() if old is None else self.packing.transports(old), self.packing.transports(record))
+        self.records[key] = record
+        if first < slot:
+            self._enter(first, key)
 
     def _count(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
         """Take note of a record whose bindings had one set of transports and have another now."""
@@ -192,6 +212,8 @@ class MemoryLocation:
         if self._lapsed is not None and len(live) < len(old.bindings):
             gone = tuple([binding for binding in old.bindings if binding.expires_at <= now])
             self._lapsed(aor_of_key(key), gone, left)
+        if key not in self.records:
+            self._forgotten(key)
 
 
 def _slot_at(expires_at: float) -> int:

@@ -5,11 +5,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.bindings import Binding
 from registrar.location.calendar import CHUNK
-from registrar.location.contract import Snapshot
+from registrar.location.contract import Conflict, Counts, Snapshot
 from registrar.location.memory import MemoryLocation
+from registrar.records import record_key
 from rollcall.net.wheel import TimerWheel
-from tests.registrar.examples import ALICE, NOW, A, B, a_binding
+from tests.registrar.examples import ALICE, NOW, A, B, a_binding, a_bound
 from tests.registrar.location_contract import LATE_SECONDS, LocationContract
+
+KEY = record_key(ALICE)
 
 
 class MemoryLocationTests(LocationContract, SynchronousTestCase):
@@ -23,7 +26,8 @@ class ExpiryTests(SynchronousTestCase):
         self.clock.advance(NOW)
         self.wheel = TimerWheel(self.clock)
         self.gone: list[tuple[str, int, Snapshot]] = []
-        self.store = MemoryLocation(self.wheel, self.clock.seconds, self.lapsed)
+        self.forgotten: list[bytes] = []
+        self.store = MemoryLocation(self.wheel, self.clock.seconds, self.lapsed, self.forgotten.append)
 
     def lapsed(self, aor: str, gone: tuple[Binding, ...], left: Snapshot) -> None:
         """Note what the store tells."""
@@ -72,6 +76,31 @@ class ExpiryTests(SynchronousTestCase):
         self.save()
         self.clock.advance(60 + LATE_SECONDS)
         self.assertEqual(len(self.gone), 2)
+
+    def test_tells_of_what_it_forgets(self) -> None:
+        """Whoever asked to is told of each record that time has emptied, once it is gone, and of no other."""
+        self.save(a_binding(A, expires_at=NOW + 60), a_binding(B, expires_at=NOW + 120))
+        self.save(a_binding(A, expires_at=NOW + 60), aor="sip:emptied@example.com")
+        self.save(aor="sip:emptied@example.com")
+        self.clock.advance(60 + LATE_SECONDS)
+        self.assertEqual((self.forgotten, list(self.store.records)), ([b"emptied@example.com"], [KEY]))
+        self.clock.advance(60)
+        self.assertEqual((self.forgotten[1:], self.store.records), ([KEY], {}))
+
+    def test_taken_over_and_given_away(self) -> None:
+        """A snapshot of any version can be taken over and goes on from there; one that is given away leaves nothing."""
+        snapshot = Snapshot(41, (a_binding(A, expires_at=NOW + 60), a_bound(B, 7)))
+        self.store.adopt(KEY, snapshot)
+        self.assertEqual((self.store.peek(ALICE), self.store.counts().bindings), (snapshot, {"UDP": 1, "TCP": 1}))
+        self.assertRaises(Conflict, self.store.adopt, KEY, snapshot)
+        self.clock.advance(60 + LATE_SECONDS)
+        self.assertEqual(self.store.peek(ALICE), Snapshot(42, (a_bound(B, 7),)))
+        for _ in range(2):
+            self.store.forget(KEY)
+            self.assertEqual((self.store.peek(ALICE), self.store.counts()), (Snapshot(), Counts()))
+        self.store.adopt(KEY, Snapshot(43, ()))
+        self.clock.advance(3600 + LATE_SECONDS)
+        self.assertEqual((self.store.records, self.forgotten), ({}, []))
 
     def test_a_lapse_is_a_new_version(self) -> None:
         """Who loaded before a lapse may not save after it without looking again."""
