@@ -12,6 +12,7 @@ from rollcall.ops.admin import AdminSite
 from rollcall.ops.config import ConfigError, load
 from rollcall.ops.logs import LoggedService
 from rollcall.ops.metrics import Metrics
+from rollcall.ops.turns import Turns
 
 
 class Options(usage.Options):
@@ -36,4 +37,5 @@ def makeService(options: Options, reactor: Any = None) -> LoggedService:
     BalancerApi(nodes, metrics, reactor.seconds).mount(admin.routes)
     service = LoggedService(config.log, getattr(options, "parent", None))
     admin.setServiceParent(service)
+    Turns(reactor, metrics, config.log.slow_turn_seconds).setServiceParent(service)
     return service

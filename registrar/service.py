@@ -42,6 +42,7 @@ from rollcall.ops.admin import AdminSite
 from rollcall.ops.config import ConfigError, load
 from rollcall.ops.logs import LoggedService
 from rollcall.ops.metrics import Metrics
+from rollcall.ops.turns import Turns
 from rollcall.sip.chance import random_name
 
 
@@ -62,6 +63,7 @@ class Parts:
     transports: Transports
     wheel: TimerWheel
     admin: AdminSite
+    turns: Turns
 
 
 class RegistrarService(LoggedService):
@@ -84,6 +86,7 @@ class RegistrarService(LoggedService):
         parts.admin.ready_when("registrar", lambda: self._not_ready)
         parts.admin.ready_when("location", lambda: parts.location.problem)
         parts.admin.setServiceParent(self)
+        parts.turns.setServiceParent(self)
 
     def startService(self) -> None:
         """Begin to start; /readyz tells when it is done."""
@@ -209,7 +212,7 @@ def build(config: RegistrarConfig, reactor: Any) -> Parts:
     watch(metrics, location, transports, transactions)
     watch_admission(metrics, admission)
     return Parts(domains=domains, location=location, subscribers=subscribers, requests=requests, transports=transports,
-                 wheel=wheel, admin=admin)
+                 wheel=wheel, admin=admin, turns=Turns(reactor, metrics, config.log.slow_turn_seconds))
 
 
 def _in_uri(host: str) -> str:

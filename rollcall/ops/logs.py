@@ -30,6 +30,7 @@ from twisted.logger import (
 from twisted.python.components import Componentized
 from twisted.python.logfile import LogFile
 
+from rollcall.ops.allowed import at_least
 from rollcall.ops.rationing import Rationing
 
 Level = Literal["debug", "info", "warn", "error", "critical"]
@@ -59,6 +60,8 @@ class LogConfig:
     format: Literal["text", "json"] = "text"
     levels: Mapping[str, Level] = field(factory=dict)
     file: Path | None = None
+    slow_turn_seconds: float = field(default=0.5, validator=at_least(0))
+    """A turn of the reactor that takes longer is told: nobody was answered meanwhile. 0: none is."""
 
 
 class LoggedService(MultiService):
