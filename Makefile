@@ -3,7 +3,9 @@
 #   make run    a registrar with two demo users in the foreground       (ADDRESS, PORT_OFFSET)
 #   make test   lint and every test, real clients included              (PYTEST="-k name" to choose)
 #   make lint   ruff, mypy, the floor check, changelog fragments
-#   make bench  CPU and memory of the server beside Debian's Kamailio
+#   make bench  CPU and memory of the server beside Debian's Kamailio    (BENCH="--case tcp-digest" to choose)
+#   make bench-full     the same with every case and more rounds, half an hour
+#   make bench-million  a million registered phones at once, which needs 20 GiB
 #   make soak   a long run under load
 #   make lock   resolve the requirements again
 #   make clean  remove what the targets above made, the demo's database too
@@ -12,6 +14,7 @@ PYTHON ?= python3
 ADDRESS ?=
 PORT_OFFSET ?= 0
 PYTEST ?=
+BENCH ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,7 +28,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe \
 	--strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --build-deps-for editable
 
-.PHONY: run test lint bench soak lock clean
+.PHONY: run test lint bench bench-full bench-million soak lock clean
 .DELETE_ON_ERROR:
 
 run: $(RUN_READY)
@@ -41,9 +44,16 @@ lint: $(TEST_READY)
 	$(BIN)/towncrier build --draft --config towncrier.toml > /dev/null
 
 bench: $(BENCH_READY)
-	@exec $(BIN)/python -m tools.bench register
+	@exec $(BIN)/python -m tools.bench register --rounds 3 --seconds 1 --check tools/bench/accepted.json $(BENCH)
 
-soak: $(TEST_READY)
+bench-full: $(BENCH_READY)
+	@exec $(BIN)/python -m tools.bench register --all --check tools/bench/accepted.json $(BENCH)
+
+bench-million: $(BENCH_READY)
+	@mkdir -p results
+	@bash -o pipefail -c '$(BIN)/python -m tools.bench hold --phones 1000000 --rate 8000 2>&1 | tee results/hold-1000000.log'
+
+soak: $(BENCH_READY)
 	@exec $(BIN)/python -m tools.bench soak
 
 # The plugin cache is written once here, so that a server that may not write to its installation starts quietly.
@@ -61,7 +71,7 @@ $(TEST_READY): $(RUN_READY) requirements/test.lock tools/setup-debian
 	@$(PIP_INSTALL) --require-hashes -r requirements/test.lock
 	@touch $@
 
-$(BENCH_READY): $(TEST_READY)
+$(BENCH_READY): $(RUN_READY) tools/setup-debian
 	@tools/setup-debian --bench
 	@touch $@
 

@@ -11,7 +11,7 @@ class Case:
     """One way of registering. Every connection (for UDP: every socket) has one request in flight.
 
     `fresh` phones have never registered before; `rate` is requests per second, planned evenly, or 0 for a closed
-    loop that saturates the server.
+    loop that saturates the server; `opening_rate` is the same for the connections with which the phones come.
     """
 
     name: str
@@ -19,30 +19,47 @@ class Case:
     digest: bool = False
     fresh: bool = False
     connections: int = field(default=100, validator=[ge(1), le(19_900)])
-    phones: int = field(default=100, validator=[ge(1), le(10_000)])
+    phones: int = field(default=100, validator=[ge(1), le(1_000_000)])
     rate: float = field(default=0.0, validator=ge(0))
+    opening_rate: int = field(default=0, validator=ge(0))
 
 
-REGISTER_CASES = (
-    Case(name="udp-refresh", transport="udp", phones=10_000),
+SATURATED_CASES = (
     Case(name="tcp-refresh", transport="tcp"),
     Case(name="tcp-digest", transport="tcp", digest=True),
-    Case(name="udp-digest", transport="udp", phones=10_000, digest=True),
-)
-"""What is measured unless somebody asks for another choice."""
-
-FURTHER_CASES = (
-    Case(name="udp-new", transport="udp", fresh=True),
     Case(name="tcp-new", transport="tcp", fresh=True),
+    Case(name="udp-refresh", transport="udp", phones=10_000),
+    Case(name="udp-digest", transport="udp", phones=10_000, digest=True),
+    Case(name="udp-new", transport="udp", fresh=True),
+)
+"""The six REGISTERs that every table holds: a server that has all it can do."""
+
+UNHURRIED_CASES = (
     Case(name="tcp-refresh-10000", transport="tcp", connections=10_000, phones=10_000),
-    Case(name="tcp-trunked", transport="tcp", phones=10_000),
     Case(name="tcp-paced-1200", transport="tcp", connections=500, phones=500, rate=1_200),
     Case(name="tcp-paced-5000", transport="tcp", connections=500, phones=500, rate=5_000),
     Case(name="tcp-paced-20000", transport="tcp", connections=500, phones=500, rate=20_000),
     Case(name="tcp-sparse", transport="tcp", connections=8_000, phones=8_000, rate=1_200),
 )
-"""Measured when named."""
+"""More connections, and rates below what the server can do."""
 
-CASES = {case.name: case for case in (*REGISTER_CASES, *FURTHER_CASES)}
-IDLE_CASE = "tcp-idle"
-"""The name, in the rows, of phones that hold a connection and say nothing."""
+FURTHER_CASES = (
+    Case(name="tcp-trunked", transport="tcp", phones=10_000),
+    Case(name="tcp-trunked-digest", transport="tcp", phones=10_000, digest=True),
+    Case(name="udp-paced-5000", transport="udp", phones=10_000, rate=5_000),
+)
+"""Measured when named only: several phones on each connection, datagrams at a rate."""
+
+CASES = {case.name: case for case in (*SATURATED_CASES, *UNHURRIED_CASES, *FURTHER_CASES)}
+
+IDLE = Case(name="tcp-idle", transport="tcp", connections=10_000, phones=10_000)
+"""Phones that hold a connection and say nothing: what memory costs."""
+
+MILLION = Case(name="udp-million", transport="udp", connections=100, phones=1_000_000)
+"""Contacts without a connection."""
+
+RETURN = Case(name="tcp-return", transport="tcp", digest=True, connections=5_000, phones=5_000, opening_rate=5_000)
+"""Phones that lost their connections, and come back within a second, without a nonce."""
+
+WORKERS = "tcp-workers"
+"""One worker and two, for clients in one process and in two."""

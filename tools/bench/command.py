@@ -1,5 +1,6 @@
 """`python -m tools.bench register`: what a REGISTER and an idle phone cost, as a table and as JSON."""
 
+import json
 import os
 import platform
 import signal
@@ -12,57 +13,122 @@ from types import FrameType
 from typing import Any
 
 import click
+from attrs import asdict
 from rich.console import Console
 
-from tools.bench import report
-from tools.bench.cases import CASES, IDLE_CASE, REGISTER_CASES, Case
+from tools.bench import accepted, plans, plot, report
+from tools.bench.cases import CASES, RETURN, WORKERS, Case
 from tools.bench.generator import build
+from tools.bench.hold import hold
 from tools.bench.processes import BenchError
 from tools.bench.profile import profile, table
-from tools.bench.rounds import measure_case, measure_idle
-from tools.bench.servers import FLOOR, OURS, REFERENCE, SERVERS
+from tools.bench.servers import FLOOR, OURS, REFERENCE, SERVERS, describe_python
 from tools.bench.soak import soak, verdict
 
-IDLE_STARTS = 3
 SLICE_SECONDS = 30.0
 
 
-@click.group()
+class Commands(click.Group):
+    """The commands; `register` is meant when an option comes first, as in `tools/bench --check FILE`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the missing word in front."""
+        if args and args[0].startswith("--") and args[0] != "--help":
+            args = ["register", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=Commands)
 def main() -> None:
-    """Measure Rollcall beside Kamailio and the bare kernel. Everything stays on loopback."""
+    """Measure Rollcall beside Kamailio and the bare kernel. Everything stays on loopback.
+
+    BENCH_PYTHON names the Python, of a virtual environment, that is to run Rollcall.
+    """
     signal.signal(signal.SIGTERM, _leave)
 
 
 @main.command()
 @click.option("--rounds", "count", default=5, show_default=True, type=click.IntRange(1, 99), help="Rounds per server.")
 @click.option("--seconds", default=2.0, show_default=True, type=click.FloatRange(0.1, 60), help="Length of a round.")
-@click.option("--case", "cases", multiple=True, type=click.Choice([*CASES, IDLE_CASE]), help="Only these cases.")
+@click.option("--case", "cases", multiple=True, type=click.Choice(plans.NAMES), help="Only these cases.")
+@click.option("--all", "whole", is_flag=True, help="Every case: rates, a million contacts, a return, two workers.")
 @click.option("--server", "servers", multiple=True, type=click.Choice([*SERVERS]), help="Only these servers.")
 @click.option("--phones", default=10_000, show_default=True, type=click.IntRange(100, 19_000), help="Idle phones held.")
+@click.option("--contacts", default=1_000_000, show_default=True, type=click.IntRange(100, 1_000_000))
 @click.option("--json", "path", default="results/bench.json", show_default=True, type=click.Path(path_type=Path))
-def register(count: int, seconds: float, cases: Sequence[str], servers: Sequence[str], phones: int, path: Path) -> None:
-    """Measure CPU per REGISTER and memory per idle registered TCP phone."""
-    build()
-    chosen = [SERVERS[name] for name in servers or SERVERS]
-    names = cases or [*(case.name for case in REGISTER_CASES), IDLE_CASE]
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    rounds, holdings = [], []
+@click.option("--check", type=click.Path(path_type=Path, exists=True), help="Fail when behind this file's ratios.")
+@click.option("--accept", type=click.Path(path_type=Path), help="Write this run's ratios there, to be kept to.")
+def register(
+    count: int,
+    seconds: float,
+    cases: Sequence[str],
+    whole: bool,
+    servers: Sequence[str],
+    phones: int,
+    contacts: int,
+    path: Path,
+    check: Path | None,
+    accept: Path | None,
+) -> None:
+    """Measure what a REGISTER and a registered phone cost; cases are taken one after the other, servers in turn."""
+    plan = plans.Plan(rounds=count, seconds=seconds, servers=tuple(servers), phones=phones, contacts=contacts)
+    findings, console = plans.Findings(), _console()
     try:
-        for name in names:
-            if name != IDLE_CASE:
-                rounds += measure_case(CASES[name], chosen, count, seconds, console.print)
-                continue
-            readers = [server for server in chosen if not server.canned]
-            holdings += measure_idle(readers, phones, min(count, IDLE_STARTS), console.print)
+        agreed = accepted.read(check) if check else []
+        build()
+        machine = _machine()
+        for name in cases or (plans.WHOLE if whole else plans.SHORT):
+            plans.measure(name, plan, findings, console.print)
     except BenchError as error:
         raise click.ClickException(str(error))
-    made = report.rows(rounds, holdings, REFERENCE, FLOOR)
-    report.write(path, _machine(), made, rounds, holdings)
-    console.print(report.table(made, report.spread(rounds)), f"written to {path}")
-    complaints = report.complaints(rounds, holdings)
-    for complaint in complaints:
-        console.print(f"[red]{complaint}")
-    sys.exit(1 if complaints else 0)
+    rows = report.rows(findings.rounds, findings.holdings, REFERENCE, FLOOR)
+    spreads = report.ratio_spreads(findings.rounds, findings.holdings, REFERENCE)
+    report.write(path, machine, rows, findings.rounds, findings.holdings)
+    path.with_suffix(".svg").write_text(plot.svg(rows, f"{machine['cpu']}, {machine['taken_at'][:10]}"))
+    _show(console, rows, findings)
+    console.print(f"written to {path} and {path.with_suffix('.svg')}")
+    if accept:
+        accepted.write(accept, machine, accepted.accept(rows, spreads))
+    wrong = report.complaints(findings.rounds, findings.holdings) + accepted.fallen_behind(agreed, rows, spreads)
+    _end(console, wrong)
+
+
+def _show(console: Console, rows: Sequence[report.Row], findings: plans.Findings) -> None:
+    console.print(report.table(rows, report.spread(findings.rounds)))
+    if workers := findings.of(WORKERS):
+        console.print(report.rates_table(workers))
+    if returns := findings.of(RETURN.name):
+        console.print(report.returns_table(returns))
+
+
+def _end(console: Console, wrong: Sequence[str]) -> None:
+    for sentence in wrong:
+        console.print(f"[red]{sentence}", soft_wrap=True)
+    sys.exit(1 if wrong else 0)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+
+
+@main.command("hold")
+@click.option("--phones", default=150_000, show_default=True, type=click.IntRange(1_000, 1_000_000))
+@click.option("--rate", default=5_000.0, show_default=True, type=click.FloatRange(100, 50_000), help="REGISTER/s.")
+@click.option("--independent", is_flag=True, help="Registrars that share the port, instead of one with workers.")
+@click.option("--json", "path", type=click.Path(path_type=Path), help="[default: results/hold-PHONES.json]")
+def hold_command(phones: int, rate: float, independent: bool, path: Path | None) -> None:
+    """Register very many TCP phones, hold them all at once, and let each refresh once."""
+    console, path = _console(), path or Path("results") / f"hold-{phones}.json"
+    try:
+        build()
+        machine = _machine()
+        held = hold(phones, rate, console.print, independent=independent)
+    except BenchError as error:
+        raise click.ClickException(str(error))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"machine": machine, "sentences": held.sentences(), "held": asdict(held)}, indent=1))
+    console.print("\n".join(held.sentences()), f"written to {path}", sep="\n", soft_wrap=True)
+    sys.exit(0 if held.clean else 1)
 
 
 @main.command("profile")
@@ -86,16 +152,13 @@ def profile_command(case: str, seconds: float, lines: int) -> None:
 def soak_command(minutes: float, rate: float, phones: int) -> None:
     """Let phones refresh with digest for a long time: nothing may fail, and memory may not grow."""
     build()
-    console = Console(highlight=False)
+    console = _console()
     case = Case(name="soak", transport="tcp", digest=True, connections=phones, phones=phones, rate=rate)
     try:
         slices = soak(SERVERS[OURS], case, minutes * 60, min(minutes * 60 / 6, SLICE_SECONDS), console.print)
     except BenchError as error:
         raise click.ClickException(str(error))
-    found = verdict(slices)
-    for sentence in found:
-        console.print(f"[red]{sentence}")
-    sys.exit(1 if found else 0)
+    _end(console, verdict(slices))
 
 
 def _machine() -> dict[str, Any]:
@@ -107,7 +170,7 @@ def _machine() -> dict[str, Any]:
         "kernel": platform.release(),
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
-        "python": f"{platform.python_version()} {platform.python_compiler()}",
+        **describe_python(),
         "kamailio": versions.partition("\n")[0],
     }
 

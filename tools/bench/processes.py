@@ -24,9 +24,9 @@ class BenchError(Exception):
 
 @contextmanager
 def running(
-    words: Sequence[str], *, core: int, log: Path, folder: Path, environment: Mapping[str, str] | None = None
+    words: Sequence[str], *, core: int | None, log: Path, folder: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program on one core with its output in `log`; it has ended, children included, when the block is left."""
+    """Run a program on one core (None: on all); it has ended, children included, when the block is left."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*pinned(core), *words],
@@ -43,9 +43,9 @@ def running(
         end(process)
 
 
-def pinned(core: int) -> list[str]:
+def pinned(core: int | None) -> list[str]:
     """Return the words that keep a program on a core; none where there is no second one to keep apart from."""
-    if core not in os.sched_getaffinity(0) or shutil.which("taskset") is None:
+    if core is None or core not in os.sched_getaffinity(0) or shutil.which("taskset") is None:
         return []
     return ["taskset", "-c", str(core)]
 

@@ -1,4 +1,4 @@
-"""What the rounds say: medians, ratios, and the two forms in which people read them."""
+"""What the rounds say: medians, ratios, and the forms in which people read them."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +21,12 @@ class Round:
     cpu_us: float
     """CPU of the server per REGISTER that got its 200 OK."""
     tally: Tally
+
+    @property
+    def line(self) -> str:
+        """The round in a line, for somebody who waits."""
+        latency = f"p99 {self.tally.p99_us / 1000:.1f} ms"
+        return f"{self.case} {self.server} {self.cpu_us:.2f} µs, {self.tally.answered} answers, {latency}"
 
 
 @frozen(kw_only=True)
@@ -48,23 +54,26 @@ class Row:
     cpu_us: float | None = None
     ratio_kamailio: float | None = None
     ratio_floor: float | None = None
+    p50_ms: float | None = None
     p99_ms: float | None = None
+    p999_ms: float | None = None
     bytes_per_phone: float | None = None
 
 
 def rows(rounds: Sequence[Round], holdings: Sequence[Holding], reference: str, floor: str) -> list[Row]:
     """Return a row per case and server, in order of appearance; ratios are of medians within the case."""
-    medians: dict[tuple[str, str], float] = {
-        key: median(one.cpu_us for one in group) for key, group in _grouped(rounds).items()
-    }
+    groups = _grouped(rounds)
+    medians = {key: median(one.cpu_us for one in group) for key, group in groups.items()}
     made = [
         Row(
             case=case,
             server=server,
-            cpu_us=_rounded(cpu_us, 2),
+            cpu_us=round(cpu_us, 2),
             ratio_kamailio=_ratio(cpu_us, medians.get((case, reference))),
             ratio_floor=_ratio(cpu_us, medians.get((case, floor))),
-            p99_ms=_rounded(median(one.tally.p99_us for one in _grouped(rounds)[case, server]) / 1000, 2),
+            p50_ms=_milliseconds(one.tally.p50_us for one in groups[case, server]),
+            p99_ms=_milliseconds(one.tally.p99_us for one in groups[case, server]),
+            p999_ms=_milliseconds(one.tally.p999_us for one in groups[case, server]),
         )
         for (case, server), cpu_us in medians.items()
     ]
@@ -74,7 +83,7 @@ def rows(rounds: Sequence[Round], holdings: Sequence[Holding], reference: str, f
             case=case,
             server=server,
             ratio_kamailio=_ratio(bytes_per_phone, held.get((case, reference))),
-            bytes_per_phone=_rounded(bytes_per_phone, 0),
+            bytes_per_phone=round(bytes_per_phone, 0),
         )
         for (case, server), bytes_per_phone in held.items()
     ]
@@ -89,13 +98,24 @@ def spread(rounds: Iterable[Round]) -> dict[tuple[str, str], float]:
     }
 
 
+def ratio_spreads(rounds: Iterable[Round], holdings: Iterable[Holding], reference: str) -> dict[tuple[str, str], float]:
+    """Return, for each case and server, half the distance between the extremes of its ratios to the reference.
+
+    A round's ratio is that to the reference's round of the same number: both had the machine in the same mood.
+    """
+    costs = {key: [one.cpu_us for one in group] for key, group in _grouped(rounds).items()}
+    costs |= {key: [one.proportional for one in group] for key, group in _grouped(holdings).items()}
+    found = {}
+    for (case, server), own in costs.items():
+        ratios = [cost / base for cost, base in zip(own, costs.get((case, reference), ()), strict=False)]
+        if ratios:
+            found[case, server] = (max(ratios) - min(ratios)) / 2
+    return found
+
+
 def table(made: Sequence[Row], spreads: Mapping[tuple[str, str], float]) -> Table:
     """Return the rows for a terminal."""
-    drawn = Table()
-    for heading in ("case", "server"):
-        drawn.add_column(heading, no_wrap=True)
-    for heading in ("CPU µs", "± %", "× Kamailio", "× floor", "p99 ms", "bytes/phone"):
-        drawn.add_column(heading, justify="right", no_wrap=True)
+    drawn = _columns("CPU µs", "± %", "× Kamailio", "× floor", "p50 ms", "p99 ms", "p99.9 ms", "bytes/phone")
     case = None
     for row in made:
         if case not in (None, row.case):
@@ -109,9 +129,49 @@ def table(made: Sequence[Row], spreads: Mapping[tuple[str, str], float]) -> Tabl
             _shown(None if between is None else between * 50, 0),
             _shown(row.ratio_kamailio, 2),
             _shown(row.ratio_floor, 2),
+            _shown(row.p50_ms, 1),
             _shown(row.p99_ms, 1),
+            _shown(row.p999_ms, 1),
             _shown(row.bytes_per_phone, 0),
         )
+    return drawn
+
+
+def rates_table(rounds: Sequence[Round]) -> Table:
+    """Return how many REGISTERs each server answered in a second, and for how much CPU of its own."""
+    drawn = _columns("answered/s", "CPU µs", "cores busy", "p99 ms")
+    for (case, server), group in _grouped(rounds).items():
+        rate = median(one.tally.answered / one.tally.seconds for one in group)
+        cpu_us = median(one.cpu_us for one in group)
+        p99 = _milliseconds(one.tally.p99_us for one in group)
+        drawn.add_row(case, server, _shown(rate, 0), _shown(cpu_us, 1), _shown(rate * cpu_us / 1e6, 2), _shown(p99, 1))
+    return drawn
+
+
+def returns_table(rounds: Sequence[Round]) -> Table:
+    """Return how long it took until all phones were registered again, and how long one of them waited."""
+    drawn = _columns("all in s", "worst s", "p50 ms", "p99 ms", "failed", "CPU µs")
+    for (case, server), group in _grouped(rounds).items():
+        took = [one.tally.seconds for one in group]
+        drawn.add_row(
+            case,
+            server,
+            _shown(median(took), 2),
+            _shown(max(took), 2),
+            _shown(_milliseconds(one.tally.p50_us for one in group), 1),
+            _shown(_milliseconds(one.tally.p99_us for one in group), 1),
+            str(sum(one.tally.failed for one in group)),
+            _shown(median(one.cpu_us for one in group), 1),
+        )
+    return drawn
+
+
+def _columns(*headings: str) -> Table:
+    drawn = Table()
+    for heading in ("case", "server"):
+        drawn.add_column(heading, no_wrap=True)
+    for heading in headings:
+        drawn.add_column(heading, justify="right", no_wrap=True)
     return drawn
 
 
@@ -148,11 +208,11 @@ def _grouped(items: Iterable[Any]) -> dict[tuple[str, str], list[Any]]:
 
 
 def _ratio(value: float, base: float | None) -> float | None:
-    return None if not base else _rounded(value / base, 3)
+    return None if not base else round(value / base, 3)
 
 
-def _rounded(value: float, digits: int) -> float:
-    return round(value, digits)
+def _milliseconds(microseconds: Iterable[int]) -> float:
+    return round(median(microseconds) / 1000, 2)
 
 
 def _shown(value: float | None, digits: int) -> str:

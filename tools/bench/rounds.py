@@ -2,14 +2,14 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from attrs import evolve
 
-from tools.bench.cases import IDLE_CASE, Case
-from tools.bench.generator import Generator, generator
+from tools.bench.cases import Case
+from tools.bench.generator import PHONES_CORE, Generator, Tally, generator, together
 from tools.bench.processes import BenchError
 from tools.bench.report import Holding, Round
 from tools.bench.servers import Running, Server
@@ -17,70 +17,140 @@ from tools.bench.servers import Running, Server
 Tell = Callable[[str], None]
 
 WARM_SECONDS = 0.3
-REFRESH_SECONDS = 60.0
+REFRESH_SECONDS = 600.0
 REFRESH_RATE = 2_000.0
 SETTLE_SECONDS = 2.0
+FORGET_SECONDS = 40.0  # an answered datagram is remembered for 32 s (RFC 3261 §17.2.2), which is not a contact's cost
 WARM_PHONES = 100
 FIRST_IDLE = 100_000  # numbers of the held phones, so that those of the warm-up are others
 
 
-def measure_case(case: Case, servers: Sequence[Server], count: int, seconds: float, tell: Tell) -> list[Round]:
-    """Return `count` rounds of each server, the servers taking turns so that the machine's moods hit all alike."""
+class Crowd:
+    """The phones of a case in one generator or several, which run at the same time."""
+
+    def __init__(self, generators: Sequence[Generator]) -> None:
+        self._generators = generators
+        self.ready = together([one.ready for one in generators])
+
+    def run(self, seconds: float, *, requests: int = 0, rate: float = 0.0) -> Tally:
+        """Make one measured run; requests and rate are shared by the generators."""
+        for one in self._generators:
+            one.begin(seconds, requests=requests // len(self._generators), rate=rate / len(self._generators))
+        return together([one.done() for one in self._generators])
+
+
+@contextmanager
+def crowd(
+    case: Case, port: int, *, processes: int = 1, core: int | None = PHONES_CORE, canned: bool = False
+) -> Iterator[Crowd]:
+    """Open a case's phones in so many generators, each with addresses of its own."""
+    part = evolve(case, connections=case.connections // processes, phones=case.phones // processes)
     with ExitStack() as stack:
-        ready = [(server, *_prepared(stack, server, case)) for server in servers]
+        opened = [
+            stack.enter_context(
+                generator(
+                    part,
+                    port,
+                    core=core,
+                    canned=canned,
+                    first=number * part.phones,
+                    source=f"127.0.{number + 1}.1",
+                )
+            )
+            for number in range(processes)
+        ]
+        yield Crowd(opened)
+
+
+@contextmanager
+def started(server: Server, digest: bool) -> Iterator[Running]:
+    """Run a server in a folder that is gone afterwards."""
+    with (
+        tempfile.TemporaryDirectory(prefix=f"bench-{server.name}-") as folder,
+        server.start(digest, Path(folder)) as server_running,
+    ):
+        yield server_running
+
+
+def measure_case(
+    case: Case,
+    servers: Sequence[Server],
+    count: int,
+    seconds: float,
+    tell: Tell,
+    *,
+    processes: int = 1,
+    core: int | None = PHONES_CORE,
+) -> list[Round]:
+    """Return `count` rounds of each server, the servers taking turns so that the machine's moods hit all alike.
+
+    The phones are in so many processes, kept on a core or (None) wherever there is room.
+    """
+    with ExitStack() as stack:
+        ready = []
+        for server in servers:
+            server_running = stack.enter_context(started(server, case.digest))
+            phones = stack.enter_context(
+                crowd(case, server_running.port, processes=processes, core=core, canned=server.canned)
+            )
+            _demand_all(case, server, phones.ready)
+            phones.run(WARM_SECONDS, rate=case.rate)
+            ready.append((server, server_running, phones))
         made = []
         for number in range(count):
             for server, server_running, phones in ready:
-                one = _round(case, server, server_running, phones, seconds)
-                tell(f"{case.name} {server.name} round {number + 1}: {one.cpu_us:.2f} µs, {one.tally.answered} answers")
-                made.append(one)
+                before = server_running.cpu_microseconds()
+                tally = phones.run(seconds, rate=case.rate)
+                made.append(_round(case, server, server_running.cpu_microseconds() - before, tally))
+                tell(f"round {number + 1}: {made[-1].line}")
         return made
 
 
-def _prepared(stack: ExitStack, server: Server, case: Case) -> tuple[Running, Generator]:
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"bench-{server.name}-")))
-    server_running = stack.enter_context(server.start(case.digest, folder))
-    phones = stack.enter_context(generator(case, server_running.port, canned=server.canned))
-    if not phones.ready.clean:
-        raise BenchError(f"{case.name}: {server.name} did not register every phone: {phones.ready}")
-    phones.run(WARM_SECONDS, rate=case.rate)
-    return server_running, phones
+def measure_return(case: Case, servers: Sequence[Server], count: int, tell: Tell) -> list[Round]:
+    """Return what it cost, `count` times per server, that all phones opened their connections and registered anew.
+
+    They registered once before, and went. A round's latency is that of a whole registration, from the moment at which
+    the phone was to connect; `tally.seconds` is the time until all were registered.
+    """
+    with ExitStack() as stack:
+        ready = [(server, stack.enter_context(started(server, case.digest))) for server in servers]
+        made = []
+        for number in range(-1, count):
+            for server, server_running in ready:
+                before = server_running.cpu_microseconds()
+                with generator(case, server_running.port, canned=server.canned) as phones:
+                    tally = phones.ready
+                used = server_running.cpu_microseconds() - before
+                time.sleep(SETTLE_SECONDS)  # the server notices that they are gone
+                if number >= 0:
+                    made.append(_round(case, server, used, tally))
+                    tell(f"round {number + 1}: {made[-1].line}, all in {tally.seconds:.2f} s, {tally.failed} failed")
+        return made
 
 
-def _round(case: Case, server: Server, server_running: Running, phones: Generator, seconds: float) -> Round:
-    before = server_running.cpu_microseconds()
-    tally = phones.run(seconds, rate=case.rate)
-    used = server_running.cpu_microseconds() - before
-    return Round(case=case.name, server=server.name, cpu_us=used / max(tally.answered, 1), tally=tally)
-
-
-def measure_idle(servers: Sequence[Server], phones: int, count: int, tell: Tell) -> list[Holding]:
-    """Return what `phones` registered TCP phones cost each server, from `count` fresh starts of each."""
-    case = Case(name=IDLE_CASE, transport="tcp", connections=phones, phones=phones)
+def measure_memory(case: Case, servers: Sequence[Server], count: int, tell: Tell) -> list[Holding]:
+    """Return what a case's registered phones cost each server in memory, from `count` fresh starts of each."""
     made = []
     for number in range(count):
         for server in servers:
-            one = _holding(case, server)
-            tell(f"{case.name} {server.name} start {number + 1}: {one.proportional:.0f} bytes per phone")
-            made.append(one)
+            made.append(_holding(case, server))
+            tell(f"{case.name} {server.name} start {number + 1}: {made[-1].proportional:.0f} bytes per phone")
     return made
 
 
 def _holding(case: Case, server: Server) -> Holding:
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"bench-{server.name}-")))
-        server_running = stack.enter_context(server.start(False, folder))
+    with started(server, False) as server_running:
         # What a first phone makes the server load and allocate is not a phone's cost.
         with generator(evolve(case, connections=WARM_PHONES, phones=WARM_PHONES), server_running.port) as first:
+            _demand_all(case, server, first.ready)
             first.run(WARM_SECONDS)
         time.sleep(SETTLE_SECONDS)
         before, shared_before = server_running.memory(), server_running.shared_used()
-        held = stack.enter_context(generator(case, server_running.port, first=FIRST_IDLE))
-        if not held.ready.clean:
-            raise BenchError(f"{case.name}: {server.name} did not register every phone: {held.ready}")
-        tally = held.run(REFRESH_SECONDS, requests=case.phones, rate=REFRESH_RATE)
-        time.sleep(SETTLE_SECONDS)
-        grown, shared_after = server_running.memory() - before, server_running.shared_used()
+        with generator(case, server_running.port, first=FIRST_IDLE) as held:
+            _demand_all(case, server, held.ready)
+            tally = _refreshed(case, held)
+            time.sleep(SETTLE_SECONDS if case.transport == "tcp" else FORGET_SECONDS)
+            grown, shared_after = server_running.memory() - before, server_running.shared_used()
         return Holding(
             case=case.name,
             server=server.name,
@@ -90,6 +160,22 @@ def _holding(case: Case, server: Server) -> Holding:
             shared_used=_growth(shared_before, shared_after, case.phones),
             tally=tally,
         )
+
+
+def _refreshed(case: Case, held: Generator) -> Tally:
+    """Let phones on connections of their own refresh once each; those that share sockets are too many for it."""
+    if case.transport == "udp":
+        return held.ready
+    return held.run(REFRESH_SECONDS, requests=case.phones, rate=REFRESH_RATE)
+
+
+def _demand_all(case: Case, server: Server, tally: Tally) -> None:
+    if not tally.clean:
+        raise BenchError(f"{case.name}: {server.name} did not register every phone: {tally}")
+
+
+def _round(case: Case, server: Server, used: float, tally: Tally) -> Round:
+    return Round(case=case.name, server=server.name, cpu_us=used / max(tally.answered, 1), tally=tally)
 
 
 def _growth(before: int | None, after: int | None, phones: int) -> float | None:

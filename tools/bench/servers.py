@@ -1,13 +1,16 @@
 """The servers that are compared: how each is started, ready to register the bench's phones."""
 
+import json
+import os
 import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from attrs import frozen
 
@@ -42,14 +45,64 @@ class Running:
         return accounting.memory(accounting.family(self.pid))
 
 
+DESCRIBING = """
+import importlib, json, platform, sys, sysconfig
+compiled = []
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+        compiled.append(name)
+    except ImportError:
+        pass
+print(json.dumps({
+    "python": platform.python_version() + " " + platform.python_compiler(),
+    "executable": sys.executable,
+    "profile_guided": "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""),
+    "compiled": compiled,
+}))
+"""
+
+Start = Callable[[bool, Path], AbstractContextManager[Running]]
+
+
 @frozen
 class Server:
     """A kind of server; `start` runs one, with authentication or without, keeping its files in a folder."""
 
     name: str
-    start: Callable[[bool, Path], AbstractContextManager[Running]]
+    start: Start
     canned: bool = False
     """It answers without having read."""
+    transports: tuple[str, ...] = ("tcp", "udp")
+    """Where it differs from its like, and is measured unless it was named."""
+
+
+def interpreter() -> Path:
+    """Return the Python that runs Rollcall: BENCH_PYTHON, one of a virtual environment, or that of the bench itself."""
+    chosen = Path(os.environ.get("BENCH_PYTHON") or sys.executable)
+    if not chosen.with_name("twistd").exists():
+        raise BenchError(f"{chosen} has no twistd beside it: it must be the Python of a virtual environment")
+    return chosen
+
+
+def describe_python() -> dict[str, Any]:
+    """Return which Python runs Rollcall, how that was built, and which parts of Rollcall are compiled for it."""
+    sources = FOLDER.parents[1]
+    parts = [
+        ".".join(path.relative_to(sources).with_suffix("").parts)
+        for package in ("rollcall", "registrar")
+        for path in sorted((sources / package).rglob("_*.pyx"))
+    ]
+    words, environment = [str(interpreter()), "-c", DESCRIBING, *parts], {**os.environ, **_environment()}
+    told = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    if told.returncode != 0:
+        raise BenchError(f"{interpreter()} does not run Rollcall:\n{told.stderr}")
+    return dict(json.loads(told.stdout))
+
+
+def _environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The sources around this file, whether they are installed or not, and what is compiled of them unless told."""
+    return {"PYTHONPATH": str(FOLDER.parents[1]), "ROLLCALL_PURE": "", **(more or {})}
 
 
 @contextmanager
@@ -62,7 +115,7 @@ def floor(digest: bool, folder: Path) -> Iterator[Running]:
         yield Running(process.pid, port)
 
 
-def kamailio(*allocator: str) -> Callable[[bool, Path], AbstractContextManager[Running]]:
+def kamailio(*allocator: str, workers: int = 1) -> Start:
     """Return how to start Debian's Kamailio with an allocator chosen by these words."""
 
     @contextmanager
@@ -72,6 +125,8 @@ def kamailio(*allocator: str) -> Callable[[bool, Path], AbstractContextManager[R
         options = {
             "-f": str(FOLDER / "kamailio.cfg"),
             "-l": f"tcp:{LOOPBACK}:{port}",
+            "-n": str(workers),
+            "-N": str(workers),
             "-m": str(KAMAILIO_MEGABYTES),
             "-M": "32",
             "-Y": str(folder),
@@ -81,7 +136,7 @@ def kamailio(*allocator: str) -> Callable[[bool, Path], AbstractContextManager[R
         program = ["kamailio", "-DD", "-E", "-l", f"udp:{LOOPBACK}:{port}", *allocator]
         program += [word for option in options.items() for word in option]
         program += ["-A", "WITH_AUTH"] if digest else []
-        with running(program, core=CORE, log=log, folder=folder) as process:
+        with running(program, core=CORE if workers == 1 else None, log=log, folder=folder) as process:
             wait_for(process, port, log)
             yield Running(process.pid, port, lambda: shared_used(control))
 
@@ -98,48 +153,76 @@ def shared_used(control: str) -> int:
     return int(used[1])
 
 
-def rollcall(location: str) -> Callable[[bool, Path], AbstractContextManager[Running]]:
-    """Return how to start our registrar with bindings in "memory" or above "sqlite"."""
+def rollcall(
+    location: str = "memory",
+    *,
+    workers: int = 1,
+    pure: bool = False,
+    port: int | None = None,
+    subscribers: int = SUBSCRIBERS,
+) -> Start:
+    """Return how to start our registrar with bindings in "memory" or above "sqlite".
+
+    `pure` leaves out what is compiled; `port` is one that several registrars share.
+    """
 
     @contextmanager
     def start(digest: bool, folder: Path) -> Iterator[Running]:
-        port, log = free_port(), folder / "log"
+        chosen, log = port or free_port(), folder / "log"
         configuration = folder / "registrar.toml"
-        template = Template((FOLDER / "rollcall.toml.in").read_text())
-        configuration.write_text(template.substitute(port=port, required=str(digest).lower(), location=location))
+        configuration.write_text(configured(chosen, digest, location, workers, shared=port is not None))
         (folder / "data").mkdir()
-        add_subscribers(folder / "data" / "subscribers.sqlite")
-        program = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile="]
+        add_subscribers(folder / "data" / "subscribers.sqlite", subscribers)
+        program = [str(interpreter().with_name("twistd")), "--nodaemon", "--pidfile="]
         program += ["registrar", "--config", str(configuration)]
-        # The sources around this file, whether they are installed or not.
-        environment = {"PYTHONPATH": str(FOLDER.parents[1])}
-        with running(program, core=CORE, log=log, folder=folder, environment=environment) as process:
-            wait_for(process, port, log)
-            yield Running(process.pid, port)
+        core = CORE if workers == 1 and port is None else None
+        environment = _environment({"ROLLCALL_PURE": "1"} if pure else None)
+        with running(program, core=core, log=log, folder=folder, environment=environment) as process:
+            wait_for(process, chosen, log)
+            yield Running(process.pid, chosen)
 
     return start
 
 
-def add_subscribers(path: Path) -> None:
+def configured(port: int, digest: bool, location: str, workers: int, *, shared: bool) -> str:
+    """Return Rollcall's configuration; `workers` is named only if there are several."""
+    return Template((FOLDER / "rollcall.toml.in").read_text()).substitute(
+        port=port,
+        required=str(digest).lower(),
+        location=location,
+        workers=f"workers = {workers}" if workers > 1 else "",
+        reuse_port=str(shared).lower(),
+    )
+
+
+def add_subscribers(path: Path, count: int) -> None:
     """Make a subscriber of each phone number from 0, as kamailio.cfg does."""
     with SubscriberTable(path):
         pass
-    names = (f"u{number:07}" for number in range(SUBSCRIBERS))
+    names = (f"u{number:07}" for number in range(count))
     hashed = ((name, DOMAIN, ha1("MD5", name, DOMAIN, PASSWORD)) for name in names)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executemany("INSERT INTO subscriber (username, domain, ha1) VALUES (?, ?, ?)", hashed)
 
 
-SERVERS = {
-    server.name: server
-    for server in (
-        Server("floor", floor, canned=True),
-        Server("kamailio", kamailio("-x", "fm", "-X", "fm")),
-        Server("kamailio-qm", kamailio()),
-        Server("rollcall", rollcall("memory")),
-        Server("rollcall-sqlite", rollcall("sqlite")),
-    )
-}
+FAST = ("-x", "fm", "-X", "fm")
+COMPARED = (
+    Server("floor", floor, canned=True),
+    Server("kamailio", kamailio(*FAST)),
+    Server("kamailio-qm", kamailio()),
+    Server("rollcall", rollcall()),
+    Server("rollcall-pure", rollcall(pure=True)),
+    Server("rollcall-sqlite", rollcall("sqlite"), transports=("udp",)),
+)
+"""What is measured unless somebody asks for another choice. A TCP phone's binding is never on disk."""
+
+TWO_WORKERS = (
+    Server("kamailio-2", kamailio(*FAST, workers=2)),
+    Server("rollcall-2", rollcall(workers=2)),
+)
+"""On both cores, their clients beside them."""
+
+SERVERS = {server.name: server for server in (*COMPARED, *TWO_WORKERS)}
 OURS = "rollcall"
 REFERENCE = "kamailio"
 FLOOR = "floor"

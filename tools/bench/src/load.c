@@ -1,6 +1,7 @@
 /* Phones that register over and over on loopback, and a count of what came back.
  *
- * All phones register once, then one line of JSON says so, and the connections stay open. Every line
+ * All phones register once, then one line of JSON says so, and the connections stay open. With an opening rate
+ * connections are planned evenly too, and latency counts from the planned opening to the 200. Every line
  * "run SECONDS REQUESTS RATE" on standard input makes one measured run and one more line of JSON; the end of
  * standard input ends the program. Each connection has one request in flight. RATE 0 is a closed loop: the next
  * request leaves when the answer is there. Otherwise requests are planned RATE per second, evenly, and latency
@@ -20,9 +21,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "latency.h"
 #include "options.h"
 #include "phone.h"
+#include "tally.h"
 
 #define SECOND UINT64_C(1000000000)
 #define RETRANSMIT_AFTER (SECOND / 2) /* T1, RFC 3261 §17.1.2.2 */
@@ -32,7 +33,7 @@ static const double MOST_SECONDS = 600, MOST_REQUESTS = 100e6, MOST_RATE = 1e6;
 
 struct connection {
     int fd; /* -1: closed */
-    unsigned local_port;
+    struct sockaddr_in local;
     bool waiting;
     bool connecting;
     bool challenged; /* the request in flight answers a challenge */
@@ -43,12 +44,6 @@ struct connection {
     struct phone *phone; /* whose request is in flight */
     char *partial;
     size_t partial_length;
-};
-
-struct tally {
-    uint64_t sent, answered, failed, challenged, unanswered, retransmitted, lost, request_bytes, answer_bytes;
-    uint64_t statuses[700];
-    struct latency latency;
 };
 
 static struct options options;
@@ -91,7 +86,7 @@ static void lose(struct connection *connection) {
 
 static void transmit(struct connection *connection, uint64_t now) {
     char text[REQUEST_ROOM];
-    size_t length = phone_request(connection->phone, &options, connection->local_port, text);
+    size_t length = phone_request(connection->phone, &options, &connection->local, text);
     ssize_t gone = send(connection->fd, text, length, MSG_NOSIGNAL);
 
     connection->last_sent_at = now;
@@ -120,10 +115,15 @@ static void begin(struct connection *connection, uint64_t planned_at, uint64_t n
 
 static uint64_t plan(uint64_t turn) { return begun_at + (uint64_t)((double)turn * 1e9 / rate); }
 
+/* When the connection's registration was to begin. */
+static uint64_t opening_planned_at(const struct connection *connection, uint64_t now) {
+    return rate > 0 && connection->rank == 0 ? plan((uint64_t)(connection - connections)) : now;
+}
+
 /* The connection is free: give it its next request, or take it out of the phase. */
 static void advance(struct connection *connection, uint64_t now) {
     if (connection->fd >= 0 && opening && connection->rank < options.phones / options.connections)
-        return begin(connection, now, now);
+        return begin(connection, opening_planned_at(connection, now), now);
     if (connection->fd >= 0 && !opening && rate > 0) {
         if (connection->due > 0) {
             connection->due--;
@@ -137,14 +137,27 @@ static void advance(struct connection *connection, uint64_t now) {
     active--;
 }
 
+/* A new socket. Its address may be given; its port is chosen at connect, where other servers' ports do not count. */
+static int new_socket(unsigned index) {
+    int fd = socket(AF_INET, (options.tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
+    struct sockaddr_in source = options.source;
+
+    if (fd < 0)
+        die("socket");
+    if (source.sin_family == 0)
+        return fd;
+    source.sin_addr.s_addr = htonl(ntohl(source.sin_addr.s_addr) + index % options.sources);
+    if (setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on) != 0 ||
+        bind(fd, (const struct sockaddr *)&source, sizeof source) != 0)
+        die("bind");
+    return fd;
+}
+
 static void open_connection(struct connection *connection, uint64_t now) {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
-    struct sockaddr_in local;
-    socklen_t room = sizeof local;
+    socklen_t room = sizeof connection->local;
 
-    connection->fd = socket(AF_INET, (options.tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (connection->fd < 0)
-        die("socket");
+    connection->fd = new_socket((unsigned)(connection - connections));
     connection->sent_at = now;
     if (connect(connection->fd, (struct sockaddr *)&options.server, sizeof options.server) != 0) {
         if (errno != EINPROGRESS)
@@ -152,9 +165,8 @@ static void open_connection(struct connection *connection, uint64_t now) {
         connection->connecting = true;
         event.events = EPOLLOUT;
     }
-    if (getsockname(connection->fd, (struct sockaddr *)&local, &room) != 0)
+    if (getsockname(connection->fd, (struct sockaddr *)&connection->local, &room) != 0)
         die("getsockname");
-    connection->local_port = ntohs(local.sin_port);
     if (epoll_ctl(poller, EPOLL_CTL_ADD, connection->fd, &event) != 0)
         die("epoll_ctl");
     active++;
@@ -185,7 +197,7 @@ static void answered(struct connection *connection, const struct answer *answer,
     if (answer->status < 200)
         return;
     connection->waiting = false;
-    tally.statuses[answer->status < 700 ? answer->status : 0]++;
+    tally.statuses[answer->status < TALLY_STATUSES ? answer->status : 0]++;
     tally.answer_bytes += answer->length;
     if (answer->status == 401 && options.digest && !connection->challenged &&
         phone_challenged(connection->phone, text, answer->length)) {
@@ -307,20 +319,33 @@ static bool open_loop_over(void) {
     return true;
 }
 
+/* Open what may be opened; returns nanoseconds until the next planned opening. */
+static uint64_t open_more(uint64_t now) {
+    while (next_to_open < options.connections && (rate > 0 ? plan(next_to_open) <= now : active < OPENING_AT_ONCE))
+        open_connection(&connections[next_to_open++], now);
+    return rate > 0 && next_to_open < options.connections ? plan(next_to_open) - now : SECOND / 10;
+}
+
+static bool phase_over(void) {
+    if (opening)
+        return active == 0 && next_to_open == options.connections;
+    return rate > 0 ? open_loop_over() : active == 0;
+}
+
 static void turn_until_over(void) {
     static struct epoll_event events[EVENTS];
     uint64_t looked_at = clock_now();
 
-    while (opening || rate == 0 ? active > 0 : !open_loop_over()) {
-        struct timespec wait = {.tv_nsec = SECOND / 10};
-        uint64_t now = clock_now();
+    while (!phase_over()) {
+        struct timespec wait = {0};
+        uint64_t now = clock_now(), left = SECOND / 10;
         int count;
 
-        if (!opening && rate > 0) {
-            uint64_t left = follow_plan(now);
-
-            wait.tv_nsec = (long)(left < SECOND / 10 ? left : SECOND / 10);
-        }
+        if (opening)
+            left = open_more(now);
+        else if (rate > 0)
+            left = follow_plan(now);
+        wait.tv_nsec = (long)(left < SECOND / 10 ? left : SECOND / 10);
         count = epoll_pwait2(poller, events, EVENTS, &wait, NULL);
         now = clock_now();
         for (int i = 0; i < count; i++) {
@@ -333,40 +358,16 @@ static void turn_until_over(void) {
         }
         if (now - looked_at > SECOND / 10)
             look_after(looked_at = now);
-        while (opening && active < OPENING_AT_ONCE && next_to_open < options.connections)
-            open_connection(&connections[next_to_open++], now);
     }
-}
-
-static void report(const char *phase, double seconds) {
-    uint64_t all = tally.answered + tally.failed + tally.challenged;
-    const char *comma = "";
-
-    printf("{\"phase\": \"%s\", \"seconds\": %.6f, \"sent\": %lu, \"answered\": %lu, \"failed\": %lu, "
-           "\"challenged\": %lu, \"unanswered\": %lu, \"retransmitted\": %lu, \"lost\": %lu, ",
-           phase, seconds, tally.sent, tally.answered, tally.failed, tally.challenged, tally.unanswered,
-           tally.retransmitted, tally.lost);
-    printf("\"request_bytes\": %.1f, \"answer_bytes\": %.1f, \"p50_us\": %lu, \"p99_us\": %lu, \"p999_us\": %lu, "
-           "\"largest_us\": %lu, \"statuses\": {",
-           tally.sent ? (double)tally.request_bytes / (double)tally.sent : 0.0,
-           all ? (double)tally.answer_bytes / (double)all : 0.0, latency_at(&tally.latency, 0.5),
-           latency_at(&tally.latency, 0.99), latency_at(&tally.latency, 0.999), tally.latency.largest);
-    for (unsigned status = 0; status < 700; status++)
-        if (tally.statuses[status] > 0) {
-            printf("%s\"%u\": %lu", comma, status, tally.statuses[status]);
-            comma = ", ";
-        }
-    printf("}}\n");
-    fflush(stdout);
 }
 
 static void register_all(void) {
     begun_at = clock_now();
+    rate = options.opening_rate;
     opening = true;
-    open_connection(&connections[next_to_open++], begun_at);
     turn_until_over();
     opening = false;
-    report("ready", (double)(clock_now() - begun_at) / 1e9);
+    tally_report(&tally, "ready", (double)(clock_now() - begun_at) / 1e9);
 }
 
 static void run(double seconds, double requests) {
@@ -386,7 +387,7 @@ static void run(double seconds, double requests) {
             advance(&connections[i], begun_at);
     }
     turn_until_over();
-    report("done", (double)(clock_now() - begun_at) / 1e9);
+    tally_report(&tally, "done", (double)(clock_now() - begun_at) / 1e9);
 }
 
 static void obey(void) {

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "phone.h"
 
+#include <arpa/inet.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,30 +42,34 @@ static size_t authorization(struct phone *phone, const struct options *options, 
                             phone->nonce_count);
 }
 
-size_t phone_request(struct phone *phone, const struct options *options, unsigned local_port, char text[REQUEST_ROOM]) {
+size_t phone_request(struct phone *phone, const struct options *options, const struct sockaddr_in *local,
+                     char text[REQUEST_ROOM]) {
     unsigned long long number = phone->number;
-    char credentials[1024] = "";
+    char credentials[1024] = "", host[INET_ADDRSTRLEN];
+    unsigned port = ntohs(local->sin_port);
     int length;
 
+    if (inet_ntop(AF_INET, &local->sin_addr, host, sizeof host) == NULL)
+        abort();
     if (phone->credentials != NULL && authorization(phone, options, credentials, sizeof credentials) >= sizeof credentials)
         abort();
     length = snprintf(text, REQUEST_ROOM,
                       "REGISTER sip:%s SIP/2.0\r\n"
-                      "Via: SIP/2.0/%s 127.0.0.1:%u;branch=z9hG4bK-%x-%llx-%x;rport\r\n"
+                      "Via: SIP/2.0/%s %s:%u;branch=z9hG4bK-%x-%llx-%x;rport\r\n"
                       "Max-Forwards: 70\r\n"
                       "From: <sip:u%07llu@%s>;tag=f%07llu\r\n"
                       "To: <sip:u%07llu@%s>\r\n"
                       "Call-ID: c%07llu-4f2a9d01c37b@127.0.0.1\r\n"
                       "CSeq: %u REGISTER\r\n"
-                      "Contact: <sip:u%07llu@127.0.0.1:%u%s>\r\n"
+                      "Contact: <sip:u%07llu@%s:%u%s>\r\n"
                       "Expires: %u\r\n"
                       "Supported: path\r\n"
                       "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, REFER, NOTIFY, MESSAGE, INFO\r\n"
                       "User-Agent: Bench Phone 1.0\r\n"
                       "%sContent-Length: 0\r\n\r\n",
-                      options->domain, options->tcp ? "TCP" : "UDP", local_port, options->salt, number,
+                      options->domain, options->tcp ? "TCP" : "UDP", host, port, options->salt, number,
                       phone->cseq + 1, number, options->domain, number, number, options->domain, number,
-                      phone->cseq + 1, number, local_port,
+                      phone->cseq + 1, number, host, port,
                       options->tcp ? ";transport=tcp" : "", options->expires, credentials);
     if (length < 0 || length >= REQUEST_ROOM)
         abort();

@@ -25,8 +25,9 @@ struct answer {
     uint32_t cseq; /* 0 when there is none */
 };
 
-/* Write the phone's next REGISTER (with the next CSeq and nonce count) to `text`; returns its length. */
-size_t phone_request(struct phone *phone, const struct options *options, unsigned local_port, char text[REQUEST_ROOM]);
+/* Write the phone's next REGISTER (with the next CSeq and nonce count), sent from `local`, to `text`; returns its length. */
+size_t phone_request(struct phone *phone, const struct options *options, const struct sockaddr_in *local,
+                     char text[REQUEST_ROOM]);
 
 /* Make the next request the same, byte for byte, as the last one: a retransmission (RFC 3261 §17.1.2). */
 void phone_step_back(struct phone *phone);

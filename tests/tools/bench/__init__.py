@@ -1,0 +1,1 @@
+"""The bench: what is tested of the referee."""
