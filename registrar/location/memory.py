@@ -136,6 +136,17 @@ class MemoryLocation:
         self.records[key] = record
         self._enter(slot_and_expiry(record)[0], key)
 
+    async def fetch(self, aor: str) -> tuple[Binding, ...]:
+        """Nothing is kept elsewhere."""
+        return ()
+
+    async def settled(self, aor: str) -> None:
+        """Nothing waits to be written."""
+
+    def is_settled(self, aor: str) -> bool:
+        """Nothing ever waits to be written."""
+        return True
+
     def _read(self, key: bytes) -> Snapshot:
         record = self.records.get(key)
         return _NOTHING if record is None else self.packing.unpack(record)

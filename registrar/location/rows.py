@@ -68,22 +68,43 @@ class Rows:
         if lock is not None:
             os.close(lock)
 
+    def open(self) -> dict[str, tuple[Binding, ...]]:
+        """Make sure that the file can be used, and return that nothing was read."""
+        self._connect()
+        return {}
+
+    def read_one(self, aor: str, now: float) -> tuple[Binding, ...]:
+        """Return the live bindings of one address-of-record; none when its row cannot be understood."""
+        row = self._connect().execute("SELECT bindings FROM location WHERE aor = ?", (aor,)).fetchone()
+        return self._live(aor, row[0], now) if row is not None else ()
+
+    def read_after(self, aor: str, size: int, now: float) -> list[tuple[str, tuple[Binding, ...]]]:
+        """Return the live bindings of the `size` addresses-of-record that follow `aor` in their order."""
+        query = "SELECT aor, bindings FROM location WHERE aor > ? ORDER BY aor LIMIT ?"
+        return [(found, self._live(found, text, now))
+                for found, text in self._connect().execute(query, (aor, size)).fetchall()]
+
+    def delete_lapsed(self, now: float) -> None:
+        """Delete the rows whose time is over."""
+        self._connect().execute("DELETE FROM location WHERE expires_at <= ?", (now,))
+
     def read(self, now: float) -> dict[str, tuple[Binding, ...]]:
         """Return the live bindings of every address-of-record, and delete the rows whose time is over.
 
         A row that cannot be understood is left in place and reported.
         """
-        connection = self._connect()
-        connection.execute("DELETE FROM location WHERE expires_at <= ?", (now,))
-        found: dict[str, tuple[Binding, ...]] = {}
-        for aor, text in connection.execute("SELECT aor, bindings FROM location"):
-            try:
-                bindings = decode(text)
-            except msgspec.ValidationError as problem:
-                self._log.error("what is stored for {aor} is not understood: {problem}", aor=aor, problem=str(problem))
-                continue
-            found[aor] = tuple([binding for binding in bindings if binding.expires_at > now])
-        return found
+        self.delete_lapsed(now)
+        rows = self._connect().execute("SELECT aor, bindings FROM location")
+        found = {aor: self._live(aor, text, now) for aor, text in rows}
+        return {aor: bindings for aor, bindings in found.items() if bindings}
+
+    def _live(self, aor: str, text: str, now: float) -> tuple[Binding, ...]:
+        try:
+            bindings = decode(text)
+        except msgspec.ValidationError as problem:
+            self._log.error("what is stored for {aor} is not understood: {problem}", aor=aor, problem=str(problem))
+            return ()
+        return tuple([binding for binding in bindings if binding.expires_at > now])
 
     def write(self, changes: Mapping[str, tuple[Binding, ...]]) -> None:
         """Make these the bindings of their addresses-of-record, in one transaction."""

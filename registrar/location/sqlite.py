@@ -10,7 +10,7 @@ and all of these saves fail with LocationUnavailable. The next save tries the di
 """
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 from attrs import Factory, define
 from twisted.internet.defer import Deferred
@@ -53,13 +53,19 @@ class SqliteLocation:
     _log = Logger()
 
     def __init__(self, rows: Rows, writer: Writer, wheel: TimerWheel, wall: Callable[[], float],
-                 max_waiting: int = MAX_WAITING) -> None:
-        """`writer` is this store's own: no two of its calls may run at a time."""
+                 max_waiting: int = MAX_WAITING, shared: bool = False,
+                 forgotten: Callable[[bytes], None] = lambda key: None) -> None:
+        """`writer` is this store's own: no two of its calls may run at a time.
+
+        A `shared` file is that of several processes, each of which writes what it holds: nothing is read at the start,
+        and somebody else has claimed it. `forgotten` is told the key of each record that time has ended.
+        """
         self._rows = rows
         self._writer = writer
         self._wall = wall
         self._max_waiting = max_waiting
-        self._memory = MemoryLocation(wheel, wall, self._lapsed)
+        self._shared = shared
+        self._memory = MemoryLocation(wheel, wall, self._lapsed, forgotten)
         self.records, self.packing = self._memory.records, self._memory.packing
         self._open = False
         self._failing = False
@@ -75,8 +81,7 @@ class SqliteLocation:
         """Read what was kept before. Raises LocationUnavailable."""
         self._writer.start()
         try:
-            self._rows.claim()
-            found = await self._writer.run(self._rows.read, self._wall())
+            found = await self._writer.run(self._rows.open) if self._shared else await self._claimed()
         except (sqlite3.Error, OSError) as problem:
             self._rows.leave()
             self._writer.stop()
@@ -84,7 +89,12 @@ class SqliteLocation:
         for aor, bindings in found.items():
             self._memory.put(aor, Snapshot(1, bindings))
         self._open = True
-        self._log.info("{count} addresses-of-record have bindings from before", count=len(found))
+        if not self._shared:
+            self._log.info("{count} addresses-of-record have bindings from before", count=len(found))
+
+    async def _claimed(self) -> Mapping[str, tuple[Binding, ...]]:
+        self._rows.claim()
+        return await self._writer.run(self._rows.read, self._wall())
 
     async def stop(self) -> None:
         """Write what has been accepted, then close the file."""
@@ -158,6 +168,33 @@ class SqliteLocation:
     def insert(self, key: bytes, record: bytes, transport: str) -> None:
         """Add the record of a first binding, which `takes_at_once` has allowed. Raises Conflict when there is one."""
         self._memory.insert(key, record, transport)
+
+    async def fetch(self, aor: str) -> tuple[Binding, ...]:
+        """Return what the file has of an address-of-record. Raises LocationUnavailable."""
+        try:
+            return await self._writer.run(self._rows.read_one, aor, self._wall())
+        except (sqlite3.Error, OSError) as problem:
+            raise LocationUnavailable(f"{self._rows.path}: {problem}") from problem
+
+    async def settled(self, aor: str) -> None:
+        """Return once nothing of this record is still to be written, whether it was or could not be."""
+        while aor in self._acknowledged:
+            try:
+                await self._join(self._next.get(aor) or self._running[aor], self._memory.peek(aor).bindings)
+            except LocationUnavailable as problem:
+                self._log.debug("{aor} is as it was: {problem}", aor=aor, problem=str(problem))
+
+    def is_settled(self, aor: str) -> bool:
+        """Say whether nothing of this record is still to be written."""
+        return aor not in self._acknowledged
+
+    def adopt(self, key: bytes, snapshot: Snapshot) -> None:
+        """Take a record as another process had it in memory and in the file."""
+        self._memory.adopt(key, snapshot)
+
+    def forget(self, key: bytes) -> None:
+        """Drop a record from memory; the file keeps what it has of it."""
+        self._memory.forget(key)
 
     def counts(self) -> Counts:
         """Return how much is stored."""

@@ -123,6 +123,39 @@ class SqliteCase(SynchronousTestCase):
         return {aor: [binding.contact for binding in bindings] for aor, bindings in found.items()}
 
 
+class SomeRowsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.rows = Rows(a_file(self))
+        self.addCleanup(self.rows.close)
+        self.rows.open()
+        bindings = a_binding(A), a_binding(B, expires_at=NOW + 60)
+        self.rows.write({f"sip:{name}@example.com": bindings for name in "cab"})
+
+    def test_read_one(self) -> None:
+        """One row is read, without what has lapsed in it; of whom there is none, or one that is damaged, nothing."""
+        self.assertEqual(self.rows.read_one("sip:a@example.com", NOW + 60), (a_binding(A),))
+        self.assertEqual(self.rows.read_one(ALICE, NOW), ())
+        with sqlite3.connect(self.rows.path) as connection:
+            connection.execute("UPDATE location SET bindings = '{'")
+        connection.close()
+        with capturedLogs() as events:
+            self.assertEqual(self.rows.read_one("sip:a@example.com", NOW), ())
+        self.assertEqual(len(events), 1)
+
+    def test_read_after(self) -> None:
+        """Rows can be walked through in their order, so many at a time."""
+        first = self.rows.read_after("", 2, NOW + 60)
+        self.assertEqual(first, [(f"sip:{name}@example.com", (a_binding(A),)) for name in "ab"])
+        self.assertEqual([aor for aor, _ in self.rows.read_after(first[-1][0], 2, NOW)], ["sip:c@example.com"])
+
+    def test_delete_lapsed(self) -> None:
+        """Rows whose time is over are deleted, the others stay as they are."""
+        self.rows.write({ALICE: (a_binding(A, expires_at=NOW + 60),)})
+        self.rows.delete_lapsed(NOW + 60)
+        self.assertEqual([aor for aor, _ in self.rows.read_after("", 9, NOW)],
+                         [f"sip:{name}@example.com" for name in "abc"])
+
+
 class DurabilityTests(SqliteCase):
     def test_acknowledged_when_committed(self) -> None:
         """A save returns when its transaction is committed, not before; readers see it earlier."""
