@@ -68,9 +68,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def free_port() -> int:
-    """Return a port on which nobody listens, over UDP or TCP."""
-    for port in PORTS:
+def free_port(*, after: int = PORTS.start - 1) -> int:
+    """Return a port on which nobody listens, over UDP or TCP, behind one that is about to be taken."""
+    for port in range(after + 1, PORTS.stop):
         try:
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
                 with socket.socket(socket.AF_INET, kind) as probe:

@@ -10,6 +10,7 @@ from attrs import asdict, frozen
 from rich.table import Table
 
 from tools.bench.generator import Tally
+from tools.bench.metrics import Pauses
 
 
 @frozen(kw_only=True)
@@ -41,8 +42,20 @@ class Holding:
     private: float
     shared_used: float | None
     """Growth of what the server itself says it uses of its shared pool."""
+    pauses: Pauses
+    """From shortly before the phones came to the last look, as far as the server says."""
     tally: Tally
     """Of the refresh of every phone before the last look, which shows that all are held."""
+
+    @property
+    def line(self) -> str:
+        """The look in a line, for somebody who waits."""
+        said = f"{self.case} {self.server} {self.proportional:.0f} bytes per phone"
+        if self.pauses.gc_ms is not None:
+            said += f", longest garbage collection {self.pauses.gc_ms:.1f} ms"
+        if self.pauses.turn_ms is not None:
+            said += f", longest turn {self.pauses.turn_ms:.1f} ms"
+        return said
 
 
 @frozen(kw_only=True)

@@ -134,7 +134,7 @@ def measure_memory(case: Case, servers: Sequence[Server], count: int, tell: Tell
     for number in range(count):
         for server in servers:
             made.append(_holding(case, server))
-            tell(f"{case.name} {server.name} start {number + 1}: {made[-1].proportional:.0f} bytes per phone")
+            tell(f"start {number + 1}: {made[-1].line}")
     return made
 
 
@@ -148,8 +148,10 @@ def _holding(case: Case, server: Server) -> Holding:
         before, shared_before = server_running.memory(), server_running.shared_used()
         with generator(case, server_running.port, first=FIRST_IDLE) as held:
             _demand_all(case, server, held.ready)
+            pauses = server_running.pauses()
             tally = _refreshed(case, held)
             time.sleep(SETTLE_SECONDS if case.transport == "tcp" else FORGET_SECONDS)
+            pauses = pauses.or_longer(server_running.pauses())
             grown, shared_after = server_running.memory() - before, server_running.shared_used()
         return Holding(
             case=case.name,
@@ -158,6 +160,7 @@ def _holding(case: Case, server: Server) -> Holding:
             proportional=grown.proportional / case.phones,
             private=grown.private / case.phones,
             shared_used=_growth(shared_before, shared_after, case.phones),
+            pauses=pauses,
             tally=tally,
         )
 

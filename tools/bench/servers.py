@@ -19,6 +19,7 @@ from rollcall.sip.digest import ha1
 from tools.bench import accounting
 from tools.bench.accounting import Memory
 from tools.bench.generator import DOMAIN, FOLDER, PASSWORD
+from tools.bench.metrics import Pauses, pauses
 from tools.bench.processes import LOOPBACK, BenchError, free_port, running, wait_for
 
 CORE = 0
@@ -35,6 +36,11 @@ class Running:
     port: int
     shared_used: Callable[[], int | None] = lambda: None
     """Bytes in use in the pool that its processes share, where it has one and tells."""
+    metrics_port: int | None = None
+
+    def pauses(self) -> Pauses:
+        """Return how long it stood still at most, in the last minute or since this was asked."""
+        return Pauses() if self.metrics_port is None else pauses(self.metrics_port)
 
     def cpu_microseconds(self) -> float:
         """Return the CPU time used so far by all its processes and threads."""
@@ -170,7 +176,8 @@ def rollcall(
     def start(digest: bool, folder: Path) -> Iterator[Running]:
         chosen, log = port or free_port(), folder / "log"
         configuration = folder / "registrar.toml"
-        configuration.write_text(configured(chosen, digest, location, workers, shared=port is not None))
+        metrics_port = 0 if port else free_port(after=chosen)
+        configuration.write_text(configured(chosen, metrics_port, digest, location, workers))
         (folder / "data").mkdir()
         add_subscribers(folder / "data" / "subscribers.sqlite", subscribers)
         program = [str(interpreter().with_name("twistd")), "--nodaemon", "--pidfile="]
@@ -179,19 +186,20 @@ def rollcall(
         environment = _environment({"ROLLCALL_PURE": "1"} if pure else None)
         with running(program, core=core, log=log, folder=folder, environment=environment) as process:
             wait_for(process, chosen, log)
-            yield Running(process.pid, chosen)
+            yield Running(process.pid, chosen, metrics_port=metrics_port or None)
 
     return start
 
 
-def configured(port: int, digest: bool, location: str, workers: int, *, shared: bool) -> str:
-    """Return Rollcall's configuration; `workers` is named only if there are several."""
+def configured(port: int, metrics_port: int, digest: bool, location: str, workers: int) -> str:
+    """Return Rollcall's configuration; several `workers` are named. Without a port for metrics, the other is shared."""
     return Template((FOLDER / "rollcall.toml.in").read_text()).substitute(
         port=port,
+        metrics_port=metrics_port,
         required=str(digest).lower(),
         location=location,
         workers=f"workers = {workers}" if workers > 1 else "",
-        reuse_port=str(shared).lower(),
+        reuse_port=str(metrics_port == 0).lower(),
     )
 
 

@@ -5,6 +5,7 @@ import shutil
 from attrs import evolve
 
 from tools.bench.generator import Tally
+from tools.bench.metrics import Pauses
 from tools.bench.report import Holding, Round
 
 COMPILER = shutil.which("cc")
@@ -43,5 +44,6 @@ def a_holding(server: str, proportional: float) -> Holding:
         proportional=proportional,
         private=proportional,
         shared_used=None,
+        pauses=Pauses(),
         tally=TALLY,
     )

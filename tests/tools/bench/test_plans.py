@@ -45,8 +45,8 @@ class ServerTests(SynchronousTestCase):
     """How Rollcall is started."""
 
     def test_configuration(self) -> None:
-        """Workers are named only if there are several, the port is shared only if asked."""
-        alone, several = configured(5, True, "memory", 1, shared=False), configured(5, False, "sqlite", 3, shared=True)
+        """Workers are named only if there are several, the port is shared only without metrics."""
+        alone, several = configured(5, 6, True, "memory", 1), configured(5, 0, False, "sqlite", 3)
         self.assertNotIn("workers", alone)
         self.assertIn("required = true", alone)
         self.assertIn("workers = 3", several)
