@@ -1,8 +1,10 @@
 """What the admin site says about bindings: `GET /v1/contacts`, for `rollcall contacts` and operators' scripts."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from secrets import token_urlsafe
 from typing import Any
+
+from attrs import frozen
 
 from registrar.location.contract import LocationStore, Snapshot
 from registrar.records import Binding
@@ -14,22 +16,36 @@ DEFAULT_PAGE = 100
 MAX_PAGE = 1000
 MAX_LISTINGS = 4
 
+SLICE = 100
+"""Addresses-of-record that are shown without a pause: one or two milliseconds."""
+
 PARAMETERS = frozenset({"aor", "size", "after"})
 
-_Pages = AsyncIterator[tuple[tuple[str, Snapshot], ...]]
+Pause = Callable[[], Awaitable[object]]
+"""Returns what is awaited to let others have a turn of the reactor."""
+
+
+@frozen
+class _Listing:
+    """A walk over the store in slices, of which so many make a page."""
+
+    slices: AsyncIterator[tuple[tuple[str, Snapshot], ...]]
+    per_page: int
 
 
 class Contacts:
     """Answers with the bindings of one address-of-record, or page by page with all.
 
     A listing is a walk over the store that stops between its pages, so that a page costs what is on it and shows no
-    address-of-record twice. Its place is kept here, under the name in "next", for the latest listings only.
+    address-of-record twice. Its place is kept here, under the name in "next", for the latest listings only. Within a
+    long page it stops too, so that phones are answered meanwhile.
     """
 
-    def __init__(self, location: LocationStore, now: Callable[[], float]) -> None:
+    def __init__(self, location: LocationStore, now: Callable[[], float], pause: Pause) -> None:
         self._location = location
         self._now = now
-        self._listings: dict[str, _Pages] = {}
+        self._pause = pause
+        self._listings: dict[str, _Listing] = {}
 
     def mount(self, routes: Routes) -> None:
         """Add what is answered here to the admin site."""
@@ -48,28 +64,39 @@ class Contacts:
         if aor is not None:
             aor = _canonical(aor)
             return Reply({"contacts": self._shown(aor, await self._location.load(aor)), "next": None})
-        pages = self._pages(call)
-        entries = await anext(pages, None)
-        if entries is None:
-            return Reply({"contacts": [], "next": None})
-        shown = [contact for aor, snapshot in entries for contact in self._shown(aor, snapshot)]
-        return Reply({"contacts": shown, "next": self._keep(pages)})
+        listing = self._listing(call)
+        shown = await self._page(listing)
+        return Reply({"contacts": shown or [], "next": None if shown is None else self._keep(listing)})
 
-    def _pages(self, call: Call) -> _Pages:
+    def _listing(self, call: Call) -> _Listing:
         size = call.number("size", DEFAULT_PAGE, 1, MAX_PAGE)
         after = call.text("after")
         if after is None:
-            return self._location.pages(size)
-        pages = self._listings.pop(after, None)
-        if pages is None:
+            per_page = -(-size // SLICE)
+            return _Listing(self._location.pages(size // per_page), per_page)
+        listing = self._listings.pop(after, None)
+        if listing is None:
             raise ApiError(410, "after: this listing is over; begin again without it")
-        return pages
+        return listing
 
-    def _keep(self, pages: _Pages) -> str:
+    async def _page(self, listing: _Listing) -> list[dict[str, Any]] | None:
+        """Return the contacts of the next page; None when there is no more."""
+        shown: list[dict[str, Any]] = []
+        for number in range(listing.per_page):
+            if number:
+                await self._pause()
+            entries = await anext(listing.slices, None)
+            if entries is None:
+                return shown if number else None
+            for aor, snapshot in entries:
+                shown += self._shown(aor, snapshot)
+        return shown
+
+    def _keep(self, listing: _Listing) -> str:
         while len(self._listings) >= MAX_LISTINGS:
             del self._listings[next(iter(self._listings))]
         place = token_urlsafe(9)
-        self._listings[place] = pages
+        self._listings[place] = listing
         return place
 
     def _shown(self, aor: str, snapshot: Snapshot) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 from attrs import frozen
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.usage import Options as UsageOptions
 
@@ -208,7 +209,7 @@ def build(config: RegistrarConfig, reactor: Any) -> Parts:
     transactions.user = requests
 
     admin = AdminSite(reactor, config.admin, metrics)
-    Contacts(location, now).mount(admin.routes)
+    Contacts(location, now, lambda: deferLater(reactor, 0)).mount(admin.routes)
     watch(metrics, location, transports, transactions)
     watch_admission(metrics, admission)
     return Parts(domains=domains, location=location, subscribers=subscribers, requests=requests, transports=transports,

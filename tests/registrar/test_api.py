@@ -1,19 +1,22 @@
 """GET /v1/contacts, asked over a connection to the admin site."""
 
+import json
 from collections.abc import Callable
 from itertools import chain
 from typing import Any
 from urllib.parse import urlencode
 
-from twisted.internet.task import Clock
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from registrar.api import DEFAULT_PAGE, MAX_LISTINGS, MAX_PAGE, Contacts
+from registrar.api import DEFAULT_PAGE, MAX_LISTINGS, MAX_PAGE, SLICE, Contacts
 from registrar.location.contract import Snapshot
 from registrar.location.memory import MemoryLocation
 from rollcall.net.wheel import TimerWheel
 from rollcall.ops.admin import AdminConfig, AdminSite
+from rollcall.ops.api import Call
 from rollcall.ops.metrics import Metrics
 from tests.registrar.examples import ALICE, NOW, PHONE, a_binding, a_bound
 from tests.rollcall.ops.asking import Answered, ask
@@ -22,13 +25,18 @@ from tests.rollcall.ops.asking import Answered, ask
 class ContactsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.location = MemoryLocation(TimerWheel(Clock()), lambda: NOW)
+        self.pauses = 0
         self.admin = self.site(None)
 
     def site(self, token: str | None) -> AdminSite:
         """Return a site that answers with what is bound."""
         admin = AdminSite(MemoryReactorClock(), AdminConfig(token=token), Metrics(process=False))
-        Contacts(self.location, lambda: NOW).mount(admin.routes)
+        Contacts(self.location, lambda: NOW, self.pause).mount(admin.routes)
         return admin
+
+    async def pause(self) -> None:
+        """Count a pause, and go on at once."""
+        self.pauses += 1
 
     def bind(self, aor: str, *contacts: str, **changes: Any) -> None:
         """Have these contacts in the place of those there were."""
@@ -101,6 +109,28 @@ class ContactsTests(SynchronousTestCase):
         for number in range(DEFAULT_PAGE + 1):
             self.bind(f"sip:user{number}@example.com", "sip:a@192.0.2.4")
         self.assertEqual(len(self.ask().json["contacts"]), DEFAULT_PAGE)
+
+    def test_long_pages(self) -> None:
+        """A long page is made slice by slice, with a pause between two, and a listing of such pages is whole."""
+        for number in range(7 * SLICE):
+            self.bind(f"sip:user{number}@example.com", "sip:a@192.0.2.4")
+        self.ask(size=SLICE)
+        self.assertEqual(self.pauses, 0)
+        self.assertEqual(len(self.ask(size=2 * SLICE + 1).json["contacts"]), 2 * SLICE + 1)
+        self.assertEqual(self.pauses, 2)
+        self.assertEqual([len(page) for page in self.listing(3 * SLICE)], [3 * SLICE, 3 * SLICE, SLICE, 0])
+
+    def test_others_have_their_turn(self) -> None:
+        """In the pauses of a long page whatever else there is to do is done."""
+        for number in range(3 * SLICE):
+            self.bind(f"sip:user{number}@example.com", "sip:a@192.0.2.4")
+        clock = Clock()
+        contacts = Contacts(self.location, lambda: NOW, lambda: deferLater(clock, 0))
+        answering = Deferred.fromCoroutine(contacts.contacts(Call({}, {"size": str(MAX_PAGE)})))
+        self.assertNoResult(answering)
+        clock.advance(0)
+        page = json.loads(self.successResultOf(answering).encode())
+        self.assertEqual(len(page["contacts"]), 3 * SLICE)
 
     def test_empty_page_is_no_end(self) -> None:
         """Addresses that have lost their bindings make a page shorter, not the listing."""

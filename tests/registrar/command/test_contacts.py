@@ -6,7 +6,7 @@ from typing import Any
 from attrs import evolve
 from click.testing import Result
 from twisted.internet import reactor
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 
 from registrar.api import Contacts
@@ -30,7 +30,7 @@ class ContactsTests(CommandCase):
     def start(self, token: str | None) -> None:
         """Start an admin site, and let the configuration point to it."""
         self.admin = AdminSite(reactor, AdminConfig(port=0, token=token), Metrics(process=False))
-        Contacts(self.location, lambda: NOW).mount(self.admin.routes)
+        Contacts(self.location, lambda: NOW, lambda: deferLater(reactor, 0)).mount(self.admin.routes)
         self.admin.startService()
         self.addCleanup(self.admin.stopService)
         self.port = self.admin.url.rpartition(":")[2]
