@@ -11,6 +11,7 @@ from rollcall.sip.grammar import is_token
 from rollcall.sip.headers import Via, check_name_addr, parse_cseq, parse_max_forwards, parse_via
 from rollcall.sip.names import CONTENT_LENGTH, KEYS, REASONS, canonical
 from rollcall.sip.replies import response_to, salvage_response
+from rollcall.sip.scanner import Head, split_fields
 from rollcall.sip.uri import SipUri, parse_often
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "parse_message",
     "response_to",
     "salvage_response",
+    "split_head",
 ]
 
 MAX_FIELDS = 256  # header lines of one message
@@ -48,22 +50,13 @@ def parse_message(data: bytes) -> Request | Response:
     Bytes beyond Content-Length are dropped; without one the body reaches to the end. Raises
     ParseError: 505 for another version of SIP, 513 for too many fields, 400 otherwise.
     """
-    end = data.find(b"\r\n\r\n")
-    if end <= 0:
-        return _parse_after_blank_lines(data)
-    text = data[:end].decode("utf-8", "surrogateescape")
-    lines = text.split("\r\n")
-    joined = "".join(lines)
-    if "\n" in joined or "\r" in joined:
-        raise ParseError("line ended by a lone CR or LF")
-    if len(lines) > MAX_FIELDS:
-        raise ParseError("too many header fields", 513)
-    start = lines.pop(0)
-    if not start:
-        return _parse_after_blank_lines(data)
-    fields, length = _parse_fields(lines)
-    body = data[end + 4 :]
-    if length is not None and length != len(body):
+    head = None if split_fields is None else split_fields(data)
+    if head is None:
+        data = _after_blank_lines(data)
+        head = split_head(data)
+    start, fields, length, place = head
+    body = data[place:]
+    if length >= 0 and length != len(body):
         if length > len(body):
             raise ParseError("body shorter than Content-Length")
         body = body[:length]
@@ -74,20 +67,37 @@ def parse_message(data: bytes) -> Request | Response:
     return Request(fields, body, method, uri)
 
 
-def _parse_after_blank_lines(data: bytes) -> Request | Response:
+def _after_blank_lines(data: bytes) -> bytes:
     # "MUST ignore any CRLF appearing before the start-line" (§7.5)
-    if not data.startswith(b"\r\n"):
-        raise ParseError("no empty line after the header fields")
-    place = 2
+    place = 0
     while data.startswith(b"\r\n", place):
         place += 2
-    if place == len(data):
+    if place and place == len(data):
         raise ParseError("empty message")
-    return parse_message(data[place:])
+    return data[place:]
 
 
-def _parse_fields(lines: list[str]) -> tuple[list[Field], int | None]:
-    """Return the fields that these header lines hold, and what Content-Length says."""
+def split_head(data: bytes) -> Head:
+    """Return the start line, the fields, what Content-Length says (-1 without one), and where the body begins.
+
+    Raises ParseError.
+    """
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        raise ParseError("no empty line after the header fields")
+    lines = data[:end].decode("utf-8", "surrogateescape").split("\r\n")
+    joined = "".join(lines)
+    if "\n" in joined or "\r" in joined:
+        raise ParseError("line ended by a lone CR or LF")
+    if len(lines) > MAX_FIELDS:
+        raise ParseError("too many header fields", 513)
+    start = lines.pop(0)
+    fields, length = _parse_fields(lines)
+    return start, fields, length, end + 4
+
+
+def _parse_fields(lines: list[str]) -> tuple[list[Field], int]:
+    """Return the fields that these header lines hold, and what Content-Length says, -1 without one."""
     fields: list[Field] = []
     add = fields.append
     known = KEYS.get
@@ -106,7 +116,7 @@ def _parse_fields(lines: list[str]) -> tuple[list[Field], int | None]:
                 lengths.append(value.strip(" \t"))
                 continue
         add((key, name, value.strip(" \t")))
-    return fields, _parse_lengths(lengths) if lengths else None
+    return fields, _parse_lengths(lengths) if lengths else -1
 
 
 def _unfold(lines: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ Each pattern here is the usual part of what the whole parser accepts; `scanner.U
 
 import re
 from ipaddress import ip_address
+from socket import AF_INET, AF_INET6, inet_ntop
 
 import attrs
 
@@ -56,7 +57,7 @@ _PORT = rb"(?::([1-9][0-9]{0,4}))?"
 _DISPLAY = rb'(?:"[^"\\]*+"[ \t]*+|[%s \t\x80-\xff]*+)' % _TOKEN
 
 _REQUEST_LINE = re.compile(
-    rb"REGISTER (sip:((?:%s|(?:[A-Za-z0-9-]++\.)*[A-Za-z][A-Za-z0-9-]*+|%s))%s) SIP/2\.0" % (_IPV4, _IPV6, _PORT)
+    rb"REGISTER (sip:((?:%s|(?:[A-Za-z0-9_-]++\.)*[A-Za-z_][A-Za-z0-9_-]*+|%s))%s) SIP/2\.0" % (_IPV4, _IPV6, _PORT)
 )
 _VIA_VALUE = re.compile(
     rb"SIP/2\.0/[A-Z0-9]+ ([A-Za-z0-9_][A-Za-z0-9_.-]*+|\[[0-9A-Fa-f:.]+\])%s"
@@ -67,7 +68,7 @@ _FROM_VALUE = re.compile(
     rb';tag=[^\x00-\x20\x7f";,<>]++' % _DISPLAY
 )
 _TO_VALUE = re.compile(
-    rb"%s<sip:([%s&=+$,;?/]++)@([A-Za-z0-9.:\[\]-]++)>|sip:([%s&=+$/]++)@([A-Za-z0-9.:\[\]-]++)"
+    rb"%s<sip:([%s&=+$,;?/]++)@([A-Za-z0-9_.:\[\]-]++)>|sip:([%s&=+$/]++)@([A-Za-z0-9_.:\[\]-]++)"
     % (_DISPLAY, _UNRESERVED, _UNRESERVED)
 )
 _CSEQ_VALUE = re.compile(rb"([0-9]{1,10}) REGISTER")
@@ -95,6 +96,7 @@ _CREDENTIALS = re.compile(
     rb" *+(?:, *+(?=[a-z])|\Z))+)" % (_QUOTED, _QUOTED, _QUOTED, _QUOTED, _QUOTED, _QUOTED, _QUOTABLE)
 )
 _NEEDED = 8
+_IPV4_ADDRESS_BYTES = 6
 _NO_CREDENTIALS = (b"",) * 7
 
 Copied = tuple[int, bytes, bytes]
@@ -179,7 +181,9 @@ class PlainRegister:
     def count(self) -> int:
         return int(self._credentials[6] or b"0", 16)
 
-    def reply(self, status_line: bytes, tag: bytes, host: bytes, port: int, rest: bytes) -> bytes:
+    def reply(self, status_line: bytes, tag: bytes, address: bytes, rest: bytes) -> bytes:
+        port = int.from_bytes(address[:2])
+        host = inet_ntop(AF_INET if len(address) == _IPV4_ADDRESS_BYTES else AF_INET6, address[2:]).encode()
         lines = [status_line]
         for kind, name, value in self._copied:
             if kind == _VIA:
@@ -195,7 +199,7 @@ class PlainRegister:
         if self.wants_rport:
             place = self._via.end(5)
             return b"%s=%d%s;received=%s" % (value[:place], port, value[place:], host)
-        return value if _is_same_host(self.via_host, host) else b"%s;received=%s" % (value, host)
+        return value if is_same_host(self.via_host, host) else b"%s;received=%s" % (value, host)
 
 
 class _Unusual(Exception):
@@ -324,12 +328,13 @@ def _host(target: re.Match[bytes]) -> bytes:
     """Return the host of the Request-URI in lower case, which for IPv6 must be its canonical form (RFC 5952)."""
     _check_port(target[3])
     host = target[2].lower()
-    if host.startswith(b"[") and _canonical_ipv6(host) != host:
+    if host.startswith(b"[") and canonical_ipv6(host) != host:
         raise _Unusual
     return host
 
 
-def _canonical_ipv6(host: bytes) -> bytes | None:
+def canonical_ipv6(host: bytes) -> bytes | None:
+    """Return an IPv6 address in its brackets as RFC 5952 writes it; None when it is none."""
     try:
         uri = parse_often(f"sip:{host.decode('ascii')}")
     except ParseError:
@@ -388,12 +393,15 @@ def _contact(text: bytes) -> tuple[bytes, bytes, int, bool]:
 def _check_uri(uri: bytes) -> None:
     ipv6, port, params = _match(_URI, uri).groups()
     _check_port(port)
-    if ipv6 is not None and _canonical_ipv6(ipv6) is None:
+    if ipv6 is not None and (b":::" in ipv6 or canonical_ipv6(ipv6) is None):
         raise _Unusual
     if b"%" in uri and _BAD_ESCAPE.search(uri):
         raise _Unusual
     if params:
-        _check_names([piece.partition(b"=")[0].lower() for piece in params.split(b";")[1:]])
+        names = [piece.partition(b"=")[0].lower() for piece in params.split(b";")[1:]]
+        _check_names(names)
+        if any(b"%" in name for name in names):
+            raise _Unusual
 
 
 def _check_names(names: list[bytes]) -> None:
@@ -416,8 +424,8 @@ def _credentials(text: bytes) -> tuple[bytes, ...]:
     return values[:7]
 
 
-def _is_same_host(sent_by: bytes, host: bytes) -> bool:
-    """Do as `forwarding.same_host`, which cannot be imported by what the parser imports."""
+def is_same_host(sent_by: bytes, host: bytes) -> bool:
+    """Do as `forwarding.same_host`, which stands on the parser, and so above this."""
     if sent_by == host:
         return True
     try:

@@ -6,13 +6,29 @@ exactly what it means to `parse_message`, `check_request` and those who read the
 whole parser understands what is unusual here.
 """
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from rollcall.sip import plain_scanner
 from rollcall.sip.compiled import compiled_module
+from rollcall.sip.fields import Field
 from rollcall.sip.plain_scanner import GRUU, MAX_HEAD_BYTES, MAX_LINES, OUTBOUND, PATH
 
-__all__ = ["COMPILED", "GRUU", "MAX_HEAD_BYTES", "MAX_LINES", "OUTBOUND", "PATH", "UsualRegister", "scan_register"]
+__all__ = [
+    "COMPILED",
+    "GRUU",
+    "MAX_HEAD_BYTES",
+    "MAX_LINES",
+    "OUTBOUND",
+    "PATH",
+    "Head",
+    "UsualRegister",
+    "scan_register",
+    "split_fields",
+]
+
+Head = tuple[str, list[Field], int, int]
+"""Of a message: the start line, the fields, what Content-Length says (-1 without one), and where the body begins."""
 
 
 class UsualRegister(Protocol):
@@ -116,8 +132,8 @@ class UsualRegister(Protocol):
     @property
     def cnonce(self) -> bytes: ...
 
-    def reply(self, status_line: bytes, tag: bytes, host: bytes, port: int, rest: bytes) -> bytes:
-        """Return the response to this request, which came from `host`:`port`.
+    def reply(self, status_line: bytes, tag: bytes, address: bytes, rest: bytes) -> bytes:
+        """Return the response to this request, which came from `address`: 2 bytes of port, then those of the host.
 
         The status line and what a response copies (§8.2.6.2), To with our `tag`, Via with the source
         as `stamp_source` writes it; then `rest`: whole lines, the empty line after the last of them.
@@ -140,3 +156,6 @@ COMPILED: Final = _compiled is not None
 """Whether the compiled way is taken."""
 
 scan_register: Scan = plain_scanner.scan_register if _compiled is None else _compiled.scan_register
+
+split_fields: Callable[[bytes], Head | None] | None = None if _compiled is None else _compiled.split_fields
+"""Returns the head of any message as the parser splits it; None for what the parser had better look at itself."""
