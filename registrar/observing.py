@@ -99,23 +99,25 @@ class Observing:
 class AtOnce:
     """Counts the REGISTERs of one listener that were answered at once, with all cells at hand."""
 
-    __slots__ = ("_challenge_seconds", "_challenges", "_new", "_ok", "_ok_seconds", "_transport", "refreshed")
+    __slots__ = ("_challenge_seconds", "_challenges", "_new", "_ok", "_ok_seconds", "_refusal_seconds", "_refusals",
+                 "refreshed", "transport")
 
     _log = Logger()
 
     def __init__(self, observing: Observing, transport: str) -> None:
-        self._transport = transport
+        self.transport = transport
         self._new = observing.registrations.cell(transport, "new")
         self.refreshed = observing.registrations.cell(transport, "refreshed")
         self._ok, self._ok_seconds = observing.cells_of("REGISTER", 200)
         self._challenges, self._challenge_seconds = observing.cells_of("REGISTER", 401)
+        self._refusals, self._refusal_seconds = observing.cells_of("REGISTER", 503)
 
     def new(self, aor: str, address: PackedAddress) -> None:
         """Count and log a first binding."""
         self._new.value += 1
         host, port = unpack_address(address)
         self._log.info("{aor} {kind} over {transport} from {host}:{port}, {count} bound", aor=aor, kind="new",
-                       transport=self._transport, host=host, port=port, count=1)
+                       transport=self.transport, host=host, port=port, count=1)
 
     def accepted(self, seconds: float) -> None:
         """Count a 200 and the time it took."""
@@ -126,6 +128,11 @@ class AtOnce:
         """Count a 401 and the time it took."""
         self._challenges.value += 1
         self._challenge_seconds.observe(seconds)
+
+    def turned_away(self, seconds: float) -> None:
+        """Count a 503 and the time it took."""
+        self._refusals.value += 1
+        self._refusal_seconds.observe(seconds)
 
 
 def watch(metrics: Metrics, location: LocationStore, transports: Transports, transactions: Transactions) -> None:

@@ -8,7 +8,8 @@ from registrar.admission import Admission, Budget
 from registrar.proxying import Proxying
 from registrar.registering import Registering
 from registrar.routing import Domains
-from rollcall.net.flow import PORT_BYTES, Flow, FlowClosed
+from registrar.short_way import ShortWay
+from rollcall.net.flow import PORT_BYTES, Address, Flow, FlowClosed, Listener, PackedAddress, unpack_address
 from rollcall.net.transactions import ServerTransaction, Transactions
 from rollcall.net.transports import Transports
 from rollcall.sip.errors import ParseError
@@ -16,6 +17,7 @@ from rollcall.sip.forwarding import answer_port, stamp_source
 from rollcall.sip.framing import FramingError
 from rollcall.sip.headers import Via, parse_name_addr
 from rollcall.sip.message import Request, Response, check_request, check_response, parse_message, salvage_response
+from rollcall.sip.scanner import UsualRegister
 from rollcall.sip.uri import SipUri, parse_often
 
 # What never begins anything, whatever its To says.
@@ -40,14 +42,33 @@ class Requests:
         self._is_counted = False  # what comes next was admitted on the short way, which it left again
         self._is_stopping = False
         self._transports: Transports
+        self._short_way: ShortWay
         self._registering: Registering
         self._proxying: Proxying
 
-    def serve(self, transports: Transports, registering: Registering, proxying: Proxying) -> None:
+    def serve(self, transports: Transports, short_way: ShortWay, registering: Registering, proxying: Proxying) -> None:
         """Join the conversations, which need the transports, which need this."""
         self._transports = transports
+        self._short_way = short_way
         self._registering = registering
         self._proxying = proxying
+
+    def short_way(self, register: UsualRegister, flow: Flow, now: float) -> bytes | None:
+        """Answer a usual REGISTER at once, if that can be; whatever happens, nothing is raised into the transport."""
+        try:
+            return self._short_way.over_connection(register, flow, now)
+        except Exception:
+            self._log.failure("a REGISTER from {peer} broke the short way", peer=flow.peer)
+            return None
+
+    def datagram_short_way(self, register: UsualRegister, listener: Listener, address: PackedAddress,
+                           now: float) -> bytes | None:
+        """Do the same for one that came in a datagram."""
+        try:
+            return self._short_way.in_datagram(register, listener, address, now)
+        except Exception:
+            self._log.failure("a REGISTER to {listener} broke the short way", listener=listener.name)
+            return None
 
     def message_received(self, data: bytes, flow: Flow) -> None:
         """Take one whole message; whatever it is, nothing is raised into the transport."""
@@ -118,13 +139,18 @@ class Requests:
         budget = self._admission.in_calls if is_of_call else self._admission.beginning
         if budget.admits(flow.address[PORT_BYTES:], self._now()):
             return True
-        self._log_refused(request.method, flow, budget)
+        self._log_refused(request.method, flow.peer, flow.transport, budget)
         return False
 
-    def _log_refused(self, method: str, flow: Flow, budget: Budget) -> None:
+    def refuse_register(self, address: PackedAddress, transport: str) -> int:
+        """Log a REGISTER that admission refused to the short way; return the seconds for Retry-After."""
+        self._log_refused("REGISTER", unpack_address(address), transport, self._admission.beginning)
+        return self._retry_after()
+
+    def _log_refused(self, method: str, peer: Address, transport: str, budget: Budget) -> None:
         config = self._admission.config
         self._log.warn("{method} from {peer} over {transport} refused: admission.{limit} is {most} in {seconds} s",
-                       method=method, peer=flow.peer, transport=flow.transport, limit=budget.reached,
+                       method=method, peer=peer, transport=transport, limit=budget.reached,
                        most=getattr(config, budget.reached), seconds=config.window_seconds, log_rationed=True)
 
     def _is_for_us(self, request: Request) -> bool:

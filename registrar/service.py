@@ -33,6 +33,7 @@ from registrar.registering import Registering
 from registrar.requests import Requests
 from registrar.routing import Domains, ServedDomain
 from registrar.sending import Sending
+from registrar.short_way import ShortWay
 from registrar.subscribers.sqlite import SqliteSubscribers
 from rollcall.net.resolver import Resolver
 from rollcall.net.tokens import FlowTokens
@@ -205,7 +206,11 @@ def build(config: RegistrarConfig, reactor: Any) -> Parts:
         domains=domains, location=location, callers=callers, exists=subscribers.exists, gruus=gruus, tokens=tokens,
         transactions=transactions, sender=sending, config=config.proxy, now=now, retry_after=retry_after,
         ended=observing.call_ended)
-    requests.serve(transports, registering, proxying)
+    short_way = ShortWay(
+        domains=domains, location=location, authentication=authentication, admits=admission.admits,
+        refuse=requests.refuse_register, config=config.bindings, node=node, epoch=epoch, transactions=transactions,
+        now=now, observing=observing)
+    requests.serve(transports, short_way, registering, proxying)
     transactions.user = requests
 
     admin = AdminSite(reactor, config.admin, metrics)
@@ -230,4 +235,4 @@ def _location(config: RegistrarConfig, reactor: Any, wheel: TimerWheel) -> Locat
 def _authentication(config: RegistrarConfig, subscribers: SqliteSubscribers, secret: bytes) -> Authentication | None:
     if not config.auth.required:
         return None
-    return Authentication.with_secrets(subscribers.find, [derive(secret, "nonces")], config.auth)
+    return Authentication.with_secrets(subscribers.find, [derive(secret, "nonces")], config.auth, subscribers.peek)

@@ -1,0 +1,22 @@
+"""The location service as those see it who change one packed record without waiting."""
+
+from typing import Protocol
+
+from registrar.location.packing import Packing
+
+
+class AtOnceStore(Protocol):
+    """What a store offers to those who change one packed record without waiting (see `registrar.location.packing`)."""
+
+    records: dict[bytes, bytes]
+    """The packed record of each address-of-record by its key. Only for reading."""
+    packing: Packing
+
+    def takes_at_once(self, key: bytes, connection_bound: bool) -> bool:
+        """Say whether a binding, on a connection or not, may be put into this record now, be it there or not."""
+
+    def refresh(self, key: bytes, record: bytes) -> None:
+        """Replace a record of one binding by its next version, in which only numbers differ."""
+
+    def insert(self, key: bytes, record: bytes, transport: str) -> None:
+        """Add the record of a first binding."""
