@@ -14,6 +14,7 @@ from tools.bench import accounting
 
 LOOPBACK = "127.0.0.1"
 PORTS = range(21_000, 22_000)  # below the ephemeral ones, which would collide
+PORTS_STEP = 37
 START_SECONDS = 30.0
 END_SECONDS = 10.0
 
@@ -68,9 +69,14 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def free_port(*, after: int = PORTS.start - 1) -> int:
-    """Return a port on which nobody listens, over UDP or TCP, behind one that is about to be taken."""
-    for port in range(after + 1, PORTS.stop):
+def free_port(*, after: int = 0) -> int:
+    """Return a port on which nobody listens, over UDP or TCP; the next one behind `after`, which is about to be taken.
+
+    Benches that run at the same time begin to look at different ports.
+    """
+    first = after + 1 if after else PORTS.start + os.getpid() * PORTS_STEP % len(PORTS)
+    candidates: list[int] = [*range(first, PORTS.stop), *range(PORTS.start, first)]
+    for port in candidates:
         try:
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
                 with socket.socket(socket.AF_INET, kind) as probe:
@@ -81,8 +87,8 @@ def free_port(*, after: int = PORTS.start - 1) -> int:
     raise BenchError(f"no free port from {PORTS.start} to {PORTS.stop - 1}")
 
 
-def wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Return once something accepts on the port. Raises BenchError, with the log's end, when the program gives up."""
+def wait_for(process: subprocess.Popen[bytes], port: int, *logs: Path) -> None:
+    """Return once something accepts on the port. Raises BenchError, with the logs' ends, when the program gives up."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -90,7 +96,8 @@ def wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
                 return
         time.sleep(0.05)
     words = process.args if isinstance(process.args, list) else [process.args]
-    raise BenchError(f"{' '.join(map(str, words))} does not serve port {port}:\n{tail(log)}")
+    ends = "\n".join(tail(log) for log in logs if log.exists())
+    raise BenchError(f"{' '.join(map(str, words))} does not serve port {port}:\n{ends}")
 
 
 def tail(log: Path) -> str:

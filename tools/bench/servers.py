@@ -185,7 +185,7 @@ def rollcall(
         core = CORE if workers == 1 and port is None else None
         environment = _environment({"ROLLCALL_PURE": "1"} if pure else None)
         with running(program, core=core, log=log, folder=folder, environment=environment) as process:
-            wait_for(process, chosen, log)
+            wait_for(process, chosen, log, folder / "registrar.log")
             yield Running(process.pid, chosen, metrics_port=metrics_port or None)
 
     return start
