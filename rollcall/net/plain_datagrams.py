@@ -19,24 +19,27 @@ IPV4 = Struct("!H4s")
 IPV6 = Struct("!H16s")
 SCOPED = Struct("!H16sI")
 
-_room = bytearray(MAX_DATAGRAM_BYTES)
-_view = memoryview(_room)
+_names: dict[PackedAddress, tuple[Any, ...]] = {}
+"""What the socket module called those who sent the last batch: mostly they are who is answered."""
 
 
 def receive(bound: socket, most: int) -> list[tuple[bytes, PackedAddress]]:
     """Return (data, packed source) of up to `most` datagrams that wait, at most 64. Raises OSError."""
     found: list[tuple[bytes, PackedAddress]] = []
     pack = _packed_ipv4 if bound.family == AF_INET else _packed_ipv6
+    _names.clear()
     for _ in range(min(most, SLOTS)):
         try:
-            length, source = bound.recvfrom_into(_room)
+            data, source = bound.recvfrom(MAX_DATAGRAM_BYTES)
         except (BlockingIOError, InterruptedError):
             break
         except OSError:
             if not found:
                 raise
             break
-        found.append((bytes(_view[:length]), pack(source)))
+        address = pack(source)
+        _names[address] = source
+        found.append((data, address))
     return found
 
 
@@ -46,9 +49,10 @@ def send(bound: socket, datagrams: list[tuple[bytes, PackedAddress]]) -> list[tu
     Raises ValueError for an address of no known length, when those before it may have been sent.
     """
     unsent = []
+    is_ipv4 = bound.family == AF_INET
     for index, (data, address) in enumerate(datagrams):
-        family, name = _socket_name(address)
-        if family != bound.family:
+        name = _names.get(address) or _socket_name(address)
+        if (len(address) == IPV4.size) is not is_ipv4:
             unsent.append((index, EAFNOSUPPORT))
             continue
         try:
@@ -70,15 +74,15 @@ def _packed_ipv6(source: tuple[str, int, int, int]) -> PackedAddress:
     return SCOPED.pack(port, ip, scope) if scope else IPV6.pack(port, ip)
 
 
-def _socket_name(address: PackedAddress) -> tuple[int, tuple[Any, ...]]:
-    """Return the family of an address, and what socket.sendto calls it."""
+def _socket_name(address: PackedAddress) -> tuple[Any, ...]:
+    """Return what socket.sendto calls an address."""
     if len(address) == IPV4.size:
         port, ip = IPV4.unpack(address)
-        return AF_INET, (inet_ntoa(ip), port)
+        return inet_ntoa(ip), port
     if len(address) == IPV6.size:
         port, ip = IPV6.unpack(address)
-        return AF_INET6, (inet_ntop(AF_INET6, ip), port)
+        return inet_ntop(AF_INET6, ip), port
     if len(address) == SCOPED.size:
         port, ip, scope = SCOPED.unpack(address)
-        return AF_INET6, (inet_ntop(AF_INET6, ip), port, 0, scope)
+        return inet_ntop(AF_INET6, ip), port, 0, scope
     raise ValueError(f"an address of {len(address)} bytes")

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from rollcall.net.accepting import Accepting
 from rollcall.net.config import SECURE_TRANSPORTS, ListenerConfig, NetConfig
 from rollcall.net.connections import Connections, Tallies
-from rollcall.net.datagram import MAX_DATAGRAM_BYTES, DatagramPort
+from rollcall.net.datagram import DatagramPort
 from rollcall.net.dialling import Destination, Dialling
 from rollcall.net.flow import ConnectFailed, Flow, FlowUser, Listener
 from rollcall.net.listening import (
@@ -46,7 +46,7 @@ class Transports(MultiService):
         self._connections = Connections(wheel, user, config.limits, self.tallies)
         self._tls = Tls(config.tls, reactor)
         self._datagram_ports: dict[str, DatagramPort] = {}
-        self._ports: list[IListeningPort] = []
+        self._ports: list[IListeningPort | DatagramPort] = []
         self._dialled: dict[Destination, Dialling] = {}
 
     # --- life
@@ -175,15 +175,14 @@ class Transports(MultiService):
         )
         self.listeners[config.name] = listener
         if transport == "UDP":
-            receiving = self._datagram_ports[config.name] = DatagramPort(opened, listener, self._connections)
-            adopted = self._reactor.adoptDatagramPort(
-                opened.fileno(), family_of(config.host), receiving, maxPacketSize=MAX_DATAGRAM_BYTES
-            )
+            port = DatagramPort(self._reactor, opened, listener, self._connections, self._config.engine)
+            port.start()
+            self._datagram_ports[config.name] = port
+            self._ports.append(port)
         else:
             accepting = Accepting(config, listener, self._connections, self._server_layer(transport))
-            adopted = self._reactor.adoptStreamPort(opened.fileno(), family_of(config.host), accepting)
+            self._ports.append(self._reactor.adoptStreamPort(opened.fileno(), family_of(config.host), accepting))
             opened.close()
-        self._ports.append(adopted)
         self._log.info(
             "listener {name}: {transport} {host}:{port}",
             name=config.name,

@@ -11,9 +11,10 @@ from twisted.python.failure import Failure
 
 from rollcall.net.config import LimitsConfig
 from rollcall.net.connections import Connections, Tallies
-from rollcall.net.flow import Flow, FlowClosed, Listener
+from rollcall.net.flow import Flow, FlowClosed, Listener, PackedAddress
 from rollcall.net.wheel import TimerWheel
 from rollcall.sip.framing import FramingError
+from rollcall.sip.scanner import UsualRegister
 
 OPTIONS = (
     b"OPTIONS sip:example.com SIP/2.0\r\n"
@@ -46,6 +47,14 @@ class RecordingUser:
         if self.answer is not None and data != self.answer:
             flow.write(self.answer)
 
+    def short_way(self, register: UsualRegister, flow: Flow, now: float) -> bytes | None:
+        return None
+
+    def datagram_short_way(
+        self, register: UsualRegister, listener: Listener, address: PackedAddress, now: float
+    ) -> bytes | None:
+        return None
+
     def framing_failed(self, error: FramingError, flow: Flow) -> None:
         self.framing_errors.append((error, flow))
         if self.answer is not None:
@@ -60,7 +69,15 @@ class RecordingUser:
 
 
 class FailingUser:
-    """Fails at everything."""
+    """Fails at everything that may fail."""
+
+    def short_way(self, register: UsualRegister, flow: Flow, now: float) -> bytes | None:
+        return None
+
+    def datagram_short_way(
+        self, register: UsualRegister, listener: Listener, address: PackedAddress, now: float
+    ) -> bytes | None:
+        return None
 
     def message_received(self, data: bytes, flow: Flow) -> None:
         raise RuntimeError("message")

@@ -9,11 +9,12 @@ from twisted.internet.defer import DeferredQueue
 from twisted.trial.unittest import TestCase
 
 from rollcall.net.config import ListenerConfig, NetConfig, TlsConfig
-from rollcall.net.flow import Flow, FlowClosed
+from rollcall.net.flow import Flow, FlowClosed, Listener, PackedAddress
 from rollcall.net.tokens import NO_FLOW, FlowGone, FlowTokens
 from rollcall.net.transports import Transports
 from rollcall.net.wheel import TimerWheel
 from rollcall.sip.framing import FramingError
+from rollcall.sip.scanner import UsualRegister
 from tests.rollcall.net.certificates import an_authority
 from tests.rollcall.net.fakes import OK, OPTIONS
 from tests.rollcall.net.peers import Peer
@@ -33,6 +34,14 @@ class QueueingUser:
 
     def message_received(self, data: bytes, flow: Flow) -> None:
         self.messages.put((data, flow))
+
+    def short_way(self, register: UsualRegister, flow: Flow, now: float) -> bytes | None:
+        return None
+
+    def datagram_short_way(
+        self, register: UsualRegister, listener: Listener, address: PackedAddress, now: float
+    ) -> bytes | None:
+        return None
 
     def framing_failed(self, error: FramingError, flow: Flow) -> None:
         raise AssertionError(error)
