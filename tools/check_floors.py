@@ -36,7 +36,6 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
     3: ("registrar.location", "registrar.subscribers", "balancer.ingest"),
     # one conversation each
     4: (
-        "registrar.workers",
         "registrar.authorising",
         "registrar.bound",
         "registrar.sending",
@@ -51,6 +50,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.regevent",
         "registrar.distribution",
         "registrar.api",
+        "registrar.workers",
         "balancer.nodes",
         "balancer.sessions",
         "balancer.publication",

@@ -1,0 +1,138 @@
+"""A worker's side of its link: what it hears from the supervisor, and what it tells and asks it."""
+
+from collections.abc import Awaitable, Callable
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from registrar.location.held import HeldLocation, Record
+from registrar.records import Source
+from registrar.workers.link import Link
+from registrar.workers.messages import (
+    Acquire,
+    Answer,
+    Ask,
+    Drain,
+    GiveBack,
+    Granted,
+    Hello,
+    Lost,
+    Member,
+    Members,
+    Message,
+    Passed,
+    Release,
+    Released,
+    State,
+    Unbound,
+    decode,
+    encode,
+)
+from registrar.workers.siblings import WorkerSiblings
+from rollcall.ops.api import ApiError, Call, Reply, Routes
+from rollcall.ops.coroutines import start
+
+
+class Membership:
+    """One worker among several: the Directory of its store, and the Siblings of its flows."""
+
+    _log = Logger()
+
+    def __init__(self, me: Member, max_waiting_bytes: int, lost: Callable[[], None]) -> None:
+        """`lost` is called when the supervisor is gone."""
+        self.me = me
+        self.link = Link(self._received, lost, max_waiting_bytes)
+        self.siblings = WorkerSiblings(me, self._pass)
+        self._location: HeldLocation
+        self._routes: Routes
+        self._drain: Callable[[], None]
+
+    def serve(self, location: HeldLocation, routes: Routes, drain: Callable[[], None]) -> None:
+        """Join what the supervisor speaks about; `drain` is called when this worker shall end."""
+        self._location = location
+        self._routes = routes
+        self._drain = drain
+
+    def hello(self) -> None:
+        """Tell who we are."""
+        self.link.send(Hello(self.me))
+
+    def tell_state(self, not_ready: str | None) -> None:
+        """Tell why this worker should get no work; None when it should."""
+        self.link.send(State(not_ready))
+
+    # --- for the store
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the supervisor does not keep up."""
+        return self.link.is_full
+
+    def acquire(self, key: bytes) -> None:
+        """Ask for a record."""
+        self.link.send(Acquire(key))
+
+    def released(self, key: bytes, record: Record | None) -> None:
+        """Give away a record."""
+        self.link.send(Released(key, record))
+
+    def give_back(self, keys: tuple[bytes, ...]) -> None:
+        """Tell that records are held no more."""
+        self.link.send(GiveBack(keys))
+
+    def unbound(self, source: Source, key: bytes) -> None:
+        """Tell the worker of a connection that a record has nothing more on it."""
+        member = self.siblings.member(source.node, source.epoch)
+        if member is not None:
+            self._pass(member, Unbound(source.flow_id, key))
+
+    def lost(self, keys: tuple[bytes, ...]) -> None:
+        """Ask which of these nobody holds."""
+        self.link.send(Lost(keys))
+
+    # --- what is heard
+
+    def _pass(self, member: Member, message: Message) -> bool:
+        if self.link.is_full:
+            return False
+        self.link.send(Passed(member.index, member.epoch, encode(message)))
+        return True
+
+    def _received(self, message: Message) -> None:
+        match message:
+            case Granted(key=key, record=record):
+                self._location.granted(key, record)
+            case Release(key=key):
+                self._location.release(key)
+            case Passed(message=content, sender=sender):
+                self.siblings.received(decode(content), sender)
+            case Members(members=members):
+                self.siblings.members(members)
+            case Lost(keys=keys):
+                self._location.orphaned(keys)
+            case Ask():
+                start(self._answer(message), lambda failure: self._not_answered(message, failure))
+            case Drain():
+                self._drain()
+            case _:
+                self._log.critical("{message} is not for a worker", message=type(message).__name__)
+
+    async def _answer(self, ask: Ask) -> None:
+        reply = await answer(self._routes, ask.path, ask.query)
+        self.link.send(Answer(ask.number, reply.status, reply.content_type, reply.encode()))
+
+    def _not_answered(self, ask: Ask, failure: Failure) -> None:
+        self._log.failure("while answering {path}", failure=failure, path=ask.path)
+        self.link.send(Answer(ask.number, 500, "", b""))
+
+
+async def answer(routes: Routes, path: str, query: dict[str, str]) -> Reply:
+    """Return what an admin site with these routes answers to a GET."""
+    try:
+        function, parts = routes.find("GET", tuple(path.strip("/").split("/")))
+        value = function(Call(parts, query))
+        if isinstance(value, Awaitable):
+            value = await value
+    except ApiError as error:
+        return Reply({"error": error.message}, error.status)
+    return value if isinstance(value, Reply) else Reply(value)
