@@ -187,6 +187,9 @@ class TlsConfig:
     trust_roots_file: Path | None = None
     """PEM: the authorities trusted then; none for the system's."""
 
+    handshakes_turn_seconds: float = field(default=0.01, validator=gt(0))
+    """So much of a turn of the reactor is for handshakes with clients at most; the other clients wait for the next."""
+
 
 @frozen(kw_only=True)
 class ResolverConfig:

@@ -4,6 +4,7 @@ Everything is in memory once it was loaded: a client that names what it likes ne
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rollcall.net.config import CertificateConfig, TlsConfig
+from rollcall.net.handshakes import Handshakes
 from rollcall.net.listening import numeric_host
 
 VERSIONS = {"1.2": TLSVersion.TLSv1_2, "1.3": TLSVersion.TLSv1_3}
@@ -63,6 +65,7 @@ class Tls:
         self._creator = _ServerCreator({}, None)
         self._client_context = _client_context(config)
         self._server_layer = self._bare_layer(_Indirect(lambda: self._creator), is_client=False)
+        self._handshakes = Handshakes(clock, config.handshakes_turn_seconds)
         self.reload()
         if not config.verify_peers:
             self._log.warn("servers we connect to over TLS are not verified: tls.verify_peers is off")
@@ -81,7 +84,7 @@ class Tls:
 
     def server_side(self, protocol: IProtocol) -> IProtocol:
         """Put TLS before a protocol that speaks with a client."""
-        return TLSMemoryBIOProtocol(self._server_layer, protocol)
+        return _ServerSide(self._server_layer, protocol, self._handshakes)
 
     def client_side(self, server_name: str) -> Layer:
         """Return what puts TLS before a protocol that speaks with `server_name`, a DNS name or IP address.
@@ -96,6 +99,42 @@ class Tls:
         # A SIP message is one write: Twisted's gathering of small writes would delay it by a turn of the reactor.
         layer.protocol = TLSMemoryBIOProtocol
         return layer
+
+
+class _ServerSide(TLSMemoryBIOProtocol):
+    """Our end of a connection whose client greets first; until the handshake is done it has to share the turns."""
+
+    def __init__(self, layer: TLSMemoryBIOFactory, protocol: IProtocol, handshakes: Handshakes) -> None:
+        super().__init__(layer, protocol)
+        self._handshakes: Handshakes | None = handshakes
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what comes over the wire, now or in its turn."""
+        handshakes = self._handshakes
+        if handshakes is None:
+            super().dataReceived(data)
+        elif handshakes.has_room():
+            handshakes.run(partial(self._go_on, data))
+        else:
+            transport: Any = self.transport
+            transport.pauseProducing()  # so nothing can overtake what waits
+            handshakes.defer(partial(self._resume, data))
+
+    def _resume(self, data: bytes) -> None:
+        transport: Any = self.transport
+        if not self.connected or self._aborted:
+            return
+        transport.resumeProducing()
+        try:
+            self._go_on(data)
+        except Exception:
+            transport.abortConnection()  # as the reactor does with one whose protocol breaks
+            raise
+
+    def _go_on(self, data: bytes) -> None:
+        super().dataReceived(data)
+        if self._handshakeDone:
+            self._handshakes = None
 
 
 @implementer(IOpenSSLServerConnectionCreator)

@@ -8,6 +8,7 @@ from typing import Any
 from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHandshakeListener, IProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
@@ -310,3 +311,63 @@ class VerifyingTests(TlsTestCase):
         server = self.tls(self.authority.issue("a.example.com"))
         client, _, _ = join(self.tls(trust_roots_file=None).client_side("a.example.com"), server.server_side)
         self.assertIn("verify failed", str(client.error))
+
+
+class TurnTests(TlsTestCase):
+    """Many clients greet at once, and each step of a handshake takes all that a turn has for them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = SlowClock()
+        self.server = self.tls(self.authority.issue("sip.example.com"))
+        self.client = self.tls(verify_peers=False)
+
+    def greet(self) -> tuple[Any, Joint, End]:
+        """Let a client greet; return the server's side, its wire and what speaks there."""
+        end = End()
+        server: Any = self.server.server_side(end)
+        client: Any = self.client.client_side("sip.example.com")(End())
+        ours, theirs = (Joint(peerAddress=IPv4Address("TCP", "127.0.0.1", 1)) for _ in range(2))
+        client.makeConnection(theirs)
+        server.makeConnection(ours)
+        server.dataReceived(theirs.value())
+        return server, ours, end
+
+    def test_others_wait(self) -> None:
+        """A handshake that has to wait is answered a turn later; until then nothing more is read from that client."""
+        (_, first, _), (_, second, _) = self.greet(), self.greet()
+        self.assertTrue(first.value())
+        self.assertEqual((second.value(), second.producerState), (b"", "paused"))
+        self.clock.advance(0)
+        self.assertTrue(second.value())
+        self.assertEqual(second.producerState, "producing")
+
+    def test_who_leaves_while_waiting(self) -> None:
+        """The handshake of a client that is gone, or was given up, does not go on."""
+        self.greet()
+        (gone, first, end), (given_up, second, _) = self.greet(), self.greet()
+        gone.connectionLost(Failure(ConnectionLost()))
+        given_up.abortConnection()
+        for wire in (first, second):
+            wire.clear()
+            self.clock.advance(0)
+            self.assertEqual((wire.value(), wire.producerState), (b"", "paused"))
+        self.assertIsInstance(end.error, ConnectionLost)
+
+    def test_who_breaks_after_waiting(self) -> None:
+        """A connection on which something breaks in its turn is ended."""
+        self.greet()
+        server, wire, _ = self.greet()
+        server._tlsConnection.bio_write = None
+        self.clock.advance(0)
+        self.assertTrue(wire.ended)
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
+
+class SlowClock(Clock):
+    """A clock that goes on by a tick whenever it is looked at."""
+
+    def seconds(self) -> float:
+        """Return a later time than before."""
+        self.rightNow += 0.02
+        return self.rightNow
