@@ -92,16 +92,26 @@ class Tls:
         Raises ValueError when it is neither.
         """
         creator = _ClientCreator(self._client_context, server_name, self._config.verify_peers)
-        return lambda protocol: TLSMemoryBIOProtocol(self._bare_layer(creator, is_client=True), protocol)
+        return lambda protocol: _Side(self._bare_layer(creator, is_client=True), protocol)
 
     def _bare_layer(self, creator: Any, is_client: bool) -> TLSMemoryBIOFactory:
         layer = TLSMemoryBIOFactory(creator, is_client, Factory(), self._clock)
         # A SIP message is one write: Twisted's gathering of small writes would delay it by a turn of the reactor.
-        layer.protocol = TLSMemoryBIOProtocol
+        layer.protocol = _Side
         return layer
 
 
-class _ServerSide(TLSMemoryBIOProtocol):
+class _Side(TLSMemoryBIOProtocol):
+    """One end of a connection that leaves nothing behind."""
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        super()._tlsShutdownFinished(reason)
+        if reason is not None:
+            # It holds the frame that holds it, and so the whole connection until a full garbage collection.
+            reason.cleanFailure()
+
+
+class _ServerSide(_Side):
     """Our end of a connection whose client greets first; until the handshake is done it has to share the turns."""
 
     def __init__(self, layer: TLSMemoryBIOFactory, protocol: IProtocol, handshakes: Handshakes) -> None:

@@ -1,6 +1,8 @@
 """Certificates shown and checked, with handshakes in memory and over loopback."""
 
+import gc
 import os
+import weakref
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -57,6 +59,12 @@ def join(client_layer: Layer, server_layer: Layer) -> tuple[End, End, Any]:
     """Let a client and a server shake hands; return both ends and the client's TLS connection."""
     ends = (End(), End())
     sides: list[Any] = [client_layer(ends[0]), server_layer(ends[1])]
+    connection = shake_hands(sides)
+    return *ends, connection
+
+
+def shake_hands(sides: list[Any]) -> Any:
+    """Let a client's and a server's side speak until both are silent; return the client's TLS connection."""
     wires = [Joint(peerAddress=IPv4Address("TCP", "127.0.0.1", 1)) for _ in sides]
     for side, wire in zip(sides, wires, strict=True):
         side.makeConnection(wire)
@@ -70,7 +78,7 @@ def join(client_layer: Layer, server_layer: Layer) -> tuple[End, End, Any]:
     for side, wire in zip(sides, wires, strict=True):
         if wire.ended:
             side.connectionLost(connectionDone)
-    return *ends, connection
+    return connection
 
 
 class TlsTestCase(SynchronousTestCase):
@@ -362,6 +370,25 @@ class TurnTests(TlsTestCase):
         self.clock.advance(0)
         self.assertTrue(wire.ended)
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
+
+class EndTests(TlsTestCase):
+    def test_no_garbage(self) -> None:
+        """A connection that breaks leaves nothing for the garbage collector, whichever side is ours."""
+        server = self.tls(self.authority.issue("sip.example.com"))
+        client = self.tls(verify_peers=False)
+        ends = End(), End()
+        sides: list[Any] = [client.client_side("sip.example.com")(ends[0]), server.server_side(ends[1])]
+        shake_hands(sides)
+        self.assertTrue(all(end.done for end in ends))
+        connections = [side._tlsConnection for side in sides]
+        self.addCleanup(gc.enable)
+        gc.disable()
+        for side in sides:
+            side.connectionLost(Failure(ConnectionLost()))
+        handles = [weakref.ref(connection) for connection in connections]
+        del connections, sides, side
+        self.assertEqual([handle() for handle in handles], [None, None])
 
 
 class SlowClock(Clock):
