@@ -13,6 +13,7 @@ from registrar.location.sqlite import MAX_WAITING
 from registrar.routing import ProxyConfig, spelling
 from registrar.subscribers.sqlite import SqliteConfig
 from rollcall.net.config import (
+    EngineConfig,
     KeepaliveConfig,
     LimitsConfig,
     ListenerConfig,
@@ -102,6 +103,7 @@ class RegistrarConfig:
     limits: LimitsConfig = LimitsConfig()
     tls: TlsConfig = TlsConfig()
     resolver: ResolverConfig = ResolverConfig()
+    engine: EngineConfig = EngineConfig()
     admission: AdmissionConfig = AdmissionConfig()
     transactions: TransactionConfig = TransactionConfig()
     auth: AuthSection = AuthSection()
@@ -116,7 +118,7 @@ class RegistrarConfig:
     def net(self) -> NetConfig:
         """What concerns the transports."""
         return NetConfig(listeners=self.listeners, keepalive=self.keepalive, limits=self.limits, tls=self.tls,
-                         resolver=self.resolver)
+                         resolver=self.resolver, engine=self.engine)
 
     def path(self, given: Path | None, name: str) -> Path:
         """Return `given`, or the file `name` in the data directory."""

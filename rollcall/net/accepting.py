@@ -11,59 +11,50 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rollcall.net.config import WEBSOCKET_TRANSPORTS, ListenerConfig
+from rollcall.net.connection import ConnectionFlow
 from rollcall.net.connections import Connections
-from rollcall.net.flow import Address, Listener
+from rollcall.net.flow import PORT_BYTES, Address, Listener, PackedAddress, pack_address
 from rollcall.net.proxy_protocol import ProxyError, ProxyHeader, ProxyHeaderReader
-from rollcall.net.stream import ConnectionFlow, StreamFlow
+from rollcall.net.stream import StreamFlow, WireFlow
 from rollcall.net.websocket_flow import WebSocketFlow
 
 
-class Accepting(Factory):
-    """One listener's connections."""
+class Entrance:
+    """Who may come in by one listener, and the origin (see Origin) of the flows that did."""
 
     _log = Logger()
-    noisy = False
 
-    def __init__(
-        self,
-        config: ListenerConfig,
-        listener: Listener,
-        connections: Connections,
-        secured: Callable[[IProtocol], IProtocol],
-    ) -> None:
-        """`secured` puts TLS before a protocol, or returns it as it is."""
+    def __init__(self, config: ListenerConfig, listener: Listener, connections: Connections) -> None:
         self.listener = listener
         self.transport = listener.transport
         self.connections = connections
         self.open = 0
-        self._secured = secured
         self._max_connections = config.max_connections
         self._proxies = tuple(map(ip_network, config.proxy_protocol_from))
-        self._flow: Callable[[Address, Address | None], ConnectionFlow] = partial(StreamFlow, self)
-        if listener.transport in WEBSOCKET_TRANSPORTS:
-            allowed = frozenset(map(str.lower, config.allowed_origins))
-            self._flow = partial(WebSocketFlow, self, allowed_origins=allowed)
 
-    def buildProtocol(self, addr: Any) -> Any:
-        """Return what speaks on a new connection; None refuses it."""
-        if self._max_connections and self.open >= self._max_connections:
-            self.connections.tallies.refused_full += 1
-            self._log.debug("{listener} is full: {peer} refused", listener=self.listener.name, peer=addr.host)
-            return None
-        if self._proxies and self._is_proxy(addr.host):
-            self.open += 1
-            return ProxyPreface(self, (addr.host, addr.port))
-        protocol = self.admit((addr.host, addr.port))
-        if protocol is not None:
-            self.open += 1
-        return protocol
+    def is_full(self, host: str) -> bool:
+        """Whether no more may come; `host` is who is refused then."""
+        if not self._max_connections or self.open < self._max_connections:
+            return False
+        self.connections.tallies.refused_full += 1
+        self._log.debug("{listener} is full: {peer} refused", listener=self.listener.name, peer=host)
+        return True
 
-    def admit(self, peer: Address, local: Address | None = None) -> IProtocol | None:
-        """Return what speaks with `peer`; None when too many connections came from there."""
-        if not self.connections.admit(peer[0]):
-            self._log.debug("{listener}: too many connections from {peer}", listener=self.listener.name, peer=peer[0])
-            return None
-        return self._secured(self._flow(peer, local))
+    def is_proxy(self, host: str) -> bool:
+        """Whether a host has to send a PROXY header."""
+        if not self._proxies:
+            return False
+        address = ip_address(host.partition("%")[0])
+        return any(address in network for network in self._proxies)
+
+    def admits(self, address: PackedAddress) -> bool:
+        """Count a connection of a source, or say that there are too many of it."""
+        source = address[PORT_BYTES:]
+        if self.connections.admit(source):
+            return True
+        self._log.debug("{listener}: too many connections from {source}", listener=self.listener.name,
+                        source=ip_address(source))
+        return False
 
     def ready(self, flow: ConnectionFlow) -> None:
         """See Origin."""
@@ -76,12 +67,47 @@ class Accepting(Factory):
     def lost(self, flow: ConnectionFlow, reason: str) -> None:
         """See Origin."""
         self.open -= 1
-        self.connections.dismiss(flow.peer[0])
+        self.connections.dismiss(flow.address[PORT_BYTES:])
         self.connections.lost(flow, reason)
 
-    def _is_proxy(self, host: str) -> bool:
-        address = ip_address(host.partition("%")[0])
-        return any(address in network for network in self._proxies)
+
+class Accepting(Entrance, Factory):
+    """One listener's connections, when Twisted's transports carry them."""
+
+    noisy = False
+
+    def __init__(
+        self,
+        config: ListenerConfig,
+        listener: Listener,
+        connections: Connections,
+        secured: Callable[[IProtocol], IProtocol],
+    ) -> None:
+        """`secured` puts TLS before a protocol, or returns it as it is."""
+        super().__init__(config, listener, connections)
+        self._secured = secured
+        self._flow: Callable[[Address, PackedAddress | None], WireFlow] = partial(StreamFlow, self)
+        if listener.transport in WEBSOCKET_TRANSPORTS:
+            allowed = frozenset(map(str.lower, config.allowed_origins))
+            self._flow = partial(WebSocketFlow, self, allowed_origins=allowed)
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """Return what speaks on a new connection; None refuses it."""
+        if self.is_full(addr.host):
+            return None
+        if self.is_proxy(addr.host):
+            self.open += 1
+            return ProxyPreface(self, (addr.host, addr.port))
+        protocol = self.admit((addr.host, addr.port))
+        if protocol is not None:
+            self.open += 1
+        return protocol
+
+    def admit(self, peer: Address, local: Address | None = None) -> IProtocol | None:
+        """Return what speaks with `peer`; None when too many connections came from there."""
+        if not self.admits(pack_address(*peer)):
+            return None
+        return self._secured(self._flow(peer, pack_address(*local) if local else None))
 
 
 class ProxyPreface(Protocol):

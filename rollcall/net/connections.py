@@ -1,20 +1,30 @@
 """All connections of a process: which are open, how many there are, and who hears of them."""
 
+from __future__ import annotations
+
 from collections import Counter
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import define
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from rollcall.net.config import LimitsConfig
-from rollcall.net.flow import Address, Flow, FlowUser
+from rollcall.net.flow import Address, Flow, FlowClosed, FlowUser, PackedAddress, pack_address
 from rollcall.net.wheel import TimerWheel
 from rollcall.sip.framing import FramingError, FramingLimits
+from rollcall.sip.scanner import scan_register
 
 if TYPE_CHECKING:
-    from rollcall.net.stream import ConnectionFlow
+    from rollcall.net.connection import ConnectionFlow
+    from rollcall.net.engine_flow import EngineFlow
+    from rollcall.sip.scanner import UsualRegister
+
+# An even flow id holds the flow's file descriptor above its lowest bit, and above that a number of its own.
+DESCRIPTOR_BITS = 24
+DESCRIPTOR_MASK = (1 << DESCRIPTOR_BITS) - 1
+SERIAL_SHIFT = DESCRIPTOR_BITS + 1
 
 
 @define
@@ -51,11 +61,21 @@ class Tallies:
     pings_answered: int = 0
     """Keepalives answered: double CRLFs, STUN Binding requests and WebSocket pings."""
 
+    accept_pauses: int = 0
+    """Times that no connection was accepted for a while because the system had no descriptor or memory for it."""
+
     datagrams_ignored: int = 0
     """Datagrams that were no SIP: keepalives without an answer, and noise."""
 
     datagrams_unsent: int = 0
     """Datagrams that the kernel did not take."""
+
+
+class Opening(Protocol):
+    """A connection that is to become a flow."""
+
+    def close(self, reason: str) -> None:
+        """End it."""
 
 
 class Connections:
@@ -70,29 +90,41 @@ class Connections:
         self.tallies = tallies
         self.framing = FramingLimits(max_head_bytes=limits.max_head_bytes, max_body_bytes=limits.max_body_bytes)
         self.by_transport: Counter[str] = Counter()
-        # One dictionary for each transport, so that a flow's own address is the key.
-        self._by_peer: dict[str, dict[Address, ConnectionFlow]] = {"TCP": {}, "WS": {}}
+        # The engine's flows lie at their descriptor, which costs 8 bytes each.
+        self.by_descriptor: list[EngineFlow | None] = []
+        self._serials = count(1)
+        # Those that Twisted carries are fewer.
         self._by_id: dict[int, ConnectionFlow] = {}
-        self._opening: set[ConnectionFlow] = set()
-        self._by_source: Counter[str] = Counter()
-        self._ids = count(1)
+        self._odd_ids = count(1, 2)
+        # One dictionary for each transport, so that a flow's own address is the key.
+        self._by_peer: dict[str, dict[PackedAddress, ConnectionFlow]] = {"TCP": {}, "WS": {}}
+        self._opening: set[Opening] = set()
+        self._by_source: Counter[bytes] = Counter()
         self._waiting_for_none: list[Deferred[None]] = []
 
-    def find(self, flow_id: int) -> "ConnectionFlow | None":
-        """Return the open flow of this id."""
-        flow = self._by_id.get(flow_id)
-        return flow if flow is not None and flow.is_open else None
+    # --- which there are
 
-    def accepted_from(self, transport: str, peer: Address) -> "ConnectionFlow | None":
+    def flows(self) -> list[ConnectionFlow]:
+        """Return every connection that can carry messages, or could and is about to end."""
+        return [*self._by_id.values(), *(flow for flow in self.by_descriptor if flow is not None)]
+
+    def find(self, flow_id: int) -> ConnectionFlow | None:
+        """Return the open flow of this id."""
+        flow = self._by_id.get(flow_id) if flow_id & 1 else self._at(descriptor_of(flow_id))
+        return flow if flow is not None and flow.id == flow_id and flow.is_open else None
+
+    def accepted_from(self, transport: str, peer: Address) -> ConnectionFlow | None:
         """Return the open flow that came from exactly there, if it may carry requests to there.
 
         A client's TLS connection proves nothing about who it is, so it is no way to reach a name (RFC 5923 §8).
         """
-        flow = self._by_peer.get(transport, {}).get(peer)
+        flow = self._by_peer.get(transport, {}).get(pack_address(*peer))
         return flow if flow is not None and flow.is_open else None
 
-    def admit(self, source: str) -> bool:
-        """Count one more connection from a host, unless it has as many as it may have."""
+    # --- how many may come
+
+    def admit(self, source: bytes) -> bool:
+        """Count one more connection from a host (a packed address without its port), unless it has enough."""
         if not self.limits.max_connections_per_source:
             return True
         if self._by_source[source] >= self.limits.max_connections_per_source:
@@ -101,7 +133,7 @@ class Connections:
         self._by_source[source] += 1
         return True
 
-    def dismiss(self, source: str) -> None:
+    def dismiss(self, source: bytes) -> None:
         """Count one connection less from a host."""
         left = self._by_source[source] - 1
         if left > 0:
@@ -109,50 +141,60 @@ class Connections:
         else:
             del self._by_source[source]
 
-    def opening(self, flow: "ConnectionFlow") -> None:
-        """Take note of a connection that is to become a flow."""
-        self._opening.add(flow)
+    # --- their life
 
-    def ready(self, flow: "ConnectionFlow", accepted: bool) -> None:
-        """Take note of a connection that can carry messages, and give it its id."""
+    def opening(self, connection: Opening) -> None:
+        """Take note of a connection that is to become a flow."""
+        self._opening.add(connection)
+
+    def opened(self, connection: Opening) -> None:
+        """Take note that it made way for a flow."""
+        self._opening.discard(connection)
+
+    def place(self, flow: EngineFlow, descriptor: int) -> None:
+        """Give a flow of the engine its id, and keep it at its descriptor."""
+        flow.id = next(self._serials) << SERIAL_SHIFT | descriptor << 1
+        self.make_room(descriptor)
+        self.by_descriptor[descriptor] = flow
+
+    def make_room(self, descriptor: int) -> None:
+        """See that there is a place for a descriptor."""
+        missing = descriptor + 1 - len(self.by_descriptor)
+        if missing > 0:
+            self.by_descriptor.extend([None] * missing)
+
+    def ready(self, flow: ConnectionFlow, accepted: bool) -> None:
+        """Take note of a connection that can carry messages, and see that it has its id."""
         self._opening.discard(flow)
-        flow.id = next(self._ids)
-        self._by_id[flow.id] = flow
+        if not flow.id:
+            flow.id = next(self._odd_ids)
+            self._by_id[flow.id] = flow
         self.by_transport[flow.transport] += 1
         if accepted:
             self.tallies.accepted += 1
             if not flow.secure:
-                self._by_peer[flow.transport][flow.peer] = flow
+                self._by_peer[flow.transport][flow.address] = flow
         else:
             self.tallies.opened += 1
 
-    def lost(self, flow: "ConnectionFlow", reason: str) -> None:
+    def lost(self, flow: ConnectionFlow, reason: str) -> None:
         """Forget a connection, and tell the user if it ever was a flow."""
-        self._opening.discard(flow)
         if flow.id:
             self._forget(flow, reason)
+            self._check_for_none()
         else:
-            self.tallies.handshakes_failed += 1
-            self._log.debug("connection never opened: {flow}: {reason}", flow=flow, reason=reason)
-        if not self._opening and not self._by_id:
-            waiting, self._waiting_for_none = self._waiting_for_none, []
-            for each in waiting:
-                each.callback(None)
+            self.never_opened(flow, reason)
 
-    def _forget(self, flow: "ConnectionFlow", reason: str) -> None:
-        del self._by_id[flow.id]
-        self.by_transport[flow.transport] -= 1
-        if not flow.secure and self._by_peer[flow.transport].get(flow.peer) is flow:
-            del self._by_peer[flow.transport][flow.peer]
-        self._log.debug("flow closed: {flow}: {reason}", flow=flow, reason=reason)
-        try:
-            self.user.flow_closed(flow, reason)
-        except Exception:
-            self._log.failure("while {flow} closed", flow=flow)
+    def never_opened(self, connection: Opening, reason: str) -> None:
+        """Forget a connection that did not become a flow."""
+        self._opening.discard(connection)
+        self.tallies.handshakes_failed += 1
+        self._log.debug("connection never opened: {connection}: {reason}", connection=connection, reason=reason)
+        self._check_for_none()
 
-    def close_all(self, reason: str) -> "Deferred[None]":
+    def close_all(self, reason: str) -> Deferred[None]:
         """Close every connection; return when all are gone."""
-        flows = (*self._opening, *self._by_id.values())
+        flows = (*self._opening, *self.flows())
         if not flows:
             return succeed(None)
         emptied = Deferred[None]()
@@ -161,7 +203,32 @@ class Connections:
             flow.close(reason)
         return emptied
 
+    # --- what comes over them
+
     def deliver(self, data: bytes, flow: Flow) -> None:
+        """Answer a message at once, or hand it over; whatever goes wrong with it, its flow lives on."""
+        register = scan_register(data) if flow.reliable else None
+        if register is not None and register.end == len(data):
+            answer = self.short_way(register, flow, self.wheel.now())
+            if answer is not None:
+                try:
+                    flow.write(answer)
+                except FlowClosed as error:
+                    self._log.debug("no flow left to answer on: {flow}: {error}", flow=flow, error=error)
+                return
+        self.hand_over(data, flow)
+
+    def short_way(self, register: UsualRegister, flow: Flow, now: float) -> bytes | None:
+        """Return the answer to a usual REGISTER; None when it has to be handed over."""
+        if not flow.confirmed:
+            flow.confirm()
+        try:
+            return self.user.short_way(register, flow, now)
+        except Exception:
+            self._log.failure("while a REGISTER of {flow} was answered", flow=flow)
+            return None
+
+    def hand_over(self, data: bytes, flow: Flow) -> None:
         """Hand over a message; whatever goes wrong with it, its flow lives on."""
         try:
             self.user.message_received(data, flow)
@@ -176,3 +243,30 @@ class Connections:
         except Exception:
             self._log.failure("while lost framing of {flow} was handled", flow=flow)
         flow.close(f"framing lost: {error}")
+
+    # --- details
+
+    def _at(self, descriptor: int) -> EngineFlow | None:
+        return self.by_descriptor[descriptor] if descriptor < len(self.by_descriptor) else None
+
+    def _forget(self, flow: ConnectionFlow, reason: str) -> None:
+        self._by_id.pop(flow.id, None)
+        self.by_transport[flow.transport] -= 1
+        if not flow.secure and self._by_peer[flow.transport].get(flow.address) is flow:
+            del self._by_peer[flow.transport][flow.address]
+        self._log.debug("flow closed: {flow}: {reason}", flow=flow, reason=reason)
+        try:
+            self.user.flow_closed(flow, reason)
+        except Exception:
+            self._log.failure("while {flow} closed", flow=flow)
+
+    def _check_for_none(self) -> None:
+        if self._waiting_for_none and not self._opening and not any(self.by_transport.values()):
+            waiting, self._waiting_for_none = self._waiting_for_none, []
+            for each in waiting:
+                each.callback(None)
+
+
+def descriptor_of(flow_id: int) -> int:
+    """Return the file descriptor of one of the engine's flows, which is its own while the flow lasts."""
+    return flow_id >> 1 & DESCRIPTOR_MASK

@@ -10,10 +10,11 @@ from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
 from rollcall.net.config import KeepaliveConfig
+from rollcall.net.connection import ConnectionFlow
 from rollcall.net.connections import Connections
 from rollcall.net.flow import ConnectFailed, Flow, Listener
 from rollcall.net.listening import watch_idle
-from rollcall.net.stream import ConnectionFlow, StreamFlow
+from rollcall.net.stream import StreamFlow
 
 
 @frozen
@@ -48,7 +49,7 @@ class Dialling(ClientFactory):
         self.transport = destination.transport
         self.connections = connections
         self.listener = listener
-        self.flow: ConnectionFlow = StreamFlow(self, (destination.host, destination.port))
+        self.flow = StreamFlow(self, (destination.host, destination.port))
         self._keepalive = keepalive
         self._secured = secured
         self._ended = ended

@@ -61,10 +61,7 @@ class Listener:
 class Flow(ABC):
     """The way to one peer. Equal flows reach the same peer the same way, so a flow can be a key."""
 
-    __slots__ = ("bound", "holds", "peer")
-
-    peer: Address
-    """The peer's address; behind a proxy that speaks the PROXY protocol, the client's own."""
+    __slots__ = ("_peer", "bound", "holds")
 
     bound: object
     """What the user of the flow keeps here, e.g. the AOR bound to it; None at first."""
@@ -72,10 +69,17 @@ class Flow(ABC):
     holds: int
     """How many conversations still need the flow; for its user, 0 at first."""
 
-    def __init__(self, peer: Address) -> None:
-        self.peer = peer
+    def __init__(self, peer: Address | PackedAddress) -> None:
+        """Where there are many flows the packed form takes a third of the memory."""
+        self._peer = peer
         self.bound = None
         self.holds = 0
+
+    @property
+    def peer(self) -> Address:
+        """The peer's address; behind a proxy that speaks the PROXY protocol, the client's own."""
+        peer = self._peer
+        return unpack_address(peer) if isinstance(peer, bytes) else peer
 
     @property
     def address(self) -> PackedAddress:

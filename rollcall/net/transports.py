@@ -12,6 +12,8 @@ from rollcall.net.config import SECURE_TRANSPORTS, ListenerConfig, NetConfig
 from rollcall.net.connections import Connections, Tallies
 from rollcall.net.datagram import DatagramPort
 from rollcall.net.dialling import Destination, Dialling
+from rollcall.net.engine import Engine
+from rollcall.net.engine_accepting import EngineAccepting
 from rollcall.net.flow import ConnectFailed, Flow, FlowUser, Listener
 from rollcall.net.listening import (
     advertised_host,
@@ -46,7 +48,8 @@ class Transports(MultiService):
         self._connections = Connections(wheel, user, config.limits, self.tallies)
         self._tls = Tls(config.tls, reactor)
         self._datagram_ports: dict[str, DatagramPort] = {}
-        self._ports: list[IListeningPort | DatagramPort] = []
+        self._ports: list[IListeningPort | EngineAccepting | DatagramPort] = []
+        self._engine: Engine | None = None
         self._dialled: dict[Destination, Dialling] = {}
 
     # --- life
@@ -68,7 +71,7 @@ class Transports(MultiService):
         ending: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in ports]
         for dialling in tuple(self._dialled.values()):
             dialling.give_up()
-        ending.append(self._connections.close_all("shutting down"))
+        ending.append(self._connections.close_all("shutting down").addCallback(lambda _: self._stop_engine()))
         ending.append(maybeDeferred(super().stopService))
         self.listeners.clear()
         self._datagram_ports.clear()
@@ -179,9 +182,13 @@ class Transports(MultiService):
             port.start()
             self._datagram_ports[config.name] = port
             self._ports.append(port)
+        elif transport == "TCP" and self._config.engine.enabled:
+            accepting = EngineAccepting(config, listener, self._started_engine(), opened)
+            accepting.start()
+            self._ports.append(accepting)
         else:
-            accepting = Accepting(config, listener, self._connections, self._server_layer(transport))
-            self._ports.append(self._reactor.adoptStreamPort(opened.fileno(), family_of(config.host), accepting))
+            factory = Accepting(config, listener, self._connections, self._server_layer(transport))
+            self._ports.append(self._reactor.adoptStreamPort(opened.fileno(), family_of(config.host), factory))
             opened.close()
         self._log.info(
             "listener {name}: {transport} {host}:{port}",
@@ -190,6 +197,17 @@ class Transports(MultiService):
             host=local[0],
             port=local[1],
         )
+
+    def _started_engine(self) -> Engine:
+        if self._engine is None:
+            self._engine = Engine(self._reactor, self._connections, self._config.engine)
+            self._engine.start()
+        return self._engine
+
+    def _stop_engine(self) -> None:
+        if self._engine is not None:
+            self._engine.stop()
+            self._engine = None
 
     def _server_layer(self, transport: str) -> Layer:
         return self._tls.server_side if transport in SECURE_TRANSPORTS else _bare

@@ -1,7 +1,8 @@
 """The flow over a WebSocket, with or without TLS (RFC 7118)."""
 
-from rollcall.net.flow import Address
-from rollcall.net.stream import CRLF, ConnectionFlow, Origin, State
+from rollcall.net.connection import CRLF, Origin, State
+from rollcall.net.flow import Address, PackedAddress
+from rollcall.net.stream import WireFlow
 from rollcall.net.upgrade import UpgradeReader, UpgradeRefused
 from rollcall.net.websocket import (
     Close,
@@ -20,7 +21,7 @@ from rollcall.net.websocket import (
 NO_CODE = 1005
 
 
-class WebSocketFlow(ConnectionFlow):
+class WebSocketFlow(WireFlow):
     """One SIP message in each WebSocket message."""
 
     __slots__ = ("_framer", "_upgrade")
@@ -29,7 +30,7 @@ class WebSocketFlow(ConnectionFlow):
         self,
         origin: Origin,
         peer: Address,
-        local: Address | None = None,
+        local: PackedAddress | None = None,
         *,
         allowed_origins: frozenset[str] = frozenset(),
     ) -> None:

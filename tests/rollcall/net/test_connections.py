@@ -7,6 +7,8 @@ from rollcall.net.stream import StreamFlow
 from tests.rollcall.net.fakes import Net, Wire
 from tests.rollcall.net.test_stream import FakeOrigin, StreamNet
 
+ONE, ANOTHER = b"\xc0\x00\x02\x01", b"\xc0\x00\x02\x02"
+
 
 class ConnectionsTests(SynchronousTestCase):
     def setUp(self) -> None:
@@ -14,16 +16,17 @@ class ConnectionsTests(SynchronousTestCase):
         self.connections = self.net.connections
 
     def test_ids(self) -> None:
-        """Ids count up from 1, and find their flow while it is open."""
+        """Ids count up from 1, only the odd ones, and find their flow while it is open."""
         wires = [Wire(("192.0.2.1", port)) for port in (1, 2)]
         first, second = (self.net.accept(wire) for wire in wires)
-        self.assertEqual((first.id, second.id), (1, 2))
-        self.assertIs(self.connections.find(2), second)
+        self.assertEqual((first.id, second.id), (1, 3))
+        self.assertIs(self.connections.find(3), second)
         first.close("enough")
         self.assertIsNone(self.connections.find(1))
         wires[0].end()
         self.assertIsNone(self.connections.find(1))
-        self.assertIsNone(self.connections.find(3))
+        self.assertIsNone(self.connections.find(5))
+        self.assertIsNone(self.connections.find(2))
 
     def test_counts(self) -> None:
         """Open connections are counted by transport."""
@@ -78,24 +81,24 @@ class SourceTests(SynchronousTestCase):
     def test_limit(self) -> None:
         """One source has only so many connections; others are not touched by it."""
         connections = Net(LimitsConfig(max_connections_per_source=2)).connections
-        self.assertTrue(connections.admit("192.0.2.1"))
-        self.assertTrue(connections.admit("192.0.2.1"))
-        self.assertFalse(connections.admit("192.0.2.1"))
-        self.assertTrue(connections.admit("192.0.2.2"))
-        connections.dismiss("192.0.2.1")
-        self.assertTrue(connections.admit("192.0.2.1"))
+        self.assertTrue(connections.admit(ONE))
+        self.assertTrue(connections.admit(ONE))
+        self.assertFalse(connections.admit(ONE))
+        self.assertTrue(connections.admit(ANOTHER))
+        connections.dismiss(ONE)
+        self.assertTrue(connections.admit(ONE))
         self.assertEqual(connections.tallies.refused_source, 1)
 
     def test_forgotten(self) -> None:
         """A source without connections costs nothing."""
         connections = Net().connections
-        connections.admit("192.0.2.1")
-        connections.dismiss("192.0.2.1")
+        connections.admit(ONE)
+        connections.dismiss(ONE)
         self.assertEqual(len(connections._by_source), 0)
 
     def test_no_limit(self) -> None:
         """0 means no limit, and nothing is counted."""
         connections = Net(LimitsConfig(max_connections_per_source=0)).connections
-        self.assertTrue(all(connections.admit("192.0.2.1") for _ in range(100)))
+        self.assertTrue(all(connections.admit(ONE) for _ in range(100)))
         self.assertEqual(len(connections._by_source), 0)
-        connections.dismiss("192.0.2.1")
+        connections.dismiss(ONE)

@@ -7,9 +7,10 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
 from rollcall.net.config import LimitsConfig
+from rollcall.net.connection import ConnectionFlow
 from rollcall.net.connections import Connections
 from rollcall.net.flow import FlowClosed, Listener
-from rollcall.net.stream import ConnectionFlow, StreamFlow
+from rollcall.net.stream import StreamFlow
 from tests.rollcall.net.fakes import OK, OPTIONS, FailingUser, Net, Wire, a_listener, writes
 
 
@@ -131,7 +132,7 @@ class StreamFlowTests(SynchronousTestCase):
         self.assertEqual(self.wire.sent(), b"")
         self.wire.receive(b"\r\n")
         self.assertEqual(self.wire.sent(), b"\r\n")
-        self.assertIsNone(self.flow._framer)
+        self.assertIsNone(self.flow.framer)
 
     def test_ping(self) -> None:
         """A double CRLF is answered by a single one, a single one by nothing (RFC 5626 §4.4.1)."""

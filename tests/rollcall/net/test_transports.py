@@ -12,6 +12,7 @@ from twisted.internet.ssl import CertificateOptions
 from twisted.trial.unittest import TestCase
 
 from rollcall.net.config import KeepaliveConfig, LimitsConfig, ListenerConfig, NetConfig, TlsConfig
+from rollcall.net.connections import descriptor_of
 from rollcall.net.flow import Address, ConnectFailed, Flow
 from rollcall.net.transports import Transports
 from rollcall.net.wheel import TimerWheel
@@ -218,10 +219,11 @@ class ConnectTests(TransportsTestCase):
         flow: Any = await client.connect("TCP", server.local("tcp"))
         flow.write(OPTIONS)
         inward: Any = (await server.user.messages.get())[1]
-        for each in (flow, inward):
-            handle = each._wire.getHandle()
+        for descriptor in (flow._wire.fileno(), descriptor_of(inward.id)):
+            handle = socket.socket(fileno=descriptor)
             self.assertEqual(handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 77)
             self.assertEqual(handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), 1)
+            handle.detach()
 
     async def test_stopped_while_connecting(self) -> None:
         """Who waits for a connection learns that the service stops."""

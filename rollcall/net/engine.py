@@ -1,0 +1,162 @@
+"""The flow engine: one descriptor in the reactor, behind which an epoll of our own serves all plain TCP connections.
+
+A Twisted transport costs several times what a REGISTER needs: two dispatches, two changes of the epoll set and a
+context for each. Here one turn of the reactor reads from many connections, one read each, and answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import read
+from select import EPOLLIN, EPOLLOUT, epoll
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rollcall.net import descriptors
+from rollcall.net.coalescing import Coalescing, Found
+from rollcall.net.config import EngineConfig
+from rollcall.net.connections import Connections
+from rollcall.net.engine_flow import EngineFlow
+from rollcall.sip.scanner import scan_register
+
+
+class Engine:
+    """Serves the connections that its listeners accept."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, connections: Connections, config: EngineConfig) -> None:
+        self.connections = connections
+        self.config = config
+        # A head that is too large never comes whole, so that the framer sees it.
+        self.read_bytes = min(config.read_bytes, connections.limits.max_head_bytes)
+        self._reactor = reactor
+        self._epoll = epoll()
+        self._watched: dict[int, Callable[[float], None]] = {}
+        self._doomed: list[EngineFlow] = []
+        self._burial: IDelayedCall | None = None
+        self._coalescing = Coalescing(
+            reactor, self._epoll.fileno(), self._turn, self._broken, config.coalesce_ms / 1000, "flow engine"
+        )
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._coalescing.start()
+
+    def stop(self) -> None:
+        """Serve no more; there are no connections left. Harmless twice."""
+        self._coalescing.stop()
+        self._bury()
+        self._epoll.close()
+
+    def _broken(self, reason: Failure) -> None:
+        """The reactor ends."""
+
+    # --- descriptors
+
+    def enlist(self, descriptor: int) -> None:
+        """Look for what comes to a descriptor, which is then watched or gets a flow. Raises OSError."""
+        self._epoll.register(descriptor, EPOLLIN)
+        self.connections.make_room(descriptor)
+
+    def watch(self, descriptor: int, readable: Callable[[float], None]) -> None:
+        """Call `readable` with the time when there is something to read at a descriptor that has no flow (yet).
+
+        It is called after the flows of its turn were served.
+        """
+        self._watched[descriptor] = readable
+
+    def add(self, descriptor: int, flow: EngineFlow) -> None:
+        """Serve a flow at a descriptor, which may have been watched before."""
+        self._watched.pop(descriptor, None)
+        self.connections.place(flow, descriptor)
+        flow.begin()
+
+    def delist(self, descriptor: int) -> None:
+        """Forget all about a descriptor that is in the list, which may be closed then."""
+        self._watched.pop(descriptor, None)
+        self.connections.by_descriptor[descriptor] = None
+        self._epoll.unregister(descriptor)
+
+    def look_for(self, descriptor: int, events: int) -> None:
+        """Change what the epoll looks for at a flow."""
+        self._epoll.modify(descriptor, events)
+
+    def doom(self, flow: EngineFlow) -> None:
+        """Reset a flow's connection, but in a later turn: its user may be in the middle of something with it."""
+        self._doomed.append(flow)
+        if self._burial is None:
+            self._burial = self._reactor.callLater(0, self._bury)
+
+    # --- the turn
+
+    def _turn(self) -> Found:
+        """Serve what is ready, each once at most."""
+        bound = self.config.max_events_per_turn
+        events = self._epoll.poll(0, bound)
+        if not events:
+            return Found.NOTHING
+        now = self._reactor.seconds()
+        for descriptor in self._serve(events, now):
+            # One that was closed in this turn may already be another's; reading there finds nothing.
+            readable = self._watched.get(descriptor)
+            if readable is not None:
+                try:
+                    readable(now)
+                except Exception:
+                    self._log.failure("while descriptor {descriptor} was read", descriptor=descriptor)
+        return Found.MORE if len(events) == bound else Found.ALL
+
+    def _serve(self, events: list[tuple[int, int]], now: float) -> list[int]:
+        """Read once from each flow and answer it; return the descriptors that have no flow.
+
+        Those are looked at afterwards: no flow begins at a descriptor while an event of the one before may be to come.
+        All here is done for every request: what is not usual is left to the flow.
+        """
+        flows, size, scan = self.connections.by_descriptor, self.read_bytes, scan_register
+        short_way, hand_over = self.connections.short_way, self.connections.hand_over
+        flowless: list[int] = []
+        for descriptor, event in events:
+            flow = flows[descriptor]
+            if flow is None:
+                flowless.append(descriptor)
+                continue
+            try:
+                if event != EPOLLIN and not self._has_data(flow, descriptor, event):
+                    continue
+                data = read(descriptor, size)
+                register = scan(data) if flow.framer is None else None
+                if register is None or register.end != len(data) or not register.has_length:
+                    flow.receive(data, register, now)
+                    continue
+                answer = short_way(register, flow, now)
+                if answer is None:
+                    hand_over(data, flow)
+                else:
+                    flow.send(answer, descriptor)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                flow.lost(f"lost: {error.strerror}")
+            except Exception:
+                self._log.failure("while {flow} was served", flow=flow)
+        return flowless
+
+    def _has_data(self, flow: EngineFlow, descriptor: int, event: int) -> bool:
+        """Take note of what else happened to a flow; say whether it can be read."""
+        if event & EPOLLOUT:
+            flow.flush()
+        elif not event & EPOLLIN:
+            flow.lost(f"lost: {descriptors.pending_error(descriptor)}")
+        return bool(event & EPOLLIN) and self.connections.by_descriptor[descriptor] is flow
+
+    def _bury(self) -> None:
+        if self._burial is not None and self._burial.active():
+            self._burial.cancel()
+        self._burial = None
+        doomed, self._doomed = self._doomed, []
+        for flow in doomed:
+            flow.reset()
