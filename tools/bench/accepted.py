@@ -55,7 +55,10 @@ def write(path: Path, machine: Mapping[str, Any], new: Sequence[Accepted]) -> No
     """Write ratios that were accepted on a machine; those of cases and servers that were not measured stay."""
     replaced = {(one.case, one.server) for one in new}
     kept = [one for one in (read(path) if path.exists() else []) if (one.case, one.server) not in replaced]
-    text = {"machine": machine, "accepted": [asdict(one) for one in [*kept, *new]]}
+    text = {
+        "machine": {name: value for name, value in machine.items() if name != "command"},
+        "accepted": [asdict(one) for one in [*kept, *new]],
+    }
     path.write_text(json.dumps(text, indent=1) + "\n")
 
 

@@ -52,7 +52,7 @@ class Running:
 
 
 DESCRIBING = """
-import importlib, json, platform, sys, sysconfig
+import importlib, json, os, platform, sys
 compiled = []
 for name in sys.argv[1:]:
     try:
@@ -62,8 +62,7 @@ for name in sys.argv[1:]:
         pass
 print(json.dumps({
     "python": platform.python_version() + " " + platform.python_compiler(),
-    "executable": sys.executable,
-    "profile_guided": "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""),
+    "interpreter": os.path.realpath(sys.executable),
     "compiled": compiled,
 }))
 """
@@ -92,7 +91,7 @@ def interpreter() -> Path:
 
 
 def describe_python() -> dict[str, Any]:
-    """Return which Python runs Rollcall, how that was built, and which parts of Rollcall are compiled for it."""
+    """Return which Python runs Rollcall, whose that is (Debian's is /usr/bin/python3.11), and which parts of Rollcall are compiled for it."""
     sources = FOLDER.parents[1]
     parts = [
         ".".join(path.relative_to(sources).with_suffix("").parts)
