@@ -80,7 +80,8 @@ class Generator:
         return self.done()
 
     def begin(self, seconds: float, *, requests: int = 0, rate: float = 0.0) -> None:
-        """Begin a run whose end `done` waits for."""
+        """Begin a run, once the phones are there, whose end `done` waits for."""
+        _ = self.ready  # its line comes first
         assert self._process.stdin is not None
         self._process.stdin.write(f"run {seconds} {requests} {rate}\n")
         self._process.stdin.flush()

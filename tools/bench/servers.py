@@ -91,7 +91,7 @@ def interpreter() -> Path:
 
 
 def describe_python() -> dict[str, Any]:
-    """Return which Python runs Rollcall, whose that is (Debian's is /usr/bin/python3.11), and which parts of Rollcall are compiled for it."""
+    """Return which Python runs Rollcall, where that lives, and which parts of Rollcall are compiled for it."""
     sources = FOLDER.parents[1]
     parts = [
         ".".join(path.relative_to(sources).with_suffix("").parts)

@@ -61,6 +61,14 @@ class GeneratorTests(SynchronousTestCase):
         self.assertEqual((done.sent, done.answered), (30, 30))
         self.assertGreaterEqual(done.seconds, 0.029)
 
+    def test_run_before_anybody_looked(self) -> None:
+        """A run waits for the phones to be there, whether somebody asked how that went or not."""
+        with generator(
+            Case(name="e", transport="udp", digest=True, connections=2, phones=2), self.server.port
+        ) as phones:
+            self.assertEqual(phones.run(5.0, requests=4).answered, 4)
+            self.assertEqual(phones.ready.answered, 2)
+
     def test_fresh_phones_never_come_back(self) -> None:
         """With fresh phones every request is the first one of its user."""
         case = Case(name="n", transport="udp", digest=True, fresh=True, connections=2, phones=2)
