@@ -5,7 +5,7 @@ big-endian, because without it there is no way back.
 """
 
 from errno import EAFNOSUPPORT, EAGAIN, EIO
-from socket import AF_INET, AF_INET6, inet_aton, inet_ntoa, inet_ntop, inet_pton, socket
+from socket import AF_INET, AF_INET6, MSG_DONTWAIT, inet_aton, inet_ntoa, inet_ntop, inet_pton, socket
 from struct import Struct
 from typing import Any
 
@@ -30,7 +30,7 @@ def receive(bound: socket, most: int) -> list[tuple[bytes, PackedAddress]]:
     _names.clear()
     for _ in range(min(most, SLOTS)):
         try:
-            data, source = bound.recvfrom(MAX_DATAGRAM_BYTES)
+            data, source = bound.recvfrom(MAX_DATAGRAM_BYTES, MSG_DONTWAIT)
         except (BlockingIOError, InterruptedError):
             break
         except OSError:
@@ -56,7 +56,7 @@ def send(bound: socket, datagrams: list[tuple[bytes, PackedAddress]]) -> list[tu
             unsent.append((index, EAFNOSUPPORT))
             continue
         try:
-            bound.sendto(data, name)
+            bound.sendto(data, MSG_DONTWAIT, name)
         except BlockingIOError:  # no room: there is none for the rest either
             return unsent + [(each, EAGAIN) for each in range(index, len(datagrams))]
         except OSError as error:

@@ -70,8 +70,10 @@ class Batches:
     # --- receiving
 
     def test_nothing_waits(self) -> None:
-        """Where nothing waits there is an empty batch, and no waiting."""
-        self.assertEqual(self.way.receive(self.ours, SLOTS), [])
+        """Where nothing waits there is an empty batch, and no waiting, not even for a socket that blocks."""
+        for blocks in (False, True):
+            self.ours.setblocking(blocks)
+            self.assertEqual(self.way.receive(self.ours, SLOTS), [])
 
     def test_received(self) -> None:
         """A batch has what waits, in order, each with the address it came from."""
