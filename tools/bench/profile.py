@@ -19,7 +19,8 @@ from tools.bench.servers import Server
 
 SAMPLES_PER_SECOND = 500
 SLACK_SECONDS = 1.0
-IDLE = "Condition.wait ("
+IDLE = ("Condition.wait (", "_WatchedPoller.poll (")
+"""Where threads wait: for work, and the reactor for its descriptors."""
 
 
 @frozen

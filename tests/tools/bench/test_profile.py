@@ -11,8 +11,9 @@ class ProfileTests(SynchronousTestCase):
     """What samples of stacks say about functions."""
 
     def test_costs(self) -> None:
-        """A cost with callees counts once per stack, even if it recurs; a waiting thread costs nothing."""
-        found = costs(["run (a.py:1);parse (b.py:2) 3", "run (a.py:1);send (c.py:1);run (a.py:1) 1", IDLE_THREAD])
+        """A cost with callees counts once per stack, even if it recurs; a thread or reactor that waits costs nothing."""
+        waiting = [IDLE_THREAD, "run (a.py:1);_WatchedPoller.poll (rollcall/ops/turns.py:103) 9"]
+        found = costs(["run (a.py:1);parse (b.py:2) 3", "run (a.py:1);send (c.py:1);run (a.py:1) 1", *waiting])
         self.assertEqual(
             found,
             [Cost("parse (b.py:2)", 0.75, 0.75), Cost("run (a.py:1)", 0.25, 1.0), Cost("send (c.py:1)", 0.0, 0.25)],
