@@ -27,7 +27,8 @@ def extensions() -> list[Extension]:
     """Return one extension for each .pyx, written in C to build/ so that the sources stay among themselves."""
     found = [
         Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=["-O3"], optional=True)
-        for path in sorted(Path("rollcall").rglob("*.pyx"))
+        for package in ("rollcall", "registrar")
+        for path in sorted(Path(package).rglob("*.pyx"))
     ]
     if cythonize is None:
         return []

@@ -1,5 +1,6 @@
 """What operators see of the conversations: counts for Prometheus, and one log line per call."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 
 from attrs import asdict, evolve
@@ -96,23 +97,25 @@ class Observing:
                        status=status, seconds=self._now() - fork.server.received_at)
 
 
-class AtOnce:
-    """Counts the REGISTERs of one listener that were answered at once, with all cells at hand."""
+class Face:
+    """A listener as records and metrics see it: counts its REGISTERs that are answered at once, all cells at hand."""
 
     __slots__ = ("_challenge_seconds", "_challenges", "_new", "_ok", "_ok_seconds", "_refusal_seconds", "_refusals",
-                 "refreshed", "transport")
+                 "place", "refreshed", "transport")
 
     _log = Logger()
 
-    def __init__(self, observing: Observing, transport: str) -> None:
+    def __init__(self, observing: Observing, transport: str, place: int) -> None:
+        """`place` is its number in packed records, -1 for none."""
         self.transport = transport
+        self.place = place
         self._new = observing.registrations.cell(transport, "new")
         self.refreshed = observing.registrations.cell(transport, "refreshed")
         self._ok, self._ok_seconds = observing.cells_of("REGISTER", 200)
         self._challenges, self._challenge_seconds = observing.cells_of("REGISTER", 401)
         self._refusals, self._refusal_seconds = observing.cells_of("REGISTER", 503)
 
-    def new(self, aor: str, address: PackedAddress) -> None:
+    def bound(self, aor: str, address: PackedAddress) -> None:
         """Count and log a first binding."""
         self._new.value += 1
         host, port = unpack_address(address)
@@ -122,7 +125,9 @@ class AtOnce:
     def accepted(self, seconds: float) -> None:
         """Count a 200 and the time it took."""
         self._ok.value += 1
-        self._ok_seconds.observe(seconds)
+        buckets = self._ok_seconds
+        buckets.counts[bisect_left(buckets.bounds, seconds)] += 1
+        buckets.total += seconds
 
     def challenged(self, seconds: float) -> None:
         """Count a 401 and the time it took."""

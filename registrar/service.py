@@ -22,7 +22,7 @@ from registrar.authorising import Callers
 from registrar.config import RegistrarConfig
 from registrar.gruu import GruuMaker
 from registrar.keys import derive, load_or_create_secret
-from registrar.location.contract import LocationStore
+from registrar.location.at_once import Location
 from registrar.location.memory import MemoryLocation
 from registrar.location.rows import Rows
 from registrar.location.sqlite import SqliteLocation
@@ -59,7 +59,7 @@ class Parts:
     """What a running registrar is made of, as far as it has to be started and stopped."""
 
     domains: Domains
-    location: LocationStore
+    location: Location
     subscribers: SqliteSubscribers
     requests: Requests
     transports: Transports
@@ -225,7 +225,7 @@ def _in_uri(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _location(config: RegistrarConfig, reactor: Any, wheel: TimerWheel) -> LocationStore:
+def _location(config: RegistrarConfig, reactor: Any, wheel: TimerWheel) -> Location:
     if config.location.kind == "memory":
         return MemoryLocation(wheel, reactor.seconds)
     rows = Rows(config.path(config.location.file, "location.sqlite"), config.location.synchronous)

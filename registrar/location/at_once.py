@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from registrar.location.contract import LocationStore
 from registrar.location.packing import Packing
 
 
@@ -9,7 +10,8 @@ class AtOnceStore(Protocol):
     """What a store offers to those who change one packed record without waiting (see `registrar.location.packing`)."""
 
     records: dict[bytes, bytes]
-    """The packed record of each address-of-record by its key. Only for reading."""
+    """The packed record of each address-of-record by its key. What `renewal.renewed` made of one may be put into its
+    place, unless it `is_early`."""
     packing: Packing
 
     def takes_at_once(self, key: bytes, connection_bound: bool) -> bool:
@@ -20,3 +22,7 @@ class AtOnceStore(Protocol):
 
     def insert(self, key: bytes, record: bytes, transport: str) -> None:
         """Add the record of a first binding."""
+
+
+class Location(LocationStore, AtOnceStore, Protocol):
+    """A location service that offers both."""

@@ -303,9 +303,17 @@ class Transactions:
         except FlowClosed as problem:
             self.log.debug("no way to repeat an answer to {peer}: {problem}", peer=flow.peer, problem=str(problem))
 
-    def is_known(self, key: str) -> bool:
-        """Say whether the request that `key` names is being answered."""
-        return key in self._servers
+    def knows(self, key: str) -> bool:
+        """Say whether the request that `key` names is being answered, or has an answer that is remembered."""
+        return key in self._servers or self.answers.get(key) is not None
+
+    def has_begun(self, request: Request, via: Via) -> bool:
+        """Say whether `request` belongs to a transaction that is here, or repeats what was answered."""
+        method = request.method
+        keys = [_server_key(request, via, "INVITE" if method in ("ACK", "CANCEL") else method)]
+        if method == "CANCEL":
+            keys.append(_server_key(request, via, method))
+        return any(key in self._servers or self.answers.get(key) is not None for key in keys)
 
     def cancelled_by(self, cancel: Request, via: Via) -> ServerTransaction | None:
         """Return the INVITE transaction that `cancel` means (RFC 3261 §9.2), if it is here."""

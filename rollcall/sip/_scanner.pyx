@@ -6,7 +6,7 @@ data, which the register holds, and become objects when somebody asks.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint16_t, uint64_t
 from cpython.ref cimport PyObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.string cimport memchr, memcmp, memcpy, strlen
@@ -946,6 +946,9 @@ cdef inline char* put_lower(char* p, Span* span) noexcept nogil:
     return p + span.size
 
 
+cdef bytes OK = b"SIP/2.0 200 OK"
+
+
 @cython.final
 @cython.no_gc
 @cython.freelist(256)
@@ -1127,6 +1130,42 @@ cdef class CompiledRegister:
             p = put(p, b"\r\n", 2)
         put(p, PyBytes_AS_STRING(rest), PyBytes_GET_SIZE(rest))
         return reply
+
+    def accept(self, bytes tag not None, bytes address not None, uint32_t seconds, bytes rest not None):
+        cdef Span* contact = &self.found.contact
+        cdef Span* params = &self.found.params
+        cdef char[10] digits
+        cdef int first = 10
+        while first == 10 or seconds:
+            first -= 1
+            digits[first] = <char>(c'0' + seconds % 10)
+            seconds //= 10
+        cdef bytes whole = PyBytes_FromStringAndSize(
+            NULL, 10 + contact.size + 10 + 10 - first + params.size + 2 + PyBytes_GET_SIZE(rest))
+        cdef char* p = put(PyBytes_AS_STRING(whole), b"Contact: <", 10)
+        p = put(p, contact.p, contact.size)
+        p = put(p, b">;expires=", 10)
+        p = put(p, digits + first, 10 - first)
+        if params.size:
+            p = put(p, params.p, params.size)
+        p = put(p, b"\r\n", 2)
+        put(p, PyBytes_AS_STRING(rest), PyBytes_GET_SIZE(rest))
+        return self.reply(OK, tag, address, whole)
+
+    def same_as(self, bytes record not None, Py_ssize_t start):
+        cdef Span* contact = &self.found.contact
+        cdef Span* params = &self.found.params
+        cdef Span* call_id = &self.found.call_id
+        cdef const char* p = PyBytes_AS_STRING(record) + start
+        cdef Py_ssize_t size = contact.size + params.size + call_id.size + 2
+        if start < 0 or size > PyBytes_GET_SIZE(record) - start:
+            return -1
+        if memcmp(p, contact.p, contact.size) or p[contact.size]:
+            return -1
+        p += contact.size + 1
+        if (params.size and memcmp(p, params.p, params.size)) or p[params.size]:
+            return -1
+        return -1 if memcmp(p + params.size + 1, call_id.p, call_id.size) else start + size
 
     cdef bint is_from(self, const char* host, Py_ssize_t size) except -1:
         """Say whether the host in Via is the one that the request came from."""

@@ -7,8 +7,10 @@ NAME_DIGITS = 16
 NAMES_AT_ONCE = 512
 
 _names: list[str] = []
+_tags: list[bytes] = []
 # A child process must not give out what its parent does too.
 os.register_at_fork(after_in_child=_names.clear)
+os.register_at_fork(after_in_child=_tags.clear)
 
 
 def random_name() -> str:
@@ -17,3 +19,11 @@ def random_name() -> str:
         digits = token_hex(NAME_DIGITS // 2 * NAMES_AT_ONCE)
         _names.extend(digits[start : start + NAME_DIGITS] for start in range(0, len(digits), NAME_DIGITS))
     return _names.pop()
+
+
+def random_tag() -> bytes:
+    """Return the same as `random_name` in bytes, for those who write answers in bytes."""
+    if not _tags:
+        digits = token_hex(NAME_DIGITS // 2 * NAMES_AT_ONCE).encode()
+        _tags.extend(digits[start : start + NAME_DIGITS] for start in range(0, len(digits), NAME_DIGITS))
+    return _tags.pop()

@@ -194,6 +194,14 @@ class PlainRegister:
         lines.append(rest)
         return b"\r\n".join(lines)
 
+    def accept(self, tag: bytes, address: bytes, seconds: int, rest: bytes) -> bytes:
+        contact = b"Contact: <%b>;expires=%d%b\r\n%b" % (self.contact, seconds, self.params, rest)
+        return self.reply(b"SIP/2.0 200 OK", tag, address, contact)
+
+    def same_as(self, record: bytes, start: int) -> int:
+        identity = self.identity
+        return start + len(identity) if record.startswith(identity, start) else -1
+
     def _stamped(self, value: bytes, host: bytes, port: int) -> bytes:
         """Return the Via with where the request came from (§18.2.1, RFC 3581 §4)."""
         if self.wants_rport:

@@ -139,6 +139,12 @@ class UsualRegister(Protocol):
         as `stamp_source` writes it; then `rest`: whole lines, the empty line after the last of them.
         """
 
+    def accept(self, tag: bytes, address: bytes, seconds: int, rest: bytes) -> bytes:
+        """Return the 200 that binds the contact for `seconds`: `reply` with its Contact before `rest`."""
+
+    def same_as(self, record: bytes, start: int) -> int:
+        """Return where `identity` ends in `record` when it stands there at `start`, else -1."""
+
 
 class Scan(Protocol):
     """The function that both ways have."""
