@@ -5,8 +5,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from registrar.location.memory import SLOT_SECONDS
-from registrar.location.packing import COMPACT, DIRECT, GENERATION, HEAD
-from registrar.location.renewal import HIGHEST_VERSION
+from registrar.location.packing import COMPACT, DIRECT, GENERATION, HEAD, HIGHEST_VERSION
 
 cdef extern from *:
     """
@@ -50,7 +49,7 @@ def renewed(bytes record not None, Py_ssize_t start, Py_ssize_t end, int place, 
         return None
     if head.place != place or head.flow_id != flow_id or head.agent != agent:
         return None
-    if head.expires_at <= now or cseq <= head.cseq or head.version >= highest_version:
+    if head.expires_at <= now or cseq <= head.cseq or head.version >= highest_version - 1:
         return None
     if end != size and not (head.kind & generation and old[end] == 0):
         return None

@@ -6,11 +6,10 @@
 import sys
 
 from registrar.location.memory import SLOT_SECONDS
-from registrar.location.packing import COMPACT, DIRECT, GENERATION, HEAD, slot_and_expiry
+from registrar.location.packing import COMPACT, DIRECT, GENERATION, HEAD, HIGHEST_VERSION, slot_and_expiry
 from rollcall.sip.compiled import compiled_module
 
 USUAL = COMPACT | DIRECT
-HIGHEST_VERSION = 2**32 - 2
 
 
 def plainly_renewed(record: bytes, start: int, end: int, place: int, flow_id: int, agent: int, cseq: int, now: float,
@@ -24,7 +23,7 @@ def plainly_renewed(record: bytes, start: int, end: int, place: int, flow_id: in
      _) = HEAD.unpack_from(record)
     if kind & USUAL != USUAL or HEAD.size + length != start or old_place != place or old_flow != flow_id:
         return None
-    if old_agent != agent or expires_at <= now or cseq <= old_cseq or version >= HIGHEST_VERSION:
+    if old_agent != agent or expires_at <= now or cseq <= old_cseq or version + 1 >= HIGHEST_VERSION:
         return None
     if end != len(record) and not (kind & GENERATION and record[end] == 0):
         return None
