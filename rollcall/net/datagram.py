@@ -121,6 +121,7 @@ class DatagramPort:
     def _take(self, batch: list[tuple[bytes, PackedAddress]]) -> None:
         """Answer usual REGISTERs in one call to the kernel, and hand over the other messages."""
         now = self._reactor.seconds()
+        user, listener = self._user, self.listener
         for data, address in batch:
             if not data or data[0] < FIRST_PRINTABLE:
                 data = self._after_keepalive(data, address)
@@ -129,11 +130,11 @@ class DatagramPort:
             answer = None
             register = scan_register(data)
             if register is not None and register.end == len(data) and len(address) <= UNSCOPED_BYTES:
-                answer = self._user.datagram_short_way(register, self.listener, address, now)
+                answer = user.datagram_short_way(register, listener, address, now)
             if answer is not None:
                 self._answers.append((answer, address))
                 continue
-            self._connections.deliver(data, DatagramFlow(self, address))
+            self._connections.hand_over(data, DatagramFlow(self, address))
             if not self.is_open:
                 return
         self._send_answers()
