@@ -62,7 +62,7 @@ class Contacts:
             raise ApiError(400, f"{', '.join(sorted(unknown))}: only {', '.join(sorted(PARAMETERS))} are allowed")
         aor = call.text("aor")
         if aor is not None:
-            aor = _canonical(aor)
+            aor = canonical(aor)
             return Reply({"contacts": self._shown(aor, await self._location.load(aor)), "next": None})
         listing = self._listing(call)
         shown = await self._page(listing)
@@ -101,10 +101,11 @@ class Contacts:
 
     def _shown(self, aor: str, snapshot: Snapshot) -> list[dict[str, Any]]:
         now = self._now()
-        return [_shown(aor, binding, now) for binding in snapshot.bindings if binding.expires_at > now]
+        return [as_shown(aor, binding, now) for binding in snapshot.bindings if binding.expires_at > now]
 
 
-def _canonical(aor: str) -> str:
+def canonical(aor: str) -> str:
+    """Return the address-of-record that a caller of the API means. Raises ApiError (400)."""
     try:
         uri = parse_sip_uri(aor)
     except ParseError:
@@ -114,7 +115,8 @@ def _canonical(aor: str) -> str:
     return uri.aor()
 
 
-def _shown(aor: str, binding: Binding, now: float) -> dict[str, Any]:
+def as_shown(aor: str, binding: Binding, now: float) -> dict[str, Any]:
+    """Return what is told of a binding."""
     source = binding.source
     return {
         "aor": aor, "contact": binding.contact, "q": binding.q / 1000, "expires_seconds": int(binding.expires_at - now),

@@ -4,7 +4,7 @@ from pathlib import Path
 from socket import gethostname
 from typing import Literal
 
-from attrs import Factory, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from registrar.admission import AdmissionConfig
 from registrar.auth import AuthConfig
@@ -12,6 +12,7 @@ from registrar.bindings import BindingConfig
 from registrar.location.sqlite import MAX_WAITING
 from registrar.routing import ProxyConfig, spelling
 from registrar.subscribers.sqlite import SqliteConfig
+from registrar.workers.config import WorkersConfig
 from rollcall.net.config import (
     EngineConfig,
     KeepaliveConfig,
@@ -22,7 +23,7 @@ from rollcall.net.config import (
     TlsConfig,
 )
 from rollcall.ops.admin import AdminConfig
-from rollcall.ops.allowed import NotAllowed, at_least, each, host, name, non_empty
+from rollcall.ops.allowed import NotAllowed, at_least, between, each, host, name, non_empty
 from rollcall.ops.logs import LogConfig
 from rollcall.sip.transaction import TransactionConfig
 
@@ -37,6 +38,8 @@ class NodeConfig:
     """Where bindings, subscribers and the node's secret are kept."""
     secret_file: Path | None = None
     """The secret behind nonces, flow tokens and GRUUs; made at the first start. Default: node.secret in data_dir."""
+    workers: int = field(default=1, validator=between(1, 64))
+    """Processes that share the ports, each on a processor of its own; see [workers] and docs/workers.md."""
     retry_after_seconds: int = field(default=30, validator=at_least(1))
     """What a 503 asks for at most; half of it is random, so that phones do not return together."""
 
@@ -97,6 +100,7 @@ class RegistrarConfig:
     """The whole file."""
 
     registrar: NodeConfig = NodeConfig()
+    workers: WorkersConfig = WorkersConfig()
     domains: tuple[DomainConfig, ...] = field(alias="domain", validator=[non_empty(), _each_with_its_own_names])
     listeners: tuple[ListenerConfig, ...] = field(alias="listen", validator=non_empty())
     keepalive: KeepaliveConfig = KeepaliveConfig()
@@ -117,7 +121,10 @@ class RegistrarConfig:
     @property
     def net(self) -> NetConfig:
         """What concerns the transports."""
-        return NetConfig(listeners=self.listeners, keepalive=self.keepalive, limits=self.limits, tls=self.tls,
+        listeners = self.listeners
+        if self.registrar.workers > 1:
+            listeners = tuple([evolve(listener, reuse_port=True) for listener in listeners])
+        return NetConfig(listeners=listeners, keepalive=self.keepalive, limits=self.limits, tls=self.tls,
                          resolver=self.resolver, engine=self.engine)
 
     def path(self, given: Path | None, name: str) -> Path:
@@ -130,3 +137,5 @@ class RegistrarConfig:
         bindings = self.path(self.location.file, "location.sqlite")
         if bindings.absolute() == self.path(self.subscribers.file, "subscribers.sqlite").absolute():
             raise NotAllowed("another file than that of [subscribers]", "location.file", bindings)
+        if self.registrar.workers > 1 and any(not listener.port for listener in self.listeners):
+            raise NotAllowed("a port that workers can share, which 0 is not", "listen.port", 0)

@@ -148,11 +148,12 @@ class Stray(Message, frozen=True, array_like=True, tag=True):
 
 
 class Datagram(Message, frozen=True, array_like=True, tag=True):
-    """Worker to worker: this came to my socket, but I am ending."""
+    """Worker to worker: this request came to my socket; take it, or take it if it belongs to what you have begun."""
 
     data: bytes
     listener: str
     peer: Address
+    only_known: bool
 
 
 Kinds = (Hello | Members | State | Drain | Acquire | Granted | Release | Released | GiveBack | Lost | Ask | Answer

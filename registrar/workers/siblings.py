@@ -10,7 +10,9 @@ from weakref import WeakValueDictionary
 
 from twisted.logger import Logger
 
+from registrar.bound import untie
 from registrar.location.held import HeldLocation
+from registrar.records import aor_of_key
 from registrar.workers.messages import (
     Datagram,
     Gone,
@@ -27,7 +29,7 @@ from rollcall.net.transactions import Transactions
 from rollcall.net.transports import Transports
 from rollcall.sip.errors import ParseError
 from rollcall.sip.forwarding import worker_of
-from rollcall.sip.message import Response, parse_message
+from rollcall.sip.message import Request, Response, check_request, parse_message
 
 Say = Callable[[Member, Message], bool]
 """Says something to a sibling; False when it cannot be said now."""
@@ -101,12 +103,14 @@ class WorkerSiblings:
         listener = flow.listener.name if flow.listener is not None else ""
         return self._say(member, Stray(response.serialise(), flow.transport, listener, flow.peer, flow.id))
 
-    def pass_datagram(self, data: bytes, listener: str, peer: Address) -> bool:
-        """Give a datagram to some sibling, for this worker is ending; False when there is none."""
-        for member in self._members.values():
-            if member.index != self.index:
-                return self._say(member, Datagram(data, listener, peer))
-        return False
+    def pass_datagram(self, data: bytes, flow: Flow) -> bool:
+        """Give a request to some sibling; False when there is none."""
+        return any(self._say(member, self._datagram(data, flow, False)) for member in self._others())
+
+    def offer_datagram(self, data: bytes, flow: Flow) -> None:
+        """Give a request to whichever sibling knows what it belongs to."""
+        for member in self._others():
+            self._say(member, self._datagram(data, flow, True))
 
     def flow_closed(self, flow: Flow) -> None:
         """Tell whoever holds one of our connections that it has ended."""
@@ -114,6 +118,15 @@ class WorkerSiblings:
             for member in self._members.values():
                 if member.index == index:
                     self._say(member, Gone(flow.id))
+
+    def release(self, flow_id: int, key: bytes) -> None:
+        """Let go of one of our connections that a record has nothing more on; close it when it has no other use."""
+        flow = self._transports.flow(flow_id)
+        if flow is None:
+            return
+        untie(flow, key)
+        if flow.bound is None and not flow.holds:
+            flow.close(f"{aor_of_key(key)} is not bound to it any more")
 
     # --- what the siblings say
 
@@ -131,10 +144,8 @@ class WorkerSiblings:
                 self._gone((member.node, member.epoch, flow_id))
             case Stray():
                 self._stray(message, member)
-            case Datagram(data=data, listener=listener, peer=peer):
-                flow = self._transports.datagram_flow(listener, *peer)
-                if flow is not None:
-                    self._user.message_received(data, flow)
+            case Datagram():
+                self._take_datagram(message)
             case Unbound(flow_id=flow_id, key=key):
                 self._location.unbound(flow_id, key)
             case _:
@@ -207,26 +218,28 @@ class WorkerSiblings:
         if flow is not None and isinstance(message, Response):
             self._transactions.response_received(message, flow)
 
+    def _take_datagram(self, datagram: Datagram) -> None:
+        flow = self._transports.datagram_flow(datagram.listener, *datagram.peer)
+        if flow is not None and (not datagram.only_known or self.is_known(datagram.data)):
+            self._user.message_received(datagram.data, flow)
+
+    def is_known(self, data: bytes) -> bool:
+        """Say whether this worker has what a message belongs to; it has when nobody can tell what that is."""
+        try:
+            message = parse_message(data)
+            return not isinstance(message, Request) or self._transactions.has_begun(message, check_request(message))
+        except ParseError:
+            return True
+
+    def _others(self) -> list[Member]:
+        return [member for member in self._members.values() if member.index != self.index]
+
+    def _datagram(self, data: bytes, flow: Flow, only_known: bool) -> Datagram:
+        return Datagram(data, flow.listener.name if flow.listener is not None else "", flow.peer, only_known)
+
     def _tell(self, flow: RemoteFlow, message: Message) -> bool:
         member = self.member(flow.node, flow.epoch)
         return member is not None and self._say(member, message)
 
     def _listener(self, name: str) -> Listener | None:
         return self._transports.listeners.get(name)
-
-
-class WatchedUser:
-    """A FlowUser as it is, but that somebody else hears of closed flows too."""
-
-    def __init__(self, inner: FlowUser, closed: Callable[[Flow], None]) -> None:
-        self.message_received = inner.message_received
-        self.short_way = inner.short_way
-        self.datagram_short_way = inner.datagram_short_way
-        self.framing_failed = inner.framing_failed
-        self._closed = inner.flow_closed
-        self._watch = closed
-
-    def flow_closed(self, flow: Flow, reason: str) -> None:
-        """Tell both."""
-        self._closed(flow, reason)
-        self._watch(flow)

@@ -77,6 +77,23 @@ class Transports(MultiService):
         self._datagram_ports.clear()
         return DeferredList(ending).addCallback(lambda _: None)
 
+    def stop_accepting(self) -> None:
+        """Take no new connections; those that are open go on, and so do datagrams."""
+        staying = set(self._datagram_ports.values())
+        for port in [port for port in self._ports if port not in staying]:
+            self._ports.remove(port)
+            maybeDeferred(port.stopListening).addErrback(
+                lambda failure: self._log.failure("a listener did not stop", failure=failure)
+            )
+
+    def close_idle(self, most: int, reason: str) -> int:
+        """Close up to `most` connections that nobody waits for anything on; return how many are left open."""
+        flows = [flow for flow in self._connections.flows() if flow.is_open]
+        idle = [flow for flow in flows if not flow.holds][:most]
+        for flow in idle:
+            flow.close(reason)
+        return len(flows) - len(idle)
+
     # --- flows
 
     def flow(self, flow_id: int) -> Flow | None:

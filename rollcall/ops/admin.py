@@ -4,7 +4,7 @@
 /v1 asks for the bearer token when there is one. Without a token the site binds loopback only.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from ipaddress import ip_address
 from typing import Any, cast
 
@@ -89,7 +89,7 @@ class AdminSite(Service):
         listening, self._port = self._port, None
         return listening.stopListening() if listening else None
 
-    def _page(self, call: Call) -> Reply:
+    def _page(self, call: Call) -> Reply | Awaitable[Reply]:
         return Reply(self._metrics.render(), content_type=CONTENT_TYPE)
 
     def _alive(self, call: Call) -> Reply:

@@ -1,8 +1,9 @@
 """Log lines for people or for machines, written by twisted.logger events, and a guard against secrets.
 
 As text an event is one line: time (UTC), level, namespace, sentence; a traceback follows it. As JSON it is one object
-with the fields kept. Whatever a phone sent is printed with control characters escaped, so that it cannot forge a line.
-Fields with a name like password, response, nonce, secret or authorization never get out.
+with the fields kept. What a worker says has worker=N behind the namespace, or a field for it. Whatever a phone sent is
+printed with control characters escaped, so that it cannot forge a line. Fields with a name like password, response,
+nonce, secret or authorization never get out.
 """
 
 import json
@@ -70,6 +71,9 @@ class LoggedService(MultiService):
     twistd looks for an observer on the application before it makes its own; so nothing is printed twice.
     """
 
+    worker: int | None = None
+    """0 for the supervisor of several workers."""
+
     def __init__(self, config: LogConfig, twistd: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self._config = config
@@ -77,7 +81,7 @@ class LoggedService(MultiService):
 
     def setServiceParent(self, parent: Any) -> None:
         if isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, observer(self._config, self._twistd))
+            parent.setComponent(ILogObserver, observer(self._config, self._twistd, self.worker))
         super().setServiceParent(parent)
 
     def startService(self) -> None:
@@ -88,15 +92,19 @@ class LoggedService(MultiService):
             raise SystemExit(f"The service cannot start:\n{problem}") from problem
 
 
-def observer(config: LogConfig, twistd: Mapping[str, Any] | None = None) -> ILogObserver:
-    """Return what twistd should log with; `twistd` holds its command-line options (nodaemon, logfile, syslog…)."""
+def observer(config: LogConfig, twistd: Mapping[str, Any] | None = None, worker: int | None = None) -> ILogObserver:
+    """Return what twistd should log with; `twistd` holds its command-line options (nodaemon, logfile, syslog…).
+
+    With the number of a `worker`, or 0 for the supervisor of several, a file of twistd's is written by all of them, and
+    so it is not rotated.
+    """
     options = twistd or {}
     if options.get("syslog") and config.file is None:
         from twisted.python.syslog import SyslogObserver
 
         syslog = SyslogObserver(options.get("prefix", "twisted"))
-        return filtered(LegacyLogObserverWrapper(cast(Any, syslog.emit)), config)
-    return filtered(writing(_destination(config, options), config), config)
+        return filtered(LegacyLogObserverWrapper(cast(Any, syslog.emit)), config, worker)
+    return filtered(writing(_destination(config, options, worker is not None), config), config, worker)
 
 
 def writing(file: IO[str], config: LogConfig) -> ILogObserver:
@@ -104,14 +112,17 @@ def writing(file: IO[str], config: LogConfig) -> ILogObserver:
     return FileLogObserver(file, as_json if config.format == "json" else as_text)
 
 
-def filtered(inner: ILogObserver, config: LogConfig) -> ILogObserver:
-    """Return an observer that hands `inner` what the configured levels let through."""
+def filtered(inner: ILogObserver, config: LogConfig, worker: int | None = None) -> ILogObserver:
+    """Return an observer that hands `inner` what the configured levels let through, with the number of its worker."""
     levels = LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(config.level))
     for namespace, level in {**QUIET, **config.levels}.items():
         levels.setLogLevelForNamespace(namespace, LogLevel.levelWithName(level))
 
     def guard(event: LogEvent) -> None:
-        inner(guarded(event))
+        safe = guarded(event)
+        if worker:
+            safe["worker"] = worker
+        inner(safe)
 
     write = Rationing(guard)
     return FilteringLogObserver(cast(ILogObserver, write), [levels])
@@ -133,7 +144,8 @@ def as_text(event: LogEvent) -> str | None:
     if not message and not traceback:
         return None
     level = event.get("log_level", LogLevel.info).name
-    return f"{_time(event)} {level:<5} {event.get('log_namespace', '-')}: {message}\n{traceback}"
+    worker = f" worker={event['worker']}" if isinstance(event.get("worker"), int) else ""
+    return f"{_time(event)} {level:<5} {event.get('log_namespace', '-')}{worker}: {message}\n{traceback}"
 
 
 def as_json(event: LogEvent) -> str | None:
@@ -158,13 +170,15 @@ def as_json(event: LogEvent) -> str | None:
     return json.dumps({**own, **fields}, ensure_ascii=False) + "\n"
 
 
-def _destination(config: LogConfig, options: Mapping[str, Any]) -> IO[str]:
+def _destination(config: LogConfig, options: Mapping[str, Any], shared: bool) -> IO[str]:
     """Return the file of [log], else the one that twistd(1) would choose."""
     if config.file is not None:
         return open(config.file, "a", encoding="utf-8")
     name = options.get("logfile")
     if name == "-" or (options.get("nodaemon", True) and not name):
         return sys.stdout
+    if shared:
+        return open(name or "twistd.log", "a", encoding="utf-8")
     return cast(IO[str], LogFile.fromFullPath(name or "twistd.log"))
 
 

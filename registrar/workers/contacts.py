@@ -1,0 +1,119 @@
+"""What the admin site of several workers says about bindings: what its workers say, and what only the file knows."""
+
+from collections.abc import Awaitable, Callable
+from secrets import token_urlsafe
+from typing import Any
+
+import msgspec
+from attrs import define
+
+from registrar.api import DEFAULT_PAGE, MAX_LISTINGS, MAX_PAGE, PARAMETERS, as_shown, canonical
+from registrar.bindings import Binding
+from registrar.records import record_key
+from registrar.workers.hub import NoAnswer
+from registrar.workers.messages import Answer
+from registrar.workers.supervisor import Supervisor
+from rollcall.ops.api import ApiError, Call, Reply, Routes
+
+PATH = "/v1/contacts"
+
+ReadAfter = Callable[[str, int, float], Awaitable[list[tuple[str, tuple[Binding, ...]]]]]
+"""Reads so many rows of the file that follow an address-of-record."""
+
+
+@define(eq=False)
+class _Listing:
+    """A walk over the workers, one after the other, and then over the file."""
+
+    size: int
+    workers: list[int]
+    after: str | None = None
+    row: str = ""
+
+
+class AllContacts:
+    """Answers as `registrar.api.Contacts` does, for all workers.
+
+    Who registers while a listing goes on, on another worker than before, may be missing from it or be there twice.
+    """
+
+    def __init__(self, supervisor: Supervisor, now: Callable[[], float], read_after: ReadAfter | None) -> None:
+        """`read_after` is None when nothing is kept in a file."""
+        self._supervisor = supervisor
+        self._hub = supervisor.hub
+        self._now = now
+        self._read_after = read_after
+        self._listings: dict[str, _Listing] = {}
+
+    def mount(self, routes: Routes) -> None:
+        """Add what is answered here to the admin site."""
+        routes.get(PATH, self.contacts)
+
+    async def contacts(self, call: Call) -> Reply:
+        """Answer about one address-of-record, or page by page about all."""
+        unknown = call.query.keys() - PARAMETERS
+        if unknown:
+            raise ApiError(400, f"{', '.join(sorted(unknown))}: only {', '.join(sorted(PARAMETERS))} are allowed")
+        aor = call.text("aor")
+        try:
+            if aor is not None:
+                return await self._of_one(canonical(aor))
+            listing = self._listing(call)
+            shown, is_over = await self._page(listing)
+        except NoAnswer as problem:
+            raise ApiError(503, str(problem)) from problem
+        return Reply({"contacts": shown, "next": None if is_over else self._keep(listing)})
+
+    async def _of_one(self, aor: str) -> Reply:
+        answer = await self._hub.ask_holder(aor, self._supervisor.a_ready_one, PATH, {"aor": aor})
+        return Reply(answer.content, answer.status, answer.content_type)
+
+    def _listing(self, call: Call) -> _Listing:
+        size = call.number("size", DEFAULT_PAGE, 1, MAX_PAGE)
+        after = call.text("after")
+        if after is None:
+            return _Listing(size, list(self._supervisor.workers))
+        listing = self._listings.pop(after, None)
+        if listing is None:
+            raise ApiError(410, "after: this listing is over; begin again without it")
+        return listing
+
+    def _keep(self, listing: _Listing) -> str:
+        while len(self._listings) >= MAX_LISTINGS:
+            del self._listings[next(iter(self._listings))]
+        place = token_urlsafe(9)
+        self._listings[place] = listing
+        return place
+
+    async def _page(self, listing: _Listing) -> tuple[list[dict[str, Any]], bool]:
+        """Return the contacts of the next page, and whether it is the last."""
+        if listing.workers:
+            return await self._page_of_worker(listing), False
+        if self._read_after is None:
+            return [], True
+        now = self._now()
+        rows = await self._read_after(listing.row, listing.size, now)
+        if not rows:
+            return [], True
+        listing.row = rows[-1][0]
+        # What a worker holds it has told itself, and better than the file.
+        loose = [(aor, bindings) for aor, bindings in rows if self._hub.directory.holder(record_key(aor)) is None]
+        return [as_shown(aor, binding, now) for aor, bindings in loose for binding in bindings], False
+
+    async def _page_of_worker(self, listing: _Listing) -> list[dict[str, Any]]:
+        query = {"size": str(listing.size)}
+        if listing.after is not None:
+            query["after"] = listing.after
+        page = _read(await self._hub.ask(listing.workers[0], PATH, query))
+        listing.after = page["next"]
+        if listing.after is None:
+            del listing.workers[0]
+        contacts: list[dict[str, Any]] = page["contacts"]
+        return contacts
+
+
+def _read(answer: Answer) -> dict[str, Any]:
+    page: dict[str, Any] = msgspec.json.decode(answer.content)
+    if answer.status != 200:
+        raise ApiError(answer.status, str(page.get("error", "a worker cannot answer")))
+    return page
