@@ -10,6 +10,7 @@ and all of these saves fail with LocationUnavailable. The next save tries the di
 """
 
 import sqlite3
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 from attrs import Factory, define
@@ -28,6 +29,9 @@ from rollcall.net.wheel import TimerWheel
 
 MAX_WAITING = 20_000
 """Saves that may wait for the disk: more than any disk commits in the time that a phone waits for its answer."""
+
+TOLD_AT_ONCE = 100
+"""Saves that are acknowledged in one turn of the reactor, each of which sends an answer: some milliseconds."""
 
 RETRY_SECONDS = 30.0
 """How long after a failed write the store says so."""
@@ -76,6 +80,9 @@ class SqliteLocation:
         # The last acknowledged bindings of each address-of-record that a batch changes.
         self._acknowledged: dict[str, tuple[Binding, ...]] = {}
         self._drained: list[Deferred[None]] = []
+        # Who is still to be told what became of his save, in order: None when all is well.
+        self._untold: deque[tuple[Deferred[None], str | None]] = deque()
+        self._telling = False
 
     async def start(self) -> None:
         """Read what was kept before. Raises LocationUnavailable."""
@@ -101,7 +108,7 @@ class SqliteLocation:
         if not self._open:
             return
         self._open = False
-        if self._running:
+        if self._running or self._telling:
             drained: Deferred[None] = Deferred()
             self._drained.append(drained)
             await drained
@@ -269,19 +276,30 @@ class SqliteLocation:
         self._running = {}
         if self._next:
             self._write_next()
-            return
-        drained, self._drained = self._drained, []
-        for waiter in drained:
-            waiter.callback(None)
 
     def _tell(self, writes: Iterable[_Write], problem: str | None) -> None:
-        for write in writes:
-            self._waiting -= len(write.waiters)
-            for waiter in write.waiters:
-                if problem is None:
-                    waiter.callback(None)
-                else:
-                    waiter.errback(LocationUnavailable(problem))
+        self._untold.extend((waiter, problem) for write in writes for waiter in write.waiters)
+        if not self._telling:
+            self._telling = True
+            self._tell_some()
+
+    def _tell_some(self) -> None:
+        """Wake some of those who wait; the others have their turn later, so that a long batch holds nobody up."""
+        for _ in range(min(len(self._untold), TOLD_AT_ONCE)):
+            waiter, problem = self._untold.popleft()
+            self._waiting -= 1
+            if problem is None:
+                waiter.callback(None)
+            else:
+                waiter.errback(LocationUnavailable(problem))
+        if self._untold:
+            self._writer.later(self._tell_some)
+            return
+        self._telling = False
+        if not self._running:
+            drained, self._drained = self._drained, []
+            for waiter in drained:
+                waiter.callback(None)
 
 
 def _kept(bindings: tuple[Binding, ...]) -> tuple[Binding, ...]:

@@ -23,6 +23,9 @@ class Writer(Protocol):
     def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         """Return what `function(*args)` returns or raises, once it was run."""
 
+    def later(self, function: Callable[[], object]) -> None:
+        """Call `function` here, not elsewhere, when others have had their turn."""
+
 
 class WriterThread:
     """Runs blocking calls in one thread of its own."""
@@ -42,3 +45,7 @@ class WriterThread:
     def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         """Call `function` in the thread."""
         return deferToThreadPool(self._reactor, self._pool, function, *args)
+
+    def later(self, function: Callable[[], object]) -> None:
+        """Call `function` in the reactor's next turn."""
+        self._reactor.callFromThread(function)

@@ -15,7 +15,7 @@ from registrar.records import record_key
 from rollcall.net.wheel import TimerWheel
 from tests.registrar.examples import ALICE, NOW, A, B, a_binding, a_bound
 from tests.registrar.location_contract import BOB, LATE_SECONDS
-from tests.registrar.test_location_sqlite import Held, a_file
+from tests.registrar.writers import Held, a_file
 
 KEY = record_key(ALICE)
 

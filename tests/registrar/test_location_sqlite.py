@@ -1,17 +1,15 @@
-"""Tests of registrar.location.sqlite, rows and writer: what survives, what waits, and what a failing disk does."""
+"""Tests of registrar.location.sqlite and writer: what survives, what waits, and what a failing disk does."""
 
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -19,58 +17,19 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from registrar.bindings import Binding
 from registrar.location.contract import Conflict, LocationUnavailable, Snapshot
 from registrar.location.rows import Rows
-from registrar.location.sqlite import SqliteLocation
+from registrar.location.sqlite import TOLD_AT_ONCE, SqliteLocation
 from registrar.location.writer import WriterThread
 from rollcall.net.wheel import TimerWheel
 from tests.registrar.examples import ALICE, NOW, A, B, C, a_binding, a_bound
 from tests.registrar.location_contract import BOB, LATE_SECONDS, LocationContract
 from tests.registrar.location_crash import PHONES
+from tests.registrar.writers import AtOnce, Held, a_file
 
 T = TypeVar("T")
 
 
-def a_file(case: SynchronousTestCase) -> str:
-    """Return the path of a file that is not there yet, in a directory that goes with the test."""
-    directory = TemporaryDirectory()
-    case.addCleanup(directory.cleanup)
-    return f"{directory.name}/bindings.sqlite"
-
-
-class AtOnce:
-    """A writer whose calls are done before they return."""
-
-    def start(self) -> None:
-        """Nothing to start."""
-
-    def stop(self) -> None:
-        """Nothing to stop."""
-
-    def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
-        """Call `function` now."""
-        return execute(function, *args)
-
-
-class Held(AtOnce):
-    """A writer that does nothing until it is told to."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Callable[..., Any], tuple[Any, ...], Deferred[Any]]] = []
-
-    def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
-        """Keep the call for later."""
-        done: Deferred[T] = Deferred()
-        self.calls.append((function, args, done))
-        return done
-
-    def finish(self, problem: Exception | None = None) -> object:
-        """Do the only call that waits, or let it fail, and return its first argument."""
-        ((function, args, done),) = self.calls
-        self.calls.clear()
-        if problem is None:
-            done.callback(function(*args))
-        else:
-            done.errback(problem)
-        return args[0] if args else None
+def _note(_: None, told: list[int], number: int) -> None:
+    told.append(number)
 
 
 class SqliteContractTests(LocationContract, SynchronousTestCase):
@@ -244,6 +203,44 @@ class DurabilityTests(SqliteCase):
         self.assertEqual(self.writer.finish(), {ALICE: ()})
         self.assertEqual(self.on_disk(), {})
 
+    def test_a_long_batch(self) -> None:
+        """Very many saves that were written together are acknowledged in order, some in each turn of the reactor."""
+        told: list[int] = []
+        self.save(a_binding(A))
+        count = 2 * TOLD_AT_ONCE + 1
+        for number in range(count):
+            self.save(a_binding(A), aor=f"sip:{number}@example.com").addCallback(_note, told, number)
+        self.writer.finish()
+        self.writer.finish()
+        for turns in (1, 2):
+            self.assertEqual(told, list(range(turns * TOLD_AT_ONCE)))
+            self.writer.turn()
+        self.assertEqual((told, self.writer.turns), (list(range(count)), []))
+
+    def test_a_batch_beside_another(self) -> None:
+        """What is written while others still wait to be told is acknowledged after them, failures too."""
+        told: list[str] = []
+
+        def begin(aor: str, word: str) -> None:
+            saving = self.save(a_binding(A), aor=aor)
+            saving.addCallbacks(lambda _: told.append(word), lambda failure: told.append(f"no {word}"))
+
+        begin(ALICE, "first")
+        for number in range(TOLD_AT_ONCE + 1):
+            begin(f"sip:{number}@example.com", "long")
+        self.writer.finish()
+        begin(BOB, "last")
+        self.writer.finish()
+        self.writer.finish(FailureTests.PROBLEM)
+        self.flushLoggedErrors(sqlite3.OperationalError)
+        self.assertEqual(told, ["first"] + ["long"] * TOLD_AT_ONCE)
+        stopping = Deferred.fromCoroutine(self.store.stop())
+        self.assertEqual(self.writer.calls, [])
+        self.writer.turn()
+        self.assertEqual(told[-2:], ["long", "no last"])
+        self.writer.finish()
+        self.successResultOf(stopping)
+
     def test_stop_waits(self) -> None:
         """To stop writes what was accepted first, and refuses what comes later."""
         first, second = self.save(a_binding(A)), self.save(a_binding(B), aor=BOB)
@@ -376,95 +373,6 @@ class FailureTests(SqliteCase):
         self.save(a_binding(A), aor="sip:carol@example.com")
         self.writer.finish()
         self.assertEqual(len(self.on_disk()), 3)
-
-
-class RowsTests(SynchronousTestCase):
-    def test_reopens_after_an_error(self) -> None:
-        """After a write that failed the file is opened anew: here somebody had locked it."""
-        path = a_file(self)
-        rows = Rows(path, busy_seconds=0.0)
-        rows.read(NOW)
-        other = sqlite3.connect(path, isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        with self.assertRaises(sqlite3.OperationalError):
-            rows.write({ALICE: (a_binding(A),)})
-        other.execute("ROLLBACK")
-        other.close()
-        rows.write({ALICE: (a_binding(A),)})
-        self.assertEqual(rows.read(NOW), {ALICE: (a_binding(A),)})
-        rows.close()
-
-    def test_one_registrar_at_a_time(self) -> None:
-        """A file that a registrar has is refused to every other one, until the first has gone."""
-        path = a_file(self)
-        first, second, clock = Rows(path), Rows(path), Clock()
-        first.claim()
-        store = SqliteLocation(second, AtOnce(), TimerWheel(clock), clock.seconds)
-        failure = self.failureResultOf(Deferred.fromCoroutine(store.start()), LocationUnavailable)
-        self.assertEqual(failure.getErrorMessage(), f"{path}: another registrar uses this file")
-        first.leave()
-        self.successResultOf(Deferred.fromCoroutine(store.start()))
-        self.successResultOf(Deferred.fromCoroutine(store.stop()))
-
-    def test_removed_while_in_use(self) -> None:
-        """A file that somebody removed is begun anew, with a word: what is acknowledged goes where it is found."""
-        path = a_file(self)
-        rows = Rows(path)
-        rows.write({BOB: (a_binding(A),)})
-        for name in (path, f"{path}-wal", f"{path}-shm"):
-            os.unlink(name)
-        with capturedLogs() as events:
-            rows.write({ALICE: (a_binding(A),)})
-        self.assertEqual([event["path"] for event in events], [path])
-        rows.close()
-        self.assertEqual(Rows(path).read(NOW), {ALICE: (a_binding(A),)})
-
-    def test_all_or_nothing(self) -> None:
-        """One row that cannot be written keeps the others of its transaction out."""
-        rows = Rows(a_file(self))
-        rows.write({BOB: (a_binding(A),)})
-        with self.assertRaises(ValueError):
-            rows.write({ALICE: (a_binding(A),), "sip:\udcff@example.com": (a_binding(A),)})
-        self.assertEqual(rows.read(NOW), {BOB: (a_binding(A),)})
-        rows.close()
-
-    def test_durable_by_configuration(self) -> None:
-        """The file is in WAL mode and synced as configured."""
-        for synchronous, number in (("FULL", 2), ("NORMAL", 1)):
-            rows = Rows(a_file(self), synchronous)  # type: ignore[arg-type]
-            connection = rows._connect()
-            self.assertEqual(connection.execute("PRAGMA journal_mode").fetchone(), ("wal",))
-            self.assertEqual(connection.execute("PRAGMA synchronous").fetchone(), (number,))
-            rows.close()
-
-    def test_a_row_that_makes_no_sense(self) -> None:
-        """A row that is not understood is reported and left alone, and the others are read."""
-        path = a_file(self)
-        rows = Rows(path)
-        rows.write({ALICE: (a_binding(A),)})
-        connection = rows._connect()
-        for number, text in enumerate(("nonsense", "[{}]", '[{"contact": "\\udcff"}]', "\\udcff")):
-            connection.execute("INSERT INTO location VALUES (?, ?, ?)", (f"sip:{number}@x", NOW + 60, text))
-        self.assertEqual(rows.read(NOW), {ALICE: (a_binding(A),)})
-        self.assertEqual(connection.execute("SELECT count(*) FROM location").fetchone(), (5,))
-        rows.close()
-
-    def test_a_later_schema(self) -> None:
-        """A file that a later version has written is refused with a reason."""
-        path = a_file(self)
-        connection = sqlite3.connect(path)
-        connection.execute("PRAGMA user_version = 99")
-        connection.close()
-        with self.assertRaisesRegex(sqlite3.DatabaseError, "99"):
-            Rows(path).read(NOW)
-
-    def test_no_place_for_the_file(self) -> None:
-        """A store whose file cannot be opened does not start, and names the file."""
-        clock = Clock()
-        path = a_file(self) + "/none/file"
-        store = SqliteLocation(Rows(path), AtOnce(), TimerWheel(clock), clock.seconds)
-        failure = self.failureResultOf(Deferred.fromCoroutine(store.start()), LocationUnavailable)
-        self.assertIn(path, failure.getErrorMessage())
 
 
 class ThreadTests(TestCase):

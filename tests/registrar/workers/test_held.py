@@ -15,9 +15,9 @@ from registrar.records import record_key
 from rollcall.net.wheel import TimerWheel
 from tests.registrar.examples import ALICE, NOW, A, B, C, a_binding, over_tcp
 from tests.registrar.location_contract import BOB, LATE_SECONDS, LocationContract
-from tests.registrar.test_location_sqlite import AtOnce, Held, a_file
 from tests.registrar.workers import sharing
 from tests.registrar.workers.sharing import Sharing, SharingWorker
+from tests.registrar.writers import AtOnce, Held, a_file
 
 KEY = record_key(ALICE)
 
