@@ -217,8 +217,9 @@ def build(config: RegistrarConfig, reactor: Any) -> Parts:
     Contacts(location, now, lambda: deferLater(reactor, 0)).mount(admin.routes)
     watch(metrics, location, transports, transactions)
     watch_admission(metrics, admission)
+    turns = Turns(reactor, metrics, config.log.slow_turn_seconds, config.limits.max_ready_per_turn)
     return Parts(domains=domains, location=location, subscribers=subscribers, requests=requests, transports=transports,
-                 wheel=wheel, admin=admin, turns=Turns(reactor, metrics, config.log.slow_turn_seconds))
+                 wheel=wheel, admin=admin, turns=turns)
 
 
 def _in_uri(host: str) -> str:

@@ -133,6 +133,9 @@ class LimitsConfig:
     max_upgrade_bytes: int = field(default=8_192, validator=ge(512))
     """Size of the HTTP request that opens a WebSocket."""
 
+    max_ready_per_turn: int = field(default=64, validator=ge(1))
+    """Sockets of Twisted's transports (TLS, WebSocket, admin site) that are served before timers have their turn."""
+
 
 @frozen(kw_only=True)
 class EngineConfig:

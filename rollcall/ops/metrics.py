@@ -18,12 +18,13 @@ from prometheus_client import (
     GCCollector,
     Metric,
     PlatformCollector,
-    ProcessCollector,
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from twisted.logger import Logger
+
+from rollcall.ops.process import ProcessCollector
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 LABEL_COMBINATIONS = 500
@@ -114,7 +115,7 @@ class Metrics:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Scrape(self._collect))
         if process:
-            ProcessCollector(registry=self._registry)
+            self._registry.register(ProcessCollector())
             PlatformCollector(registry=self._registry)
             GCCollector(registry=self._registry)
 

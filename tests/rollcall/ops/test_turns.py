@@ -1,6 +1,7 @@
 """Tests for rollcall.ops.turns: what counts as a turn, and what is told of it."""
 
 import os
+from itertools import chain
 from select import EPOLLIN, epoll, poll
 from typing import Any
 
@@ -37,7 +38,7 @@ class TurnsCase(SynchronousTestCase):
         self.addCleanup(self.epoll.close)
         self.reactor = PollingReactor(self.epoll)
         self.metrics = Metrics(process=False)
-        self.turns = Turns(self.reactor, self.metrics, self.slow_seconds, lambda: self.now)
+        self.turns = Turns(self.reactor, self.metrics, self.slow_seconds, 3, lambda: self.now)
         self.turns.startService()
 
     def turn(self, seconds: float) -> None:
@@ -65,7 +66,7 @@ class MeasuringTests(TurnsCase):
         """The time in which the sockets are waited for counts for nothing."""
         made, asked = 0.0, 20.0
         ticks = iter([made, 0.0, 10.0, 10.25, 20.0, asked])  # it looks at 0 and 10.25, and wakes at 10 and 20
-        turns = Turns(self.reactor, Metrics(process=False), 0.0, ticks.__next__)
+        turns = Turns(self.reactor, Metrics(process=False), 0.0, 3, ticks.__next__)
         self.turns.stopService()
         turns.startService()
         self.reactor.look()
@@ -83,6 +84,18 @@ class MeasuringTests(TurnsCase):
         self.assertEqual(self.reactor.look(), [(ours, EPOLLIN)])
         self.reactor._poller.unregister(ours)
         self.assertEqual(self.reactor.look(), [])
+
+    def test_many_ready_sockets(self) -> None:
+        """Of many that are ready only some have their turn, and all have had theirs before the first has another."""
+        pipes = [os.pipe() for _ in range(8)]
+        for ours, theirs in pipes:
+            self.addCleanup(os.close, ours)
+            self.addCleanup(os.close, theirs)
+            os.write(theirs, b"x")
+            self.reactor._poller.register(ours, EPOLLIN)
+        turns = [[descriptor for descriptor, _ in self.reactor.look()] for _ in range(3)]
+        self.assertEqual([len(turn) for turn in turns], [3, 3, 3])
+        self.assertEqual(set(chain(*turns)), {ours for ours, _ in pipes})
 
     def test_a_wait_that_fails(self) -> None:
         """When looking at the sockets raises, the next turn begins then."""
@@ -130,7 +143,7 @@ class TellingTests(TurnsCase):
     def test_no_limit(self) -> None:
         """With a limit of 0 nothing is told, only counted."""
         self.turns.stopService()
-        turns = Turns(self.reactor, Metrics(process=False), 0.0, lambda: self.now)
+        turns = Turns(self.reactor, Metrics(process=False), 0.0, 3, lambda: self.now)
         turns.startService()
         self.turn(0)
         with capturedLogs() as events:
@@ -162,7 +175,7 @@ class RealReactorTests(TestCase):
             nonlocal now
             now += 5.0
 
-        turns = Turns(reactor, Metrics(process=False), 0.0, lambda: now)
+        turns = Turns(reactor, Metrics(process=False), 0.0, 3, lambda: now)
         turns.startService()
         try:
             await deferLater(reactor, 0.001)
