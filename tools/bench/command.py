@@ -132,14 +132,14 @@ def hold_command(phones: int, rate: float, independent: bool, path: Path | None)
 
 
 @main.command("profile")
-@click.argument("case", type=click.Choice([*CASES]))
+@click.argument("case", type=click.Choice([*CASES, RETURN.name]))
 @click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(1, 300))
 @click.option("--lines", default=40, show_default=True, type=click.IntRange(1, 1000), help="Functions shown.")
 def profile_command(case: str, seconds: float, lines: int) -> None:
     """Show in which functions Rollcall spends its time in CASE. Needs py-spy."""
     build()
     try:
-        found = profile(SERVERS[OURS], CASES[case], seconds)
+        found = profile(SERVERS[OURS], RETURN if case == RETURN.name else CASES[case], seconds)
     except BenchError as error:
         raise click.ClickException(str(error))
     Console(width=140).print(table(found, lines))

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -40,17 +41,28 @@ def profile(server: Server, case: Case, seconds: float) -> list[Cost]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="profile-")))
         server_running = stack.enter_context(server.start(case.digest, folder))
-        phones = stack.enter_context(generator(case, server_running.port))
-        phones.run(SLACK_SECONDS, rate=case.rate)
+        _load(case, server_running.port, SLACK_SECONDS)
         stacks = folder / "stacks"
         watched = [spy, "record", "--format", "raw", "--function", "--rate", str(SAMPLES_PER_SECOND)]
         watched += ["--duration", str(round(seconds)), "--pid", str(server_running.pid), "--output", str(stacks)]
         with subprocess.Popen(watched, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as watching:
-            phones.run(round(seconds) + SLACK_SECONDS, rate=case.rate)
+            _load(case, server_running.port, round(seconds) + SLACK_SECONDS)
             _, said = watching.communicate(timeout=60)
         if watching.returncode != 0:
             raise BenchError(f"py-spy failed: {said}")
         return costs(stacks.read_text().splitlines())
+
+
+def _load(case: Case, port: int, seconds: float) -> None:
+    """Let the phones do what the case is about for so long: register on, or come back time and again."""
+    if not case.opening_rate:
+        with generator(case, port) as phones:
+            phones.run(seconds, rate=case.rate)
+        return
+    ends_at = time.monotonic() + seconds
+    while time.monotonic() < ends_at:
+        with generator(case, port) as phones:
+            _ = phones.ready
 
 
 def costs(lines: Iterable[str]) -> list[Cost]:

@@ -11,7 +11,7 @@ class ProfileTests(SynchronousTestCase):
     """What samples of stacks say about functions."""
 
     def test_costs(self) -> None:
-        """A cost with callees counts once per stack, even if it recurs; a thread or reactor that waits costs nothing."""
+        """A cost with callees counts once per stack, even if it recurs; waiting threads and reactors cost nothing."""
         waiting = [IDLE_THREAD, "run (a.py:1);_WatchedPoller.poll (rollcall/ops/turns.py:103) 9"]
         found = costs(["run (a.py:1);parse (b.py:2) 3", "run (a.py:1);send (c.py:1);run (a.py:1) 1", *waiting])
         self.assertEqual(
