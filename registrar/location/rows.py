@@ -61,6 +61,11 @@ class Rows:
             raise sqlite3.OperationalError("another registrar uses this file") from problem
         self._lock = lock
 
+    @property
+    def claimed(self) -> int | None:
+        """The descriptor that the claim is bound to: it ends when all copies of it are closed."""
+        return self._lock
+
     def leave(self) -> None:
         """Close the file and let others have it."""
         self.close()
@@ -87,16 +92,6 @@ class Rows:
     def delete_lapsed(self, now: float) -> None:
         """Delete the rows whose time is over."""
         self._connect().execute("DELETE FROM location WHERE expires_at <= ?", (now,))
-
-    def read(self, now: float) -> dict[str, tuple[Binding, ...]]:
-        """Return the live bindings of every address-of-record, and delete the rows whose time is over.
-
-        A row that cannot be understood is left in place and reported.
-        """
-        self.delete_lapsed(now)
-        rows = self._connect().execute("SELECT aor, bindings FROM location")
-        found = {aor: self._live(aor, text, now) for aor, text in rows}
-        return {aor: bindings for aor, bindings in found.items() if bindings}
 
     def _live(self, aor: str, text: str, now: float) -> tuple[Binding, ...]:
         try:

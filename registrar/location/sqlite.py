@@ -11,7 +11,7 @@ and all of these saves fail with LocationUnavailable. The next save tries the di
 
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from attrs import Factory, define
 from twisted.internet.defer import Deferred
@@ -29,6 +29,9 @@ from rollcall.net.wheel import TimerWheel
 
 MAX_WAITING = 20_000
 """Saves that may wait for the disk: more than any disk commits in the time that a phone waits for its answer."""
+
+READ_AT_ONCE = 1000
+"""Rows that are read at the start before others have their turn."""
 
 TOLD_AT_ONCE = 100
 """Saves that are acknowledged in one turn of the reactor, each of which sends an answer: some milliseconds."""
@@ -88,20 +91,30 @@ class SqliteLocation:
         """Read what was kept before. Raises LocationUnavailable."""
         self._writer.start()
         try:
-            found = await self._writer.run(self._rows.open) if self._shared else await self._claimed()
+            if self._shared:
+                await self._writer.run(self._rows.open)
+            else:
+                self._log.info("{count} addresses-of-record have bindings from before", count=await self._claim())
         except (sqlite3.Error, OSError) as problem:
             self._rows.leave()
             self._writer.stop()
             raise LocationUnavailable(f"{self._rows.path}: {problem}") from problem
-        for aor, bindings in found.items():
-            self._memory.put(aor, Snapshot(1, bindings))
         self._open = True
-        if not self._shared:
-            self._log.info("{count} addresses-of-record have bindings from before", count=len(found))
 
-    async def _claimed(self) -> Mapping[str, tuple[Binding, ...]]:
+    async def _claim(self) -> int:
+        """Make the file ours alone and read it, in parts: a million bindings as objects would take a gigabyte."""
         self._rows.claim()
-        return await self._writer.run(self._rows.read, self._wall())
+        now = self._wall()
+        await self._writer.run(self._rows.delete_lapsed, now)
+        count, after = 0, ""
+        while True:
+            rows = await self._writer.run(self._rows.read_after, after, READ_AT_ONCE, now)
+            for after, bindings in rows:
+                if bindings:
+                    self._memory.put(after, Snapshot(1, bindings))
+                    count += 1
+            if len(rows) < READ_AT_ONCE:
+                return count
 
     async def stop(self) -> None:
         """Write what has been accepted, then close the file."""

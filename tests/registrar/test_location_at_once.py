@@ -137,7 +137,7 @@ class SqliteAtOnceTests(AtOnceContract, SynchronousTestCase):
         self.store = SqliteLocation(rows, self.writer, TimerWheel(self.clock), self.clock.seconds)
         self.assertFalse(self.store.takes_at_once(KEY, True))
         starting = Deferred.fromCoroutine(self.store.start())
-        self.writer.finish()
+        self.writer.finish_all()
         self.successResultOf(starting)
 
     def save(self, *bindings: Binding, aor: str = ALICE) -> "Deferred[None]":

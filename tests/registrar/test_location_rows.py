@@ -12,9 +12,9 @@ from registrar.location.contract import LocationUnavailable
 from registrar.location.rows import Rows
 from registrar.location.sqlite import SqliteLocation
 from rollcall.net.wheel import TimerWheel
-from tests.registrar.examples import ALICE, NOW, A, a_binding
+from tests.registrar.examples import ALICE, NOW, A, B, a_binding
 from tests.registrar.location_contract import BOB
-from tests.registrar.writers import AtOnce, a_file
+from tests.registrar.writers import AtOnce, a_file, everything
 
 
 class RowsTests(SynchronousTestCase):
@@ -22,7 +22,7 @@ class RowsTests(SynchronousTestCase):
         """After a write that failed the file is opened anew: here somebody had locked it."""
         path = a_file(self)
         rows = Rows(path, busy_seconds=0.0)
-        rows.read(NOW)
+        everything(rows, NOW)
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with self.assertRaises(sqlite3.OperationalError):
@@ -30,7 +30,7 @@ class RowsTests(SynchronousTestCase):
         other.execute("ROLLBACK")
         other.close()
         rows.write({ALICE: (a_binding(A),)})
-        self.assertEqual(rows.read(NOW), {ALICE: (a_binding(A),)})
+        self.assertEqual(everything(rows, NOW), {ALICE: (a_binding(A),)})
         rows.close()
 
     def test_one_registrar_at_a_time(self) -> None:
@@ -56,7 +56,7 @@ class RowsTests(SynchronousTestCase):
             rows.write({ALICE: (a_binding(A),)})
         self.assertEqual([event["path"] for event in events], [path])
         rows.close()
-        self.assertEqual(Rows(path).read(NOW), {ALICE: (a_binding(A),)})
+        self.assertEqual(everything(Rows(path), NOW), {ALICE: (a_binding(A),)})
 
     def test_all_or_nothing(self) -> None:
         """One row that cannot be written keeps the others of its transaction out."""
@@ -64,7 +64,7 @@ class RowsTests(SynchronousTestCase):
         rows.write({BOB: (a_binding(A),)})
         with self.assertRaises(ValueError):
             rows.write({ALICE: (a_binding(A),), "sip:\udcff@example.com": (a_binding(A),)})
-        self.assertEqual(rows.read(NOW), {BOB: (a_binding(A),)})
+        self.assertEqual(everything(rows, NOW), {BOB: (a_binding(A),)})
         rows.close()
 
     def test_durable_by_configuration(self) -> None:
@@ -84,7 +84,7 @@ class RowsTests(SynchronousTestCase):
         connection = rows._connect()
         for number, text in enumerate(("nonsense", "[{}]", '[{"contact": "\\udcff"}]', "\\udcff")):
             connection.execute("INSERT INTO location VALUES (?, ?, ?)", (f"sip:{number}@x", NOW + 60, text))
-        self.assertEqual(rows.read(NOW), {ALICE: (a_binding(A),)})
+        self.assertEqual(everything(rows, NOW), {ALICE: (a_binding(A),)})
         self.assertEqual(connection.execute("SELECT count(*) FROM location").fetchone(), (5,))
         rows.close()
 
@@ -95,7 +95,7 @@ class RowsTests(SynchronousTestCase):
         connection.execute("PRAGMA user_version = 99")
         connection.close()
         with self.assertRaisesRegex(sqlite3.DatabaseError, "99"):
-            Rows(path).read(NOW)
+            everything(Rows(path), NOW)
 
     def test_no_place_for_the_file(self) -> None:
         """A store whose file cannot be opened does not start, and names the file."""
@@ -104,3 +104,36 @@ class RowsTests(SynchronousTestCase):
         store = SqliteLocation(Rows(path), AtOnce(), TimerWheel(clock), clock.seconds)
         failure = self.failureResultOf(Deferred.fromCoroutine(store.start()), LocationUnavailable)
         self.assertIn(path, failure.getErrorMessage())
+
+
+class SomeRowsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.rows = Rows(a_file(self))
+        self.addCleanup(self.rows.close)
+        self.rows.open()
+        bindings = a_binding(A), a_binding(B, expires_at=NOW + 60)
+        self.rows.write({f"sip:{name}@example.com": bindings for name in "cab"})
+
+    def test_read_one(self) -> None:
+        """One row is read, without what has lapsed in it; of whom there is none, or one that is damaged, nothing."""
+        self.assertEqual(self.rows.read_one("sip:a@example.com", NOW + 60), (a_binding(A),))
+        self.assertEqual(self.rows.read_one(ALICE, NOW), ())
+        with sqlite3.connect(self.rows.path) as connection:
+            connection.execute("UPDATE location SET bindings = '{'")
+        connection.close()
+        with capturedLogs() as events:
+            self.assertEqual(self.rows.read_one("sip:a@example.com", NOW), ())
+        self.assertEqual(len(events), 1)
+
+    def test_read_after(self) -> None:
+        """Rows can be walked through in their order, so many at a time."""
+        first = self.rows.read_after("", 2, NOW + 60)
+        self.assertEqual(first, [(f"sip:{name}@example.com", (a_binding(A),)) for name in "ab"])
+        self.assertEqual([aor for aor, _ in self.rows.read_after(first[-1][0], 2, NOW)], ["sip:c@example.com"])
+
+    def test_delete_lapsed(self) -> None:
+        """Rows whose time is over are deleted, the others stay as they are."""
+        self.rows.write({ALICE: (a_binding(A, expires_at=NOW + 60),)})
+        self.rows.delete_lapsed(NOW + 60)
+        self.assertEqual([aor for aor, _ in self.rows.read_after("", 9, NOW)],
+                         [f"sip:{name}@example.com" for name in "abc"])

@@ -14,16 +14,18 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+import registrar.location.sqlite as sqlite_module
 from registrar.bindings import Binding
 from registrar.location.contract import Conflict, LocationUnavailable, Snapshot
 from registrar.location.rows import Rows
 from registrar.location.sqlite import TOLD_AT_ONCE, SqliteLocation
 from registrar.location.writer import WriterThread
+from registrar.records import aor_of_key
 from rollcall.net.wheel import TimerWheel
 from tests.registrar.examples import ALICE, NOW, A, B, C, a_binding, a_bound
 from tests.registrar.location_contract import BOB, LATE_SECONDS, LocationContract
 from tests.registrar.location_crash import PHONES
-from tests.registrar.writers import AtOnce, Held, a_file
+from tests.registrar.writers import AtOnce, Held, a_file, everything
 
 T = TypeVar("T")
 
@@ -57,7 +59,7 @@ class SqliteCase(SynchronousTestCase):
         self.addCleanup(rows.leave)
         store = SqliteLocation(rows, self.writer, TimerWheel(self.clock), self.clock.seconds, **limits)
         starting = Deferred.fromCoroutine(store.start())
-        self.writer.finish()
+        self.writer.finish_all()
         self.successResultOf(starting)
         return store
 
@@ -77,42 +79,9 @@ class SqliteCase(SynchronousTestCase):
     def on_disk(self) -> dict[str, list[str]]:
         """Return the contacts that a process started now would find."""
         rows = Rows(self.path)
-        found = rows.read(self.clock.seconds())
+        found = everything(rows, self.clock.seconds())
         rows.close()
         return {aor: [binding.contact for binding in bindings] for aor, bindings in found.items()}
-
-
-class SomeRowsTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.rows = Rows(a_file(self))
-        self.addCleanup(self.rows.close)
-        self.rows.open()
-        bindings = a_binding(A), a_binding(B, expires_at=NOW + 60)
-        self.rows.write({f"sip:{name}@example.com": bindings for name in "cab"})
-
-    def test_read_one(self) -> None:
-        """One row is read, without what has lapsed in it; of whom there is none, or one that is damaged, nothing."""
-        self.assertEqual(self.rows.read_one("sip:a@example.com", NOW + 60), (a_binding(A),))
-        self.assertEqual(self.rows.read_one(ALICE, NOW), ())
-        with sqlite3.connect(self.rows.path) as connection:
-            connection.execute("UPDATE location SET bindings = '{'")
-        connection.close()
-        with capturedLogs() as events:
-            self.assertEqual(self.rows.read_one("sip:a@example.com", NOW), ())
-        self.assertEqual(len(events), 1)
-
-    def test_read_after(self) -> None:
-        """Rows can be walked through in their order, so many at a time."""
-        first = self.rows.read_after("", 2, NOW + 60)
-        self.assertEqual(first, [(f"sip:{name}@example.com", (a_binding(A),)) for name in "ab"])
-        self.assertEqual([aor for aor, _ in self.rows.read_after(first[-1][0], 2, NOW)], ["sip:c@example.com"])
-
-    def test_delete_lapsed(self) -> None:
-        """Rows whose time is over are deleted, the others stay as they are."""
-        self.rows.write({ALICE: (a_binding(A, expires_at=NOW + 60),)})
-        self.rows.delete_lapsed(NOW + 60)
-        self.assertEqual([aor for aor, _ in self.rows.read_after("", 9, NOW)],
-                         [f"sip:{name}@example.com" for name in "abc"])
 
 
 class DurabilityTests(SqliteCase):
@@ -191,6 +160,18 @@ class DurabilityTests(SqliteCase):
         self.assertEqual(self.on_disk(), {ALICE: [A]})
         counts = self.store.counts()
         self.assertEqual((counts.aors, counts.bindings), (1, {"UDP": 1}))
+
+    def test_starts_in_parts(self) -> None:
+        """However many rows there are, and however they divide into parts, all are read, a part at a time."""
+        self.patch(sqlite_module, "READ_AT_ONCE", 3)
+        expected: list[str] = []
+        for count in (0, 1, 2, 3, 4, 6, 7):
+            for number in range(len(expected), count):
+                self.save(a_binding(A), aor=f"sip:{number}@example.com")
+                self.writer.finish()
+                expected.append(f"sip:{number}@example.com")
+            self.store = self.open()
+            self.assertEqual(sorted(map(aor_of_key, self.store.records)), expected)
 
     def test_lapsed_bindings_leave_the_file(self) -> None:
         """What lapses is deleted from the file too, in its turn."""
@@ -390,7 +371,7 @@ class ThreadTests(TestCase):
         await store.stop()
         self.assertLess(rows.transactions, 20)
         again = Rows(rows.path)
-        self.assertEqual(len(again.read(NOW)), 200)
+        self.assertEqual(len(everything(again, NOW)), 200)
         again.close()
 
 
@@ -428,7 +409,7 @@ class CrashTests(SynchronousTestCase):
         child.stdout.close()
         self.assertEqual(child.wait(), -signal.SIGKILL)
         rows = Rows(path)
-        found = rows.read(0.0)
+        found = everything(rows, 0.0)
         rows.close()
         self.assertEqual(len(acknowledged), PHONES)
         lost = {aor: cseq for aor, cseq in acknowledged.items() if aor not in found or found[aor][0].cseq < cseq}

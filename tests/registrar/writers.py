@@ -7,7 +7,12 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, execute
 from twisted.trial.unittest import SynchronousTestCase
 
+from registrar.location.rows import Rows
+from registrar.records import Binding
+
 T = TypeVar("T")
+
+MOST_ROWS = 100_000
 
 
 def a_file(case: SynchronousTestCase) -> str:
@@ -58,6 +63,11 @@ class Held(AtOnce):
         for function in turns:
             function()
 
+    def finish_all(self) -> None:
+        """Do what waits, and what is called for thereupon."""
+        while self.calls:
+            self.finish()
+
     def finish(self, problem: Exception | None = None) -> object:
         """Do the only call that waits, or let it fail, and return its first argument."""
         ((function, args, done),) = self.calls
@@ -67,3 +77,8 @@ class Held(AtOnce):
         else:
             done.errback(problem)
         return args[0] if args else None
+
+
+def everything(rows: Rows, now: float) -> dict[str, tuple[Binding, ...]]:
+    """Return the live bindings that a process started now would find."""
+    return {aor: bindings for aor, bindings in rows.read_after("", MOST_ROWS, now) if bindings}
