@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import uniform
 from signal import SIGHUP, signal
@@ -23,8 +23,9 @@ from registrar.config import RegistrarConfig
 from registrar.gruu import GruuMaker
 from registrar.keys import derive, load_or_create_secret
 from registrar.location.at_once import Location
+from registrar.location.held import HeldLocation
 from registrar.location.memory import MemoryLocation
-from registrar.location.rows import Rows
+from registrar.location.rows import BUSY_SECONDS, Rows
 from registrar.location.sqlite import SqliteLocation
 from registrar.location.writer import WriterThread
 from registrar.observing import Observing, watch, watch_admission
@@ -35,6 +36,11 @@ from registrar.routing import Domains, ServedDomain
 from registrar.sending import Sending
 from registrar.short_way import ShortWay
 from registrar.subscribers.sqlite import SqliteSubscribers
+from registrar.supervision import WorkersService
+from registrar.workers.draining import Draining
+from registrar.workers.member import Membership
+from registrar.workers.messages import Member
+from registrar.workers.receiving import Receiving
 from rollcall.net.resolver import Resolver
 from rollcall.net.tokens import FlowTokens
 from rollcall.net.transactions import Transactions
@@ -74,8 +80,11 @@ class RegistrarService(LoggedService):
     _log = Logger()
 
     def __init__(self, config: RegistrarConfig, parts: Parts, reactor: Any, config_file: Path | None = None,
-                 twistd: Mapping[str, Any] | None = None) -> None:
-        """`config_file` is read again when SIGHUP comes; `twistd` holds its options, which say where the log goes."""
+                 twistd: Mapping[str, Any] | None = None, has_site: bool = True) -> None:
+        """`config_file` is read again when SIGHUP comes; `twistd` holds its options, which say where the log goes.
+
+        A worker has no site: what is to be read there its supervisor asks for.
+        """
         super().__init__(config.log, twistd)
         self._node = config.registrar.node
         self._parts = parts
@@ -87,8 +96,14 @@ class RegistrarService(LoggedService):
         self._on_hang_up: Any = None
         parts.admin.ready_when("registrar", lambda: self._not_ready)
         parts.admin.ready_when("location", lambda: parts.location.problem)
-        parts.admin.setServiceParent(self)
+        if has_site:
+            parts.admin.setServiceParent(self)
         parts.turns.setServiceParent(self)
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why this registrar should get no work; None when it should."""
+        return self._not_ready or self._parts.location.problem
 
     def startService(self) -> None:
         """Begin to start; /readyz tells when it is done."""
@@ -164,25 +179,29 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     try:
         config_file = Path(options["config"]).absolute()
         config = load(config_file, RegistrarConfig)
+        if config.registrar.workers > 1:
+            return WorkersService(config, reactor, config_file, options.parent)
         return RegistrarService(config, build(config, reactor), reactor, config_file, options.parent)
     except (ConfigError, OSError, ValueError) as problem:
         # twistd prints a UsageError with its whole usage; the operator needs the reason alone.
         raise SystemExit(f"The registrar cannot start:\n{problem}") from problem
 
 
-def build(config: RegistrarConfig, reactor: Any) -> Parts:
-    """Join the parts that `config` describes."""
+def build(config: RegistrarConfig, reactor: Any, membership: Membership | None = None) -> Parts:
+    """Join the parts that `config` describes; with a `membership` those of one worker."""
     wheel = TimerWheel(reactor)
     now = reactor.seconds
     metrics = Metrics()
     observing = Observing(metrics, now)
     config.registrar.data_dir.mkdir(parents=True, exist_ok=True)
     secret = load_or_create_secret(config.path(config.registrar.secret_file, "node.secret"))
-    node, epoch = config.registrar.node, int(now() * 1000)
+    me = membership.me if membership is not None else Member(0, config.registrar.node, int(now() * 1000))
+    siblings = membership.siblings if membership is not None else None
+    node, epoch = me.node, me.epoch
 
     users = config.path(config.subscribers.file, "subscribers.sqlite")
     subscribers = SqliteSubscribers(reactor, users, config.subscribers, observe=observing.of_store("subscribers"))
-    location = _location(config, reactor, wheel)
+    location = _location(config, reactor, wheel, membership)
     gruus = GruuMaker([derive(secret, "gruu")])
     domains = Domains(ServedDomain(domain.name, domain.aliases) for domain in config.domains)
     authentication = _authentication(config, subscribers, secret)
@@ -194,14 +213,16 @@ def build(config: RegistrarConfig, reactor: Any) -> Parts:
     transactions = Transactions(wheel, config.transactions, random_name, observing.answered)
     admission = Admission(config.admission)
     requests = Requests(transactions, domains, observing.malformed, admission, retry_after, now)
-    transports = Transports(reactor, wheel, requests, config.net)
-    tokens = FlowTokens([derive(secret, "flow tokens")], node, epoch, transports.flow, transports.datagram_flow)
+    receiving = Receiving(requests, siblings) if siblings is not None else None
+    transports = Transports(reactor, wheel, receiving or requests, config.net)
+    token_keys = [derive(secret, "flow tokens")]
+    tokens = FlowTokens(token_keys, node, epoch, transports.flow, transports.datagram_flow, siblings)
 
     registering = Registering(
         domains=domains, location=location, authentication=authentication, gruus=gruus, config=config.bindings,
         node=node, epoch=epoch, find_flow=transports.flow, now=now, retry_after=retry_after, observing=observing)
     callers = Callers(domains, authentication, config.proxy, domains.names[0], now, observing.authenticated)
-    sending = Sending(transports, Resolver(reactor, config.resolver), transactions, tokens)
+    sending = Sending(transports, Resolver(reactor, config.resolver), transactions, tokens, siblings)
     proxying = Proxying(
         domains=domains, location=location, callers=callers, exists=subscribers.exists, gruus=gruus, tokens=tokens,
         transactions=transactions, sender=sending, config=config.proxy, now=now, retry_after=retry_after,
@@ -217,6 +238,11 @@ def build(config: RegistrarConfig, reactor: Any) -> Parts:
     Contacts(location, now, lambda: deferLater(reactor, 0)).mount(admin.routes)
     watch(metrics, location, transports, transactions)
     watch_admission(metrics, admission)
+    if membership is not None and receiving is not None and isinstance(location, HeldLocation):
+        draining = Draining(wheel, transports, receiving.pass_on, lambda: transactions.unfinished,
+                            config.workers.drain_seconds, reactor.stop)
+        membership.siblings.serve(transports, transactions, requests, location)
+        membership.serve(location, admin.routes, draining.begin)
     turns = Turns(reactor, metrics, config.log.slow_turn_seconds, config.limits.max_ready_per_turn)
     return Parts(domains=domains, location=location, subscribers=subscribers, requests=requests, transports=transports,
                  wheel=wheel, admin=admin, turns=turns)
@@ -226,11 +252,27 @@ def _in_uri(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _location(config: RegistrarConfig, reactor: Any, wheel: TimerWheel) -> Location:
+def _location(config: RegistrarConfig, reactor: Any, wheel: TimerWheel, membership: Membership | None) -> Location:
+    if membership is None:
+        return _store(config, reactor, wheel, False, lambda key: None)
+
+    def forgotten(key: bytes) -> None:
+        held.forgotten(key)
+
+    store = _store(config, reactor, wheel, True, forgotten)
+    held = HeldLocation(store, membership, membership.me.node, wheel, reactor.seconds, config.workers,
+                        membership.siblings.release)
+    return held
+
+
+def _store(config: RegistrarConfig, reactor: Any, wheel: TimerWheel, shared: bool,
+           forgotten: Callable[[bytes], None]) -> MemoryLocation | SqliteLocation:
     if config.location.kind == "memory":
-        return MemoryLocation(wheel, reactor.seconds)
-    rows = Rows(config.path(config.location.file, "location.sqlite"), config.location.synchronous)
-    return SqliteLocation(rows, WriterThread(reactor, "location"), wheel, reactor.seconds, config.location.max_waiting)
+        return MemoryLocation(wheel, reactor.seconds, forgotten=forgotten)
+    busy_seconds = config.workers.patience_seconds if shared else BUSY_SECONDS
+    rows = Rows(config.path(config.location.file, "location.sqlite"), config.location.synchronous, busy_seconds)
+    return SqliteLocation(rows, WriterThread(reactor, "location"), wheel, reactor.seconds, config.location.max_waiting,
+                          shared, forgotten)
 
 
 def _authentication(config: RegistrarConfig, subscribers: SqliteSubscribers, secret: bytes) -> Authentication | None:

@@ -61,7 +61,9 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
     # where the parts are joined
     5: (
         "registrar.config",
+        "registrar.supervision",
         "registrar.service",
+        "registrar.worker",
         "registrar.command",
         "balancer.config",
         "balancer.service",

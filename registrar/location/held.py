@@ -20,7 +20,6 @@ from twisted.python.failure import Failure
 from registrar.bindings import Binding
 from registrar.location.at_once import AtOnceStore
 from registrar.location.contract import Conflict, Counts, LocationStore, LocationUnavailable, Snapshot
-from registrar.location.packing import Packing
 from registrar.location.rows import decode, encode
 from registrar.records import Source, aor_of_key, record_key
 from rollcall.net.wheel import Timer, TimerWheel
@@ -96,6 +95,7 @@ class HeldLocation:
                  wall: Callable[[], float], config: HoldingConfig, release_flow: Callable[[int, bytes], None]) -> None:
         """`release_flow` is told of a connection of ours that a record has nothing more on."""
         self._local = local
+        self.records, self.packing = local.records, local.packing
         self._directory = directory
         self._node = node
         self._wheel = wheel
@@ -128,16 +128,6 @@ class HeldLocation:
     def problem(self) -> str | None:
         """Why bindings cannot be kept now."""
         return self._local.problem
-
-    @property
-    def records(self) -> dict[bytes, bytes]:
-        """The packed records that are held here."""
-        return self._local.records
-
-    @property
-    def packing(self) -> Packing:
-        """What they are packed by."""
-        return self._local.packing
 
     def takes_at_once(self, key: bytes, connection_bound: bool) -> bool:
         """Say whether a binding may be put into this record now: never into one that is not held here."""
@@ -192,7 +182,7 @@ class HeldLocation:
 
     def holds(self, key: bytes) -> bool:
         """Say whether the record is held here and not asked for."""
-        return (key in self._local.records or key in self._idle) and key not in self._leaving
+        return (key in self.records or key in self._idle) and key not in self._leaving
 
     # --- what the directory says
 
@@ -356,8 +346,8 @@ class HeldLocation:
             if key in self._leaving or not self._local.is_settled(aor_of_key(key)):
                 continue
             del self._idle[key]
-            record = self._local.records.get(key)
-            if record is None or not self._local.packing.unpack(record).bindings:
+            record = self.records.get(key)
+            if record is None or not self.packing.unpack(record).bindings:
                 self._local.forget(key)
                 given.append(key)
         if given:

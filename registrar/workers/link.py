@@ -35,9 +35,14 @@ class Link(Protocol):
         self._is_open = False
 
     @property
+    def is_open(self) -> bool:
+        """Whether the other side is there."""
+        return self._is_open
+
+    @property
     def is_full(self) -> bool:
-        """Whether the other side is too far behind, or gone."""
-        return not self._is_open or self._waiting_bytes > self._max_waiting_bytes
+        """Whether the other side is too far behind."""
+        return self._waiting_bytes > self._max_waiting_bytes
 
     def send(self, message: Message) -> None:
         """Send a message, now or when there is room; on a link that is gone, do nothing."""

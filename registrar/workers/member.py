@@ -65,8 +65,8 @@ class Membership:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the supervisor does not keep up."""
-        return self.link.is_full
+        """Whether the supervisor does not keep up, or is gone."""
+        return self.link.is_full or not self.link.is_open
 
     def acquire(self, key: bytes) -> None:
         """Ask for a record."""
@@ -93,7 +93,7 @@ class Membership:
     # --- what is heard
 
     def _pass(self, member: Member, message: Message) -> bool:
-        if self.link.is_full:
+        if self.is_behind:
             return False
         self.link.send(Passed(member.index, member.epoch, encode(message)))
         return True

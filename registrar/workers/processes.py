@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socketpair
 from typing import Any
@@ -55,13 +55,11 @@ class WorkerProcess:
 class Launcher:
     """Starts worker processes that run `module` with these arguments, and --worker with their number."""
 
-    def __init__(self, reactor: Any, module: str, arguments: Sequence[str], claim: int | None,
-                 environment: Mapping[str, str] | None = None) -> None:
-        """`claim` is a descriptor that they all keep open."""
+    def __init__(self, reactor: Any, module: str, arguments: Sequence[str]) -> None:
+        self.claim: int | None = None
+        """A descriptor that they all keep open."""
         self._reactor = reactor
         self._command = (sys.executable, "-m", module, *arguments)
-        self._claim = claim
-        self._environment = dict(os.environ if environment is None else environment)
 
     def __call__(self, index: int, link: Link, ended: Callable[[str], None]) -> WorkerProcess:
         """Start the process of one worker."""
@@ -70,10 +68,10 @@ class Launcher:
             ours.setblocking(False)
             adopt(self._reactor, ours.fileno(), link)
             descriptors: dict[int, Any] = {0: nothing.fileno(), 1: 1, 2: 2, LINK_FD: theirs.fileno()}
-            if self._claim is not None:
-                descriptors[CLAIM_FD] = self._claim
+            if self.claim is not None:
+                descriptors[CLAIM_FD] = self.claim
             process = self._reactor.spawnProcess(
-                _Process(ended), self._command[0], [*self._command, "--worker", str(index)], self._environment,
+                _Process(ended), self._command[0], [*self._command, "--worker", str(index)], os.environ,
                 childFDs=descriptors)
         return WorkerProcess(process)
 

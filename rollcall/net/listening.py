@@ -3,6 +3,8 @@
 import socket
 from ipaddress import ip_address
 
+from attrs import evolve
+
 from rollcall.net.config import KeepaliveConfig, ListenerConfig
 from rollcall.net.flow import Address
 
@@ -43,6 +45,16 @@ def stream_socket(config: ListenerConfig, keepalive: KeepaliveConfig) -> socket.
 def datagram_socket(config: ListenerConfig) -> socket.socket:
     """Return a socket that receives datagrams. Raises OSError."""
     return _bound(config, socket.SOCK_DGRAM)
+
+
+def check_free(config: ListenerConfig) -> None:
+    """Raise OSError, with the listener's name, when it cannot be bound by one process alone."""
+    kind = socket.SOCK_DGRAM if config.transport == "udp" else socket.SOCK_STREAM
+    try:
+        _bound(evolve(config, reuse_port=False), kind).close()
+    except OSError as error:
+        place = f"{config.transport} {config.host}:{config.port}"
+        raise OSError(error.errno, f"listener {config.name} ({place}): {error.strerror}") from error
 
 
 def watch_idle(connection: socket.socket, keepalive: KeepaliveConfig) -> None:

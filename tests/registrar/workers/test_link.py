@@ -68,7 +68,7 @@ class LinkTests(SynchronousTestCase):
         self.link.pauseProducing()
         self.link.send(Acquire(b"a@b"))
         self.link.connectionLost()
-        self.assertEqual((self.losses, self.link.is_full), (1, True))
+        self.assertEqual((self.losses, self.link.is_open, self.link.is_full), (1, False, False))
         self.link.resumeProducing()
         self.link.send(Acquire(b"a@b"))
         self.link.end()

@@ -1,0 +1,116 @@
+"""One worker of a registrar with several: the process that their supervisor starts (`python -m registrar.worker`).
+
+It finds the link to its supervisor at a descriptor that it has inherited, and ends when that is closed.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from signal import SIG_IGN, SIGUSR2, signal
+from time import time
+from typing import Any
+
+import msgspec
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger, globalLogBeginner
+from twisted.python.usage import Options as UsageOptions
+
+from registrar.config import RegistrarConfig
+from registrar.service import Parts, RegistrarService, build
+from registrar.workers.member import Membership
+from registrar.workers.messages import Member
+from registrar.workers.processes import LINK_FD, adopt
+from rollcall.ops.config import ConfigError, load
+from rollcall.ops.logs import observer
+
+STATE_SECONDS = 0.1
+"""How often a worker looks whether it is ready, to tell its supervisor when that changes."""
+
+
+class Options(UsageOptions):
+    """python -m registrar.worker [options]; started by the registrar itself"""
+
+    optParameters = [
+        ["config", "c", None, "The configuration file (TOML)."],
+        ["worker", "w", None, "The number of this worker, from 1 on.", int],
+        ["log", "l", "{}", "The options of twistd that say where the log goes, as JSON."],
+    ]
+
+
+class WorkerService(RegistrarService):
+    """A registrar that tells its supervisor whether it is ready."""
+
+    # Not after the name that the module has when it is run.
+    _log = Logger("registrar.worker.WorkerService")
+
+    def __init__(self, config: RegistrarConfig, parts: Parts, reactor: Any, config_file: Path,
+                 membership: Membership) -> None:
+        super().__init__(config, parts, reactor, config_file, has_site=False)
+        self._node = membership.me.node
+        self._membership = membership
+        self._said: str | None = "starting"
+        self._telling = LoopingCall(self._tell)
+        self._telling.clock = reactor
+
+    def startService(self) -> None:
+        """Begin to start, and to tell."""
+        super().startService()
+        self._telling.start(STATE_SECONDS, now=False)
+
+    def lost(self) -> None:
+        """End, for there is no supervisor any more."""
+        if not self._is_stopping:
+            self._log.critical("the supervisor is gone")
+            self._reactor.stop()
+
+    def _tell(self) -> None:
+        state = self.not_ready
+        if state != self._said:
+            self._said = state
+            self._membership.tell_state(state)
+
+    async def _stop(self) -> None:
+        if self._telling.running:
+            self._telling.stop()
+        await super()._stop()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a worker until it is told to end."""
+    options = Options()
+    options.parseOptions(sys.argv[1:] if arguments is None else arguments)
+    from twisted.internet import reactor
+
+    try:
+        config = load(Path(options["config"]), RegistrarConfig)
+        log_options = msgspec.json.decode(options["log"])
+        globalLogBeginner.beginLoggingTo([observer(config.log, log_options, options["worker"])],
+                                         redirectStandardIO=False)
+        run(config, Path(options["config"]), options["worker"], reactor)
+    except (ConfigError, OSError, ValueError) as problem:
+        Logger().critical("cannot start: {problem}", problem=str(problem))
+        return 1
+    return 0
+
+
+def run(config: RegistrarConfig, config_file: Path, index: int, reactor: Any) -> None:
+    """Be worker `index` until the reactor stops. Raises ValueError and OSError when it cannot be built."""
+    me = Member(index, f"{config.registrar.node}-{index}", int(time() * 1000))
+
+    def lost() -> None:
+        service.lost()
+
+    membership = Membership(me, config.workers.max_waiting_bytes, lost)
+    service = WorkerService(config, build(config, reactor, membership), reactor, config_file, membership)
+    signal(SIGUSR2, SIG_IGN)
+    adopt(reactor, LINK_FD, membership.link)
+    os.close(LINK_FD)
+    membership.hello()
+    reactor.callWhenRunning(service.startService)
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
