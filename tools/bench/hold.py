@@ -16,7 +16,7 @@ from attrs import frozen
 from tools.bench import accounting
 from tools.bench.cases import Case
 from tools.bench.generator import Generator, Tally, generator, together
-from tools.bench.processes import START_SECONDS, BenchError, free_port
+from tools.bench.processes import BenchError, free_port, wait_for_listeners
 from tools.bench.rounds import SETTLE_SECONDS
 from tools.bench.servers import Running, rollcall
 
@@ -97,7 +97,7 @@ def hold(phones: int, rate: float, tell: Tell, *, independent: bool = False) -> 
         opened_seconds = time.monotonic() - began
         time.sleep(SETTLE_SECONDS)
         full = _look(servers)
-        tell(f"all are held: {full}")
+        tell(f"all are held, {full.server_bytes / 2**20:.0f} MiB")
         for number, one in enumerate(held):
             part = _part(phones, processes, number)
             one.begin(REFRESH_SECONDS, requests=part, rate=rate * part / phones)
@@ -152,26 +152,10 @@ def _servers(count: int, independent: bool) -> Iterator[Sequence[Running]]:
                 (folder / str(number)).mkdir()
                 start = rollcall(port=port, subscribers=0)
                 made.append(stack.enter_context(start(False, folder / str(number))))
+            wait_for_listeners(port, count)
         else:
             made = [stack.enter_context(rollcall(workers=count, subscribers=0)(False, folder))]
-        _wait_for_listeners(made[0].port, count)
         yield made
-
-
-def _wait_for_listeners(port: int, count: int) -> None:
-    """Wait until so many sockets listen: connections that come before would be shared by too few."""
-    deadline = time.monotonic() + START_SECONDS + count
-    while (found := listening(Path("/proc/net/tcp").read_text(), port)) < count:
-        if time.monotonic() > deadline:
-            raise BenchError(f"only {found} of {count} workers listen on port {port}")
-        time.sleep(0.2)
-
-
-def listening(table: str, port: int) -> int:
-    """Return how many sockets listen on a port, from the lines of /proc/net/tcp."""
-    wanted = f":{port:04X}"
-    rows = (line.split() for line in table.splitlines()[1:])
-    return sum(row[1].endswith(wanted) and row[3] == "0A" for row in rows)
 
 
 def kernel_memory(meminfo: str) -> int:

@@ -100,6 +100,22 @@ def wait_for(process: subprocess.Popen[bytes], port: int, *logs: Path) -> None:
     raise BenchError(f"{' '.join(map(str, words))} does not serve port {port}:\n{ends}")
 
 
+def wait_for_listeners(port: int, count: int) -> None:
+    """Wait until so many sockets listen on a port: connections that come before would be shared by too few."""
+    deadline = time.monotonic() + START_SECONDS + count
+    while (found := listening(Path("/proc/net/tcp").read_text(), port)) < count:
+        if time.monotonic() > deadline:
+            raise BenchError(f"only {found} of {count} workers listen on port {port}")
+        time.sleep(0.2)
+
+
+def listening(table: str, port: int) -> int:
+    """Return how many sockets listen on a port, from the lines of /proc/net/tcp."""
+    wanted = f":{port:04X}"
+    rows = (line.split() for line in table.splitlines()[1:])
+    return sum(row[1].endswith(wanted) and row[3] == "0A" for row in rows)
+
+
 def tail(log: Path) -> str:
     """Return the last lines of a log."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-30:])

@@ -4,7 +4,8 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.tools.bench.samples import TALLY
-from tools.bench.hold import Held, Look, kernel_memory, listening
+from tools.bench.hold import Held, Look, kernel_memory
+from tools.bench.processes import listening
 
 MEBIBYTE = 2**20
 
