@@ -130,8 +130,8 @@ def _open(stack: ExitStack, phones: int, processes: int, port: int, tell: Tell) 
         first += part
         if number >= OPENING_TOGETHER:
             _demand(opened[number - OPENING_TOGETHER], number - OPENING_TOGETHER, tell)
-    for number, one in enumerate(opened):
-        _demand(one, number, tell)
+    for number in range(max(processes - OPENING_TOGETHER, 0), processes):
+        _demand(opened[number], number, tell)
     return opened
 
 
