@@ -82,8 +82,8 @@ class Challenge:
 
 Find = Callable[[str, str], Awaitable[Subscriber | None]]
 
-Peek = Callable[[str, str], bytes | None]
-"""Return H(A1) by MD5 in hexadecimal for a username and domain when it is at hand, else None."""
+Peek = Callable[[str, float], bytes | None]
+"""Return H(A1) by MD5 in hexadecimal for a "username@domain" at a time, when it is at hand, else None."""
 
 
 @attrs.frozen(kw_only=True)
@@ -140,7 +140,7 @@ class Authentication:
     """
 
     def __init__(self, find: Find, nonces: NonceKeys, counts: NonceCounts, config: AuthConfig,
-                 peek: Peek = lambda username, domain: None) -> None:
+                 peek: Peek = lambda name, now: None) -> None:
         self._find = find
         self._peek = peek
         self._knows_usual = "MD5" in config.algorithms and "auth" in config.qop
@@ -160,7 +160,7 @@ class Authentication:
 
     @classmethod
     def with_secrets(cls, find: Find, secrets: Sequence[bytes], config: AuthConfig,
-                     peek: Peek = lambda username, domain: None) -> Self:
+                     peek: Peek = lambda name, now: None) -> Self:
         """Return one with nonces made of these secrets, newest first (see NonceKeys)."""
         lifetime = max(config.nonce_lifetime_seconds, config.call_nonce_lifetime_seconds)
         nonces = NonceKeys(secrets, lifetime, config.nonce_key_seconds)
@@ -190,24 +190,23 @@ class Authentication:
             return cause
         return self._challenge(role, agent, realm, now, cause)
 
-    def is_proven(self, register: UsualRegister, realm: str, now: float) -> bool:
-        """Say whether the user in To proved the password, as `authenticate` does, when that can be told at once.
+    def is_proven(self, register: UsualRegister, name: str, realm: bytes, now: float) -> bool:
+        """Say whether the user in To, `name` with the domain, proved the password, when that can be told at once.
 
         False says no more than that `authenticate` has to be asked: nothing has been noted then that it would miss.
         """
-        if not self._knows_usual or register.username != register.user or register.uri != register.request_uri:
+        if not self._knows_usual or not register.speaks_for(realm):
             return False
-        if register.realm != realm.encode():
-            return False
-        ha1 = self._peek(register.user.decode(), realm)
+        ha1 = self._peek(name, now)
         if ha1 is None:
             return False
-        nonce = register.nonce.decode()
-        if not self._is_fresh(nonce, now, self._registrar.lifetime_seconds):
+        expected = md5(register.proof(ha1, _ha2(register.uri)), usedforsecurity=False).hexdigest()
+        if not hmac.compare_digest(expected, register.response.decode()):
             return False
-        proof = b"%b:%b:%b:%b:auth:%b" % (ha1, register.nonce, register.nc, register.cnonce, _ha2(register.uri))
-        expected = md5(proof, usedforsecurity=False).hexdigest().encode()
-        return hmac.compare_digest(expected, register.response) and self._counts.accept(nonce, register.count, now)
+        counts, nonce, lifetime = self._counts, register.nonce.decode(), self._registrar.lifetime_seconds
+        if counts.accept_known(nonce, register.count, now, lifetime):
+            return True
+        return self._is_fresh(nonce, now, lifetime) and counts.accept(nonce, register.count, now)
 
     def ask(self, user_agent: str, realm: str, now: float) -> Challenge:
         """Return the answer to a REGISTER without credentials."""

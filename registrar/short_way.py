@@ -51,6 +51,8 @@ class Served:
     """A domain that Request-URIs name."""
 
     domain: str
+    realm: bytes
+    """The same in bytes."""
     ending: bytes
     """How the record keys of its addresses-of-record end."""
 
@@ -112,7 +114,7 @@ class ShortWay:
             if end < 0 or not old.startswith(address, HEAD_SIZE) or _wants_gruus(register):
                 return None
             new = renewed(old, start, end, face.place, flow.id, agent, register.cseq, now, seconds, 0)
-        if new is None or not self._is_proven(register, served, now):
+        if new is None or not self._is_proven(register, key, served, now):
             return None
         if not self._admits(address[PORT_BYTES:], now):
             return self._turn_away(register, address, face, now)
@@ -166,7 +168,7 @@ class ShortWay:
             new = renewed(old, start, end, face.place, 0, agent, register.cseq, now, seconds, repeat)
             if new is None:
                 return self._repeated(register, old, start, address, repeat, face, now)
-        if new is None or not self._is_proven(register, served, now):
+        if new is None or not self._is_proven(register, key, served, now):
             return None
         if not self._admits(address[PORT_BYTES:], now):
             return self._turn_away(register, address, face, now)
@@ -222,11 +224,11 @@ class ShortWay:
         remaining = max(1, int(expires_at - now + ROUNDING_SECONDS))
         return register.accept(b"%08x" % (last & LOW_HALF), address, remaining, self._ending(register, False, now))
 
-    def _is_proven(self, register: UsualRegister, served: Served, now: float) -> bool:
+    def _is_proven(self, register: UsualRegister, key: bytes, served: Served, now: float) -> bool:
         authentication = self._authentication
         if authentication is None:
             return True
-        if not authentication.is_proven(register, served.domain, now):
+        if not authentication.is_proven(register, key.decode(), served.realm, now):
             return False
         self._accepted.value += 1
         return True
@@ -290,7 +292,7 @@ class ShortWay:
             return None
         if len(self._served) >= MAX_LEARNT:
             self._served.clear()
-        served = self._served[request_uri] = Served(domain, f"@{domain}".encode())
+        served = self._served[request_uri] = Served(domain, domain.encode(), f"@{domain}".encode())
         return served
 
     def _new_face(self, listener: Listener) -> Face:

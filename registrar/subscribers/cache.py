@@ -114,15 +114,14 @@ class SubscriberCache:
     def __len__(self) -> int:
         return len(self._known)
 
-    def peek(self, username: str, domain: str) -> bytes | None:
-        """Return the packed hashes of a subscriber when `find` would not have to wait, else None."""
-        now = self._clock.seconds()
+    def peek(self, key: str, now: float) -> bytes | None:
+        """Return the packed hashes of "username@domain" when `find` would not have to wait at `now`, else None."""
         if self._version is not None and now - self._true_at > self._fresh_seconds / 2:
             if self._checking is None:
                 self._start_check(self._version, now)
             if self._checking is not None and now - self._true_at > self._fresh_seconds:
                 return None
-        return self._known.get(f"{username}@{domain}", now)
+        return self._known.get(key, now)
 
     async def find(self, username: str, domain: str) -> Subscriber | None:
         """Return the subscriber or None; without waiting when that is remembered. Raises StoreUnavailable."""

@@ -39,8 +39,9 @@ class MemorySubscribers:
         self.found.append((username, domain))
         return self._subscribers.get((username, domain.lower()))
 
-    def peek(self, username: str, domain: str) -> bytes | None:
-        """Return H(A1) by MD5 when `find` would find it. See auth.Peek."""
+    def peek(self, name: str, now: float) -> bytes | None:
+        """Return H(A1) by MD5 of "username@domain" when `find` would find it. See auth.Peek."""
+        username, _, domain = name.partition("@")
         subscriber = self._subscribers.get((username, domain))
         held = subscriber.ha1.get("MD5") if subscriber is not None and self.unavailable is None else None
         return None if held is None else held.encode()

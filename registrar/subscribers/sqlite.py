@@ -80,9 +80,9 @@ class SqliteSubscribers:
             return None
         return await self._cache.find(username, domain)
 
-    def peek(self, username: str, domain: str) -> bytes | None:
-        """Return H(A1) by MD5 in hexadecimal when it is remembered; `domain` is in lower case. See auth.Peek."""
-        packed = self._cache.peek(username, domain)
+    def peek(self, name: str, now: float) -> bytes | None:
+        """Return H(A1) by MD5 in hexadecimal of "username@domain" when it is remembered. See auth.Peek."""
+        packed = self._cache.peek(name, now)
         return None if packed is None else packed_md5(packed)
 
     async def exists(self, aor: str) -> bool:

@@ -1152,6 +1152,33 @@ cdef class CompiledRegister:
         put(p, PyBytes_AS_STRING(rest), PyBytes_GET_SIZE(rest))
         return self.reply(OK, tag, address, whole)
 
+    def speaks_for(self, bytes realm not None):
+        cdef Span* given = self.found.credentials
+        return (
+            is_text(given[REALM].p, given[REALM].size, PyBytes_AS_STRING(realm), PyBytes_GET_SIZE(realm))
+            and is_text(given[USERNAME].p, given[USERNAME].size, <const char*>self.found.user.p, self.found.user.size)
+            and is_text(given[URI].p, given[URI].size, <const char*>self.found.request_uri.p,
+                        self.found.request_uri.size)
+        )
+
+    def proof(self, bytes ha1 not None, bytes ha2 not None):
+        cdef Span* given = self.found.credentials
+        cdef bytes proof = PyBytes_FromStringAndSize(
+            NULL, PyBytes_GET_SIZE(ha1) + given[NONCE].size + given[NC].size + given[CNONCE].size
+            + PyBytes_GET_SIZE(ha2) + 9)
+        if not given[NONCE].size:
+            raise ValueError("no credentials")
+        cdef char* p = put(PyBytes_AS_STRING(proof), PyBytes_AS_STRING(ha1), PyBytes_GET_SIZE(ha1))
+        p = put(p, b":", 1)
+        p = put(p, given[NONCE].p, given[NONCE].size)
+        p = put(p, b":", 1)
+        p = put(p, given[NC].p, given[NC].size)
+        p = put(p, b":", 1)
+        p = put(p, given[CNONCE].p, given[CNONCE].size)
+        p = put(p, b":auth:", 6)
+        put(p, PyBytes_AS_STRING(ha2), PyBytes_GET_SIZE(ha2))
+        return proof
+
     def same_as(self, bytes record not None, Py_ssize_t start):
         cdef Span* contact = &self.found.contact
         cdef Span* params = &self.found.params

@@ -40,6 +40,7 @@ _COUNT_BITS = 33  # one more than nc has, for "nothing is left to use"
 _BIRTH_SHIFT = _COUNT_SHIFT + _COUNT_BITS
 _WINDOW_MASK = (1 << WINDOW) - 1
 _COUNT_MASK = (1 << _COUNT_BITS) - 1
+_NEXT_COUNT = 1 << _COUNT_SHIFT
 _USED_UP = (MAX_COUNT + 1) << _COUNT_SHIFT | _WINDOW_MASK
 
 
@@ -154,6 +155,16 @@ class NonceCounts:
         after = _with_count(record, nc)
         self._keep(nonce, after or record, now)
         return after is not None
+
+    def accept_known(self, nonce: str, nc: int, now: float, lifetime_seconds: float) -> bool:
+        """Do as `accept` when this is the next use of a nonce that is known and young enough; else nothing is noted."""
+        record = self._young.get(nonce)
+        if record is None or now - (record >> _BIRTH_SHIFT) > lifetime_seconds:
+            return False
+        if now - self._young_since > self._lifetime_seconds or nc != (record >> _COUNT_SHIFT & _COUNT_MASK) + 1:
+            return False
+        self._young[nonce] = (record & ~_WINDOW_MASK) + _NEXT_COUNT | (record << 1 | 1) & _WINDOW_MASK
+        return True
 
     def accept_once(self, nonce: str, now: float) -> bool:
         """Note that `nonce` was used without a count: True the first time, and nothing more is accepted of it.

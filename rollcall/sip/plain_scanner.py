@@ -198,6 +198,14 @@ class PlainRegister:
         contact = b"Contact: <%b>;expires=%d%b\r\n%b" % (self.contact, seconds, self.params, rest)
         return self.reply(b"SIP/2.0 200 OK", tag, address, contact)
 
+    def speaks_for(self, realm: bytes) -> bool:
+        return (self.username, self.realm, self.uri) == (self.user, realm, self.request_uri)
+
+    def proof(self, ha1: bytes, ha2: bytes) -> bytes:
+        if not self.has_credentials:
+            raise ValueError("no credentials")
+        return b"%b:%b:%b:%b:auth:%b" % (ha1, self.nonce, self.nc, self.cnonce, ha2)
+
     def same_as(self, record: bytes, start: int) -> int:
         identity = self.identity
         return start + len(identity) if record.startswith(identity, start) else -1

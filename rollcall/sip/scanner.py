@@ -142,6 +142,15 @@ class UsualRegister(Protocol):
     def accept(self, tag: bytes, address: bytes, seconds: int, rest: bytes) -> bytes:
         """Return the 200 that binds the contact for `seconds`: `reply` with its Contact before `rest`."""
 
+    def speaks_for(self, realm: bytes) -> bool:
+        """Return whether the credentials are those of the user in To, for this realm and the Request-URI."""
+
+    def proof(self, ha1: bytes, ha2: bytes) -> bytes:
+        """Return what the digest in `response` is of, with these two in hexadecimal (RFC 2617 §3.2.2.1).
+
+        Raises ValueError when there are no credentials.
+        """
+
     def same_as(self, record: bytes, start: int) -> int:
         """Return where `identity` ends in `record` when it stands there at `start`, else -1."""
 
