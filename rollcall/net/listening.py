@@ -2,6 +2,7 @@
 
 import socket
 from ipaddress import ip_address
+from typing import Any
 
 from attrs import evolve
 
@@ -40,6 +41,17 @@ def stream_socket(config: ListenerConfig, keepalive: KeepaliveConfig) -> socket.
     watch_idle(listening, keepalive)
     listening.listen(config.backlog)
     return listening
+
+
+def accept_at_most(port: Any, most: int) -> None:
+    """Bound the connections that one of Twisted's ports accepts in a turn: it begins with 100, and learns to take more."""
+    accept = port.doRead
+
+    def accept_some() -> None:
+        port.numberAccepts = most
+        accept()
+
+    port.doRead = accept_some
 
 
 def datagram_socket(config: ListenerConfig) -> socket.socket:

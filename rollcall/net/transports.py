@@ -16,6 +16,7 @@ from rollcall.net.engine import Engine
 from rollcall.net.engine_accepting import EngineAccepting
 from rollcall.net.flow import ConnectFailed, Flow, FlowUser, Listener
 from rollcall.net.listening import (
+    accept_at_most,
     advertised_host,
     bound_address,
     datagram_socket,
@@ -205,7 +206,9 @@ class Transports(MultiService):
             self._ports.append(accepting)
         else:
             factory = Accepting(config, listener, self._connections, self._server_layer(transport))
-            self._ports.append(self._reactor.adoptStreamPort(opened.fileno(), family_of(config.host), factory))
+            adopted = self._reactor.adoptStreamPort(opened.fileno(), family_of(config.host), factory)
+            accept_at_most(adopted, self._config.engine.max_accepts_per_turn)
+            self._ports.append(adopted)
             opened.close()
         self._log.info(
             "listener {name}: {transport} {host}:{port}",

@@ -4,11 +4,16 @@ import socket
 from typing import Any
 from unittest import mock
 
+from twisted.internet import reactor
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+from twisted.internet.tcp import Port
 from twisted.trial.unittest import SynchronousTestCase
 
 from rollcall.net.config import KeepaliveConfig, ListenerConfig
 from rollcall.net.listening import (
     IP_FREEBIND,
+    accept_at_most,
     advertised_host,
     bound_address,
     datagram_socket,
@@ -55,6 +60,24 @@ class SocketTests(SynchronousTestCase):
         )
         for level, name, expected in options:
             self.assertEqual(self.option(accepted, level, name), expected, str(name))
+
+    def test_connections_in_a_turn(self) -> None:
+        """Of many that wait some are accepted in a turn, the same number in each."""
+        listening = self.bind()
+        for _ in range(50):
+            self.addCleanup(socket.create_connection(bound_address(listening)).close)
+        accepted: list[IAddress] = []
+        factory = Factory()
+        self.patch(factory, "buildProtocol", accepted.append)
+        port: Any = Port._fromListeningDescriptor(reactor, listening.fileno(), socket.AF_INET, factory)
+        port.startListening()
+        self.addCleanup(port.stopListening)
+        accept_at_most(port, 20)
+        counts = []
+        for _ in range(4):
+            port.doRead()
+            counts.append(len(accepted))
+        self.assertEqual(counts, [20, 40, 50, 50])
 
     def test_does_not_block(self) -> None:
         """Sockets are ready for a reactor."""
