@@ -8,7 +8,7 @@ from twisted.internet import reactor as the_reactor
 from twisted.internet.defer import DeferredQueue
 from twisted.trial.unittest import TestCase
 
-from rollcall.net.config import ListenerConfig, NetConfig, TlsConfig
+from rollcall.net.config import EngineConfig, ListenerConfig, NetConfig, TlsConfig
 from rollcall.net.flow import Flow, FlowClosed, Listener, PackedAddress
 from rollcall.net.tokens import NO_FLOW, FlowGone, FlowTokens
 from rollcall.net.transports import Transports
@@ -54,6 +54,7 @@ class FlowContract(TestCase):
     """For datagrams and connections alike. A subclass says which transport it is, and makes clients of it."""
 
     transport: str
+    engine = EngineConfig()
     timeout = 20
 
     def make_peer(self) -> Peer:
@@ -69,7 +70,7 @@ class FlowContract(TestCase):
         )
         folder = Path(self.enterContext(TemporaryDirectory()))
         shown = an_authority(folder).issue("sip.example.com")
-        config = NetConfig(listeners=(listener,), tls=TlsConfig(certificates=(shown,)))
+        config = NetConfig(listeners=(listener,), tls=TlsConfig(certificates=(shown,)), engine=self.engine)
         self.transports = Transports(reactor, self.wheel, self.user, config)
         self.transports.startService()
         self.addCleanup(self.transports.stopService)

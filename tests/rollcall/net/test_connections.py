@@ -4,7 +4,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rollcall.net.config import LimitsConfig
 from rollcall.net.stream import StreamFlow
-from tests.rollcall.net.fakes import Net, Wire
+from tests.flows import MemoryFlow
+from tests.rollcall.net.fakes import OK, OPTIONS, Net, Wire, a_listener
+from tests.rollcall.net.phones import QuickUser, a_usual_register, an_answer_to
 from tests.rollcall.net.test_stream import FakeOrigin, StreamNet
 
 ONE, ANOTHER = b"\xc0\x00\x02\x01", b"\xc0\x00\x02\x02"
@@ -75,6 +77,46 @@ class ConnectionsTests(SynchronousTestCase):
         self.successResultOf(again)
         self.assertEqual([reason for _, reason in self.net.user.closed], ["shutting down"])
         self.successResultOf(self.connections.close_all("again"))
+
+
+class ShortWayTests(SynchronousTestCase):
+    """Messages of connections that Twisted carries."""
+
+    def setUp(self) -> None:
+        self.user = QuickUser()
+        self.net = StreamNet(user=self.user)
+        self.wire = Wire()
+        self.flow = self.net.accept(self.wire)
+
+    def test_usual(self) -> None:
+        """A usual REGISTER is answered at once, in its place among others, and confirms its flow."""
+        self.user.answer = OK
+        self.wire.receive(OPTIONS + a_usual_register(1) + OPTIONS)
+        self.assertEqual(self.wire.sent(), OK + an_answer_to(1) + OK)
+        self.assertTrue(self.flow.confirmed)
+
+    def test_no_answer(self) -> None:
+        """One without an answer is handed over."""
+        self.user.is_quick = False
+        self.wire.receive(a_usual_register(1))
+        self.assertEqual((self.user.quick, self.user.data), ([1], [a_usual_register(1)]))
+
+    def test_more_than_a_message(self) -> None:
+        """What holds more than a REGISTER, as a WebSocket message may, is handed over whole."""
+        self.net.connections.deliver(a_usual_register(1) + b"x", self.flow)
+        self.assertEqual((self.user.quick, self.user.data), ([], [a_usual_register(1) + b"x"]))
+
+    def test_closed_meanwhile(self) -> None:
+        """An answer for which there is no flow any more is dropped."""
+        self.user.short_way = lambda register, flow, now: flow.close("enough") or OK  # type: ignore[method-assign]
+        self.wire.receive(a_usual_register(1))
+        self.assertEqual((self.wire.sent(), self.user.messages), (b"", []))
+
+    def test_datagrams(self) -> None:
+        """Datagrams have a short way of their own."""
+        flow = MemoryFlow("UDP", ("192.0.2.1", 5060), a_listener("UDP"))
+        self.net.connections.deliver(a_usual_register(1), flow)
+        self.assertEqual((self.user.quick, self.user.data), ([], [a_usual_register(1)]))
 
 
 class SourceTests(SynchronousTestCase):

@@ -1,5 +1,6 @@
 """The flow contract over each transport, and what is special to some."""
 
+from rollcall.net.config import EngineConfig
 from rollcall.net.flow import FlowClosed
 from tests.rollcall.net import flow_contract
 from tests.rollcall.net.fakes import OK
@@ -35,6 +36,10 @@ class TcpTests(flow_contract.ConnectionContract):
 
     def make_peer(self) -> Peer:
         return StreamPeer()
+
+
+class TwistedTcpTests(TcpTests):
+    engine = EngineConfig(enabled=False)
 
 
 class TlsTests(flow_contract.ConnectionContract):
