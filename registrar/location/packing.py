@@ -59,6 +59,8 @@ class Agents:
     def __init__(self, most: int = MOST_NUMBERS) -> None:
         self._most = most
         self._numbers: dict[bytes, int] = {}
+        self.known = self._numbers.get
+        """Returns the number of a User-Agent, or None when it has none yet: for what strangers say."""
         self.texts: list[str] = []
 
     def index(self, agent: bytes) -> int | None:

@@ -175,5 +175,8 @@ class NumbersTests(SynchronousTestCase):
         self.assertEqual([packing.places.index("UDP", name, "n", 1) for name in "aba"], [0, None, 0])
 
     def test_strangers_do_not_fill_memory(self) -> None:
-        """A very long User-Agent is never remembered."""
-        self.assertIsNone(Packing().agents.index(b"x" * (MAX_AGENT_BYTES + 1)))
+        """A very long User-Agent is never remembered, and to ask whether one is known makes it no better known."""
+        agents = Packing().agents
+        self.assertIsNone(agents.index(b"x" * (MAX_AGENT_BYTES + 1)))
+        self.assertEqual([agents.known(b"a"), agents.known(b"a"), agents.index(b"a"), agents.known(b"a")],
+                         [None, None, 0, 0])
