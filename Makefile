@@ -1,7 +1,10 @@
 # Everything a person or CI types. Each target sets up what it needs and is quick when nothing changed.
 #
 #   make run    a registrar with two demo users in the foreground       (ADDRESS, PORT_OFFSET)
-#   make test   lint and every test, real clients included              (PYTEST="-k name" to choose)
+#   make test   lint and every test, real clients included, with the compiled modules and then with their twins in Python
+#                                                                       (PYTEST="-k name" to choose)
+#   make test-compiled, make test-pure    one half of it
+#   make fuzz   five minutes of messages that the scanner, its twin and the parser must agree about
 #   make lint   ruff, mypy, the floor check, changelog fragments
 #   make bench  CPU and memory of the server beside Debian's Kamailio    (BENCH="--case tcp-digest" to choose)
 #   make bench-full     the same with every case and more rounds, half an hour
@@ -19,23 +22,37 @@ BENCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_READY := $(VENV)/ready-to-run
+COMPILED := $(VENV)/compiled
 TEST_READY := $(VENV)/ready-to-test
 BENCH_READY := $(VENV)/ready-to-bench
 BROWSER := tests/interop/browser
 BROWSER_READY := $(BROWSER)/node_modules/.package-lock.json
+CYTHON_SOURCES := $(shell find rollcall registrar -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd')
+# In place, and a moment's work when nothing changed.
+COMPILE := $(BIN)/python setup.py --quiet build_ext --inplace
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 # setuptools is locked too: the editable install builds with it, without a second download.
 PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe \
 	--strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --build-deps-for editable
 
-.PHONY: run test lint bench bench-full bench-million soak lock clean
+.PHONY: run test test-compiled test-pure fuzz lint bench bench-full bench-million soak lock clean
 .DELETE_ON_ERROR:
+# What compiles comes after what installs the compiler, and both after what installs Cython.
+.NOTPARALLEL:
 
-run: $(RUN_READY)
+run: $(RUN_READY) $(COMPILED)
 	@exec $(BIN)/rollcall demo --dir run --port-offset $(PORT_OFFSET) $(if $(ADDRESS),--address $(ADDRESS))
 
-test: lint $(BROWSER_READY)
-	@exec $(BIN)/python -m pytest $(PYTEST)
+test: lint test-compiled test-pure
+
+test-compiled: $(BROWSER_READY) $(COMPILED)
+	@$(BIN)/python -m pytest $(PYTEST)
+
+test-pure: $(BROWSER_READY)
+	@ROLLCALL_PURE=1 $(BIN)/python -m pytest $(PYTEST)
+
+fuzz: $(TEST_READY) $(COMPILED)
+	@exec $(BIN)/python -m tools.fuzz_scanner --seconds 300
 
 lint: $(TEST_READY)
 	$(BIN)/ruff check .
@@ -43,17 +60,17 @@ lint: $(TEST_READY)
 	$(BIN)/python -m tools.check_floors
 	$(BIN)/towncrier build --draft --config towncrier.toml > /dev/null
 
-bench: $(BENCH_READY)
+bench: $(BENCH_READY) $(COMPILED)
 	@exec $(BIN)/python -m tools.bench register --rounds 3 --seconds 1 --check tools/bench/accepted.json $(BENCH)
 
-bench-full: $(BENCH_READY)
+bench-full: $(BENCH_READY) $(COMPILED)
 	@exec $(BIN)/python -m tools.bench register --all --check tools/bench/accepted.json $(BENCH)
 
-bench-million: $(BENCH_READY)
+bench-million: $(BENCH_READY) $(COMPILED)
 	@mkdir -p results
 	@bash -o pipefail -c '$(BIN)/python -m tools.bench hold --phones 1000000 --rate 8000 2>&1 | tee results/hold-1000000.log'
 
-soak: $(BENCH_READY)
+soak: $(BENCH_READY) $(COMPILED)
 	@exec $(BIN)/python -m tools.bench soak
 
 # The plugin cache is written once here, so that a server that may not write to its installation starts quietly.
@@ -66,13 +83,19 @@ $(RUN_READY): requirements/run.lock setup.cfg pyproject.toml
 	@$(BIN)/twistd --help > /dev/null
 	@touch $@
 
+$(COMPILED): $(CYTHON_SOURCES) setup.py | $(RUN_READY)
+	@$(COMPILE)
+	@touch $@
+
 $(TEST_READY): $(RUN_READY) requirements/test.lock tools/setup-debian
 	@tools/setup-debian --test
+	@rm -f $(COMPILED)
 	@$(PIP_INSTALL) --require-hashes -r requirements/test.lock
 	@touch $@
 
 $(BENCH_READY): $(RUN_READY) tools/setup-debian
 	@tools/setup-debian --bench
+	@rm -f $(COMPILED)
 	@touch $@
 
 $(BROWSER_READY): $(TEST_READY) $(BROWSER)/package.json $(BROWSER)/package-lock.json
@@ -87,4 +110,5 @@ lock:
 clean:
 	rm -rf $(VENV) run build tools/bench/build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(BROWSER)/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find rollcall registrar -name '*.so' -delete
 	rm -f twisted/plugins/dropin.cache
