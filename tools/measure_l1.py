@@ -204,7 +204,7 @@ def main(contacts: int, as_json: bool, inside: str | None, untuned: bool) -> Non
     if as_json:
         print(json.dumps([asdict(one) for one in found], indent=1))
     else:
-        Console(width=140).print(_table(found))
+        Console(width=140).print(show(found))
 
 
 def _in_a_process(way: str, contacts: int, tuned: bool) -> Findings:
@@ -213,7 +213,8 @@ def _in_a_process(way: str, contacts: int, tuned: bool) -> Findings:
     return Findings(**json.loads(told))
 
 
-def _table(found: list[Findings]) -> Table:
+def show(found: list[Findings]) -> Table:
+    """Return what was found as a table, a row for each process."""
     columns = ("way", "collector", "bytes each", "refreshed", "by part", "collections", "longest ms", "full ms", "µs")
     table = Table(*columns, title=f"{found[0].contacts:,} contacts")
     for one in found:
