@@ -17,10 +17,12 @@ A, B = "sip:alice@192.0.2.20:49152;transport=tcp", "sip:alice@192.0.2.21"
 
 
 class RegisteringCase(SynchronousTestCase):
+    takes_short_way = True
+
     """A registrar, and alice's phone on a connection to it."""
 
     def setUp(self) -> None:
-        self.registrar = Registrar()
+        self.registrar = Registrar(takes_short_way=self.takes_short_way)
         self.alice = self.registrar.client("alice")
 
     def tearDown(self) -> None:
