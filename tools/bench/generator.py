@@ -69,6 +69,11 @@ class Generator:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     @cached_property
     def ready(self) -> Tally:
         """What the opening saw; waits for its end."""

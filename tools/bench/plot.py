@@ -19,6 +19,7 @@ COLOURS = {
     "rollcall-pure": "#90caf9",
     "rollcall-sqlite": "#5c6bc0",
     "rollcall-2": "#003c8f",
+    "rollcall-pure-2": "#5d99c6",
 }
 OTHERS = "#607d8b"
 

@@ -21,6 +21,8 @@ class Round:
     server: str
     cpu_us: float
     """CPU of the server per REGISTER that got its 200 OK."""
+    phones_us: float | None = None
+    """CPU of the load generator, which competes with a server that may use its core too."""
     tally: Tally
 
     @property
@@ -151,13 +153,21 @@ def table(made: Sequence[Row], spreads: Mapping[tuple[str, str], float]) -> Tabl
 
 
 def rates_table(rounds: Sequence[Round]) -> Table:
-    """Return how many REGISTERs each server answered in a second, and for how much CPU of its own."""
-    drawn = _columns("answered/s", "CPU µs", "cores busy", "p99 ms")
+    """Return how many REGISTERs each server answered in a second, and what of the machine it and the phones used."""
+    drawn = _columns("answered/s", "CPU µs", "cores busy", "phones µs", "their cores", "p99 ms")
     for (case, server), group in _grouped(rounds).items():
         rate = median(one.tally.answered / one.tally.seconds for one in group)
-        cpu_us = median(one.cpu_us for one in group)
-        p99 = _milliseconds(one.tally.p99_us for one in group)
-        drawn.add_row(case, server, _shown(rate, 0), _shown(cpu_us, 1), _shown(rate * cpu_us / 1e6, 2), _shown(p99, 1))
+        cpu_us, phones_us = median(one.cpu_us for one in group), median(one.phones_us or 0.0 for one in group)
+        drawn.add_row(
+            case,
+            server,
+            _shown(rate, 0),
+            _shown(cpu_us, 1),
+            _shown(rate * cpu_us / 1e6, 2),
+            _shown(phones_us, 1),
+            _shown(rate * phones_us / 1e6, 2),
+            _shown(_milliseconds(one.tally.p99_us for one in group), 1),
+        )
     return drawn
 
 

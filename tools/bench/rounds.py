@@ -8,6 +8,7 @@ from pathlib import Path
 
 from attrs import evolve
 
+from tools.bench import accounting
 from tools.bench.cases import Case
 from tools.bench.generator import PHONES_CORE, Generator, Tally, generator, together
 from tools.bench.processes import BenchError
@@ -31,6 +32,10 @@ class Crowd:
     def __init__(self, generators: Sequence[Generator]) -> None:
         self._generators = generators
         self.ready = together([one.ready for one in generators])
+
+    def cpu_microseconds(self) -> float:
+        """Return the CPU time that the generators have used so far."""
+        return accounting.cpu_microseconds(one.pid for one in self._generators)
 
     def run(self, seconds: float, *, requests: int = 0, rate: float = 0.0) -> Tally:
         """Make one measured run; requests and rate are shared by the generators."""
@@ -99,9 +104,10 @@ def measure_case(
         made = []
         for number in range(count):
             for server, server_running, phones in ready:
-                before = server_running.cpu_microseconds()
+                before, theirs = server_running.cpu_microseconds(), phones.cpu_microseconds()
                 tally = phones.run(seconds, rate=case.rate)
-                made.append(_round(case, server, server_running.cpu_microseconds() - before, tally))
+                used, theirs = server_running.cpu_microseconds() - before, phones.cpu_microseconds() - theirs
+                made.append(_round(case, server, used, tally, theirs))
                 tell(f"round {number + 1}: {made[-1].line}")
         return made
 
@@ -177,8 +183,14 @@ def _demand_all(case: Case, server: Server, tally: Tally) -> None:
         raise BenchError(f"{case.name}: {server.name} did not register every phone: {tally}")
 
 
-def _round(case: Case, server: Server, used: float, tally: Tally) -> Round:
-    return Round(case=case.name, server=server.name, cpu_us=used / max(tally.answered, 1), tally=tally)
+def _round(case: Case, server: Server, used: float, tally: Tally, theirs: float | None = None) -> Round:
+    return Round(
+        case=case.name,
+        server=server.name,
+        cpu_us=used / max(tally.answered, 1),
+        phones_us=None if theirs is None else theirs / max(tally.answered, 1),
+        tally=tally,
+    )
 
 
 def _growth(before: int | None, after: int | None, phones: int) -> float | None:

@@ -227,10 +227,12 @@ COMPARED = (
 TWO_WORKERS = (
     Server("kamailio-2", kamailio(*FAST, workers=2)),
     Server("rollcall-2", rollcall(workers=2)),
+    Server("rollcall-pure-2", rollcall(workers=2, pure=True)),
 )
 """On both cores, their clients beside them."""
 
 SERVERS = {server.name: server for server in (*COMPARED, *TWO_WORKERS)}
 OURS = "rollcall"
+PURE = "rollcall-pure"
 REFERENCE = "kamailio"
 FLOOR = "floor"

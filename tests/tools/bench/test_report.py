@@ -78,9 +78,11 @@ class ReportTests(SynchronousTestCase):
         return console.export_text()
 
     def test_rates(self) -> None:
-        """What a server answers in a second, and how many cores that keeps busy."""
-        rounds = [evolve(a_round("rollcall-2", 10.0), tally=evolve(TALLY, answered=180_000, seconds=1.0))]
-        self.assertRegex(self.text_of(report.rates_table(rounds)), r"rollcall-2\W+180000\W+10\.0\W+1\.80")
+        """What a server answers in a second, and how many cores that keeps busy on both sides."""
+        tally = evolve(TALLY, answered=120_000, seconds=1.0)
+        rounds = [evolve(a_round("rollcall-2", 10.0), phones_us=5.0, tally=tally)]
+        text = self.text_of(report.rates_table(rounds))
+        self.assertRegex(text, r"rollcall-2\W+120000\W+10\.0\W+1\.20\W+5\.0\W+0\.60\W+2\.0")
 
     def test_returns(self) -> None:
         """How long the return of all phones took, in the median and at worst, and how many failed in all."""
