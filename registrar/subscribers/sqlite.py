@@ -1,6 +1,7 @@
 """Subscribers in an SQLite file, asked in threads and remembered in memory."""
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -8,6 +9,7 @@ import attrs
 from attrs import field
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from registrar.auth import StoreUnavailable, Subscriber
@@ -15,9 +17,13 @@ from registrar.subscribers.cache import CacheConfig, SubscriberCache
 from registrar.subscribers.contract import PAGE_SIZE, is_subscriber_name
 from registrar.subscribers.packed import packed_md5
 from registrar.subscribers.table import DEFAULT_BUSY_SECONDS, SubscriberTable
+from rollcall.net.turn_share import TurnShare
 from rollcall.ops.allowed import at_least, between
 from rollcall.sip.errors import ParseError
 from rollcall.sip.uri import parse_sip_uri, unescape
+
+TURN_SECONDS = 0.01
+"""So much of a turn of the reactor at most goes to requests whose users have just been looked up."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,6 +59,7 @@ class SqliteSubscribers:
         self._table = SubscriberTable(path, config.busy_seconds)
         self._pool = ThreadPool(0, config.threads, "subscribers") if pool is None else pool
         self._observe = observe
+        self._share = TurnShare(reactor, TURN_SECONDS)
         self._is_running = False
         self._cache = SubscriberCache(self._read, reactor, config, self._version)
 
@@ -138,9 +145,16 @@ class SqliteSubscribers:
         if not self._is_running:
             raise StoreUnavailable("the subscribers are closed")
         asked_at = self._reactor.seconds()
+        waiting: Deferred[T] = Deferred()
         answer = deferToThreadPool(self._reactor, self._pool, query, *args, **kwargs)
-        return answer.addBoth(self._answered, query.__name__, asked_at)
+        answer.addBoth(self._answered, waiting, query.__name__, asked_at)
+        return waiting
 
-    def _answered(self, result: T, operation: str, asked_at: float) -> T:
+    def _answered(self, result: T | Failure, waiting: "Deferred[T]", operation: str, asked_at: float) -> None:
+        """Let who waits go on, now or in one of the next turns: with each of many answers goes a whole request."""
         self._observe(operation, self._reactor.seconds() - asked_at)
-        return result
+        step = partial(waiting.callback, result)  # a Failure fails it
+        if self._share.has_room():
+            self._share.run(step)
+        else:
+            self._share.defer(step)

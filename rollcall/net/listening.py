@@ -44,7 +44,7 @@ def stream_socket(config: ListenerConfig, keepalive: KeepaliveConfig) -> socket.
 
 
 def accept_at_most(port: Any, most: int) -> None:
-    """Bound the connections that one of Twisted's ports accepts in a turn: it begins with 100, and learns to take more."""
+    """Bound what one of Twisted's ports accepts in a turn: it begins with 100 connections, and learns to take more."""
     accept = port.doRead
 
     def accept_some() -> None:

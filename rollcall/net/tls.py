@@ -29,8 +29,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rollcall.net.config import CertificateConfig, TlsConfig
-from rollcall.net.handshakes import Handshakes
 from rollcall.net.listening import numeric_host
+from rollcall.net.turn_share import TurnShare
 
 VERSIONS = {"1.2": TLSVersion.TLSv1_2, "1.3": TLSVersion.TLSv1_3}
 
@@ -65,7 +65,7 @@ class Tls:
         self._creator = _ServerCreator({}, None)
         self._client_context = _client_context(config)
         self._server_layer = self._bare_layer(_Indirect(lambda: self._creator), is_client=False)
-        self._handshakes = Handshakes(clock, config.handshakes_turn_seconds)
+        self._handshakes = TurnShare(clock, config.handshakes_turn_seconds)
         self.reload()
         if not config.verify_peers:
             self._log.warn("servers we connect to over TLS are not verified: tls.verify_peers is off")
@@ -114,9 +114,9 @@ class _Side(TLSMemoryBIOProtocol):
 class _ServerSide(_Side):
     """Our end of a connection whose client greets first; until the handshake is done it has to share the turns."""
 
-    def __init__(self, layer: TLSMemoryBIOFactory, protocol: IProtocol, handshakes: Handshakes) -> None:
+    def __init__(self, layer: TLSMemoryBIOFactory, protocol: IProtocol, handshakes: TurnShare) -> None:
         super().__init__(layer, protocol)
-        self._handshakes: Handshakes | None = handshakes
+        self._handshakes: TurnShare | None = handshakes
 
     def dataReceived(self, data: bytes) -> None:
         """Take what comes over the wire, now or in its turn."""

@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,8 +15,8 @@ from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.auth import StoreUnavailable
-from registrar.subscribers.contract import SubscriberStore
-from registrar.subscribers.sqlite import SqliteConfig, SqliteSubscribers
+from registrar.subscribers.contract import SubscriberExists, SubscriberStore
+from registrar.subscribers.sqlite import TURN_SECONDS, SqliteConfig, SqliteSubscribers
 from registrar.subscribers.table import SubscriberTable
 from tests.registrar.subscriber_contract import DOMAIN, SubscriberContract
 
@@ -35,6 +36,8 @@ class NoThreads(ThreadPool):
     def __init__(self) -> None:
         super().__init__(0, 1)
         self.calls: list[str] = []
+        self.held: list[Callable[[], Any]] | None = None
+        """When it is a list, the answers, which the test gives later."""
 
     def callInThreadWithCallback(
         self, onResult: Callable[[bool, Any], Any] | None, func: Callable[..., Any], *args: Any, **kw: Any
@@ -46,7 +49,10 @@ class NoThreads(ThreadPool):
         except Exception:
             outcome = False, Failure()
         assert onResult is not None
-        onResult(*outcome)
+        if self.held is None:
+            onResult(*outcome)
+        else:
+            self.held.append(partial(onResult, *outcome))
 
 
 class SqliteSubscribersTests(SubscriberContract, SynchronousTestCase):
@@ -101,6 +107,33 @@ class SqliteSubscribersTests(SubscriberContract, SynchronousTestCase):
             self.clock.advance(0.1)
         self.assertEqual(set(self.pool.calls), {"version"})
         self.assertLess(len(self.pool.calls), 21)
+
+    def test_many_answers_in_one_turn(self) -> None:
+        """When those who wait take their time, the answers for some come in the next turns, in order, errors too."""
+        for name in ("a", "b", "c"):
+            self.result(self.store.add(name, DOMAIN, "secret"))
+        self.clock.advance(0)
+        told: list[str] = []
+
+        def take(subscriber: object, name: str) -> None:
+            told.append(name)
+            self.clock.rightNow += TURN_SECONDS
+
+        self.pool.held = []
+        for name in ("a", "nobody", "c"):
+            Deferred.fromCoroutine(self.store.find(name, DOMAIN)).addCallback(take, name)
+        broken = Deferred.fromCoroutine(self.store.add("a", DOMAIN, "again"))
+        for answer in self.pool.held:
+            answer()
+        turns = [list(told)]
+        self.assertNoResult(broken)
+        while self.clock.calls:
+            due, self.clock.calls[:] = list(self.clock.calls), []
+            for call in due:
+                call.func(*call.args, **call.kw)
+            turns.append(list(told))
+        self.assertEqual(turns[:3], [["a"], ["a", "nobody"], ["a", "nobody", "c"]])
+        self.failureResultOf(broken, SubscriberExists)
 
     def test_exists(self) -> None:
         """An address-of-record exists when its user does; escapes are understood, and nothing else exists."""

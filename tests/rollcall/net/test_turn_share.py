@@ -1,19 +1,19 @@
-"""Handshakes share the turns of the reactor: what runs at once, what waits, and that all of it runs in the end."""
+"""A share of each turn: what runs at once, what waits, and that all of it runs in the end."""
 
 from collections.abc import Callable
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from rollcall.net.handshakes import Handshakes
+from rollcall.net.turn_share import TurnShare
 
 
-class HandshakesTests(SynchronousTestCase):
+class TurnShareTests(SynchronousTestCase):
     """Ten milliseconds of each turn are for steps of four."""
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.handshakes = Handshakes(self.clock, 0.010)
+        self.share = TurnShare(self.clock, 0.010)
         self.done: list[str] = []
 
     def step(self, name: str, seconds: float = 0.004) -> Callable[[], None]:
@@ -29,10 +29,10 @@ class HandshakesTests(SynchronousTestCase):
         """Let steps come, one after the other."""
         for name in names:
             step = self.step(name, seconds)
-            if self.handshakes.has_room():
-                self.handshakes.run(step)
+            if self.share.has_room():
+                self.share.run(step)
             else:
-                self.handshakes.defer(step)
+                self.share.defer(step)
 
     def turn(self) -> None:
         """Begin the next turn of the reactor, with what was due for it and nothing that came up in it."""
@@ -43,7 +43,7 @@ class HandshakesTests(SynchronousTestCase):
     def test_few(self) -> None:
         """As long as a turn has room, steps run at once."""
         self.come("ab")
-        self.assertEqual((self.done, len(self.handshakes)), (["a", "b"], 0))
+        self.assertEqual((self.done, len(self.share)), (["a", "b"], 0))
 
     def test_many(self) -> None:
         """What comes when the share of a turn is spent runs in the next ones, in the order it came."""
@@ -60,7 +60,7 @@ class HandshakesTests(SynchronousTestCase):
     def test_no_turn_is_much_longer(self) -> None:
         """However many wait, a turn takes the share and what is left of one step."""
         self.come("abcdefghijklmnopqrstuvwxyz")
-        while self.handshakes:
+        while self.share:
             began_at = self.clock.rightNow
             self.turn()
             self.assertLess(self.clock.rightNow - began_at, 0.0141)
@@ -71,7 +71,7 @@ class HandshakesTests(SynchronousTestCase):
         self.turn()
         self.turn()
         self.assertEqual(self.clock.calls, [])
-        self.assertTrue(self.handshakes.has_room())
+        self.assertTrue(self.share.has_room())
 
     def test_a_step_longer_than_the_share(self) -> None:
         """One step at least runs in each turn."""
@@ -83,7 +83,7 @@ class HandshakesTests(SynchronousTestCase):
     def test_a_step_that_breaks(self) -> None:
         """A step that raises after it waited is logged, and keeps nobody from his turn."""
         self.come("abc")
-        self.handshakes.defer(lambda: self.fail("broken"))
+        self.share.defer(lambda: self.fail("broken"))
         self.come("d")
         self.turn()
         self.assertEqual(self.done[-1], "d")
@@ -95,12 +95,12 @@ class HandshakesTests(SynchronousTestCase):
             self.clock.rightNow += 1
             raise ValueError
 
-        self.assertRaises(ValueError, self.handshakes.run, breaks)
-        self.assertFalse(self.handshakes.has_room())
+        self.assertRaises(ValueError, self.share.run, breaks)
+        self.assertFalse(self.share.has_room())
 
     def test_a_clock_that_is_set_back(self) -> None:
         """A step during which the clock is set back gives no other one more room."""
         self.come("a")
-        self.handshakes.run(self.step("b", -3600))
+        self.share.run(self.step("b", -3600))
         self.come("cde")
         self.assertEqual(self.done, ["a", "b", "c", "d"])

@@ -1,4 +1,4 @@
-"""How many TLS handshakes are gone on with in one turn of the reactor.
+"""A share of each turn of the reactor for work that may come in heaps, such as TLS handshakes.
 
 To prove its identity costs a server half a millisecond and more. When a thousand phones come back in one turn, they
 must not hold up all the others: what exceeds the share of a turn waits for the next ones, in the order it came.
@@ -11,8 +11,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 
-class Handshakes:
-    """Lets steps of handshakes run until those of this turn have taken their share of it."""
+class TurnShare:
+    """Lets steps run until those of this turn have taken their share of it."""
 
     _log = Logger()
 
@@ -54,4 +54,4 @@ class Handshakes:
             try:
                 self.run(self._waiting.popleft())
             except Exception:
-                self._log.failure("a TLS handshake broke")
+                self._log.failure("a step that had waited for its turn failed")
