@@ -40,6 +40,7 @@ from registrar.supervision import WorkersService
 from registrar.workers.draining import Draining
 from registrar.workers.member import Membership
 from registrar.workers.messages import Member
+from registrar.workers.processes import stop_reactor
 from registrar.workers.receiving import Receiving
 from rollcall.net.resolver import Resolver
 from rollcall.net.tokens import FlowTokens
@@ -192,7 +193,7 @@ def build(config: RegistrarConfig, reactor: Any, membership: Membership | None =
     wheel = TimerWheel(reactor)
     now = reactor.seconds
     metrics = Metrics()
-    observing = Observing(metrics, now)
+    observing = Observing(metrics, now, lambda call: reactor.callLater(0, call))
     config.registrar.data_dir.mkdir(parents=True, exist_ok=True)
     secret = load_or_create_secret(config.path(config.registrar.secret_file, "node.secret"))
     me = membership.me if membership is not None else Member(0, config.registrar.node, int(now() * 1000))
@@ -239,8 +240,9 @@ def build(config: RegistrarConfig, reactor: Any, membership: Membership | None =
     watch(metrics, location, transports, transactions)
     watch_admission(metrics, admission)
     if membership is not None and receiving is not None and isinstance(location, HeldLocation):
-        draining = Draining(wheel, transports, receiving.pass_on, lambda: transactions.unfinished,
-                            config.workers.drain_seconds, reactor.stop)
+        draining = Draining(
+            wheel, transports, receiving.pass_on, lambda: transactions.unfinished + membership.siblings.held_here,
+            config.workers.drain_seconds, lambda: stop_reactor(reactor))
         membership.siblings.serve(transports, transactions, requests, location)
         membership.serve(location, admin.routes, draining.begin)
     turns = Turns(reactor, metrics, config.log.slow_turn_seconds, config.limits.max_ready_per_turn)

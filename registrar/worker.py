@@ -6,8 +6,9 @@ It finds the link to its supervisor at a descriptor that it has inherited, and e
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from signal import SIG_IGN, SIGUSR2, signal
+from signal import SIG_IGN, SIGINT, SIGTERM, SIGUSR2, signal
 from time import time
 from typing import Any
 
@@ -20,7 +21,7 @@ from registrar.config import RegistrarConfig
 from registrar.service import Parts, RegistrarService, build
 from registrar.workers.member import Membership
 from registrar.workers.messages import Member
-from registrar.workers.processes import LINK_FD, adopt
+from registrar.workers.processes import LINK_FD, adopt, stop_reactor
 from rollcall.ops.config import ConfigError, load
 from rollcall.ops.logs import observer
 
@@ -41,8 +42,7 @@ class Options(UsageOptions):
 class WorkerService(RegistrarService):
     """A registrar that tells its supervisor whether it is ready."""
 
-    # Not after the name that the module has when it is run.
-    _log = Logger("registrar.worker.WorkerService")
+    _log = Logger()
 
     def __init__(self, config: RegistrarConfig, parts: Parts, reactor: Any, config_file: Path,
                  membership: Membership) -> None:
@@ -62,7 +62,7 @@ class WorkerService(RegistrarService):
         """End, for there is no supervisor any more."""
         if not self._is_stopping:
             self._log.critical("the supervisor is gone")
-            self._reactor.stop()
+            stop_reactor(self._reactor)
 
     def _tell(self) -> None:
         state = self.not_ready
@@ -109,8 +109,16 @@ def run(config: RegistrarConfig, config_file: Path, index: int, reactor: Any) ->
     membership.hello()
     reactor.callWhenRunning(service.startService)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.callWhenRunning(_end_at_signals, reactor)
     reactor.run()
 
 
+def _end_at_signals(reactor: Any) -> None:
+    """End at a signal that may come twice: from the supervisor, and from whoever ends all of us."""
+    for number in (SIGINT, SIGTERM):
+        signal(number, lambda *_: reactor.callFromThread(stop_reactor, reactor))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    # By its name, for that is what its log lines begin with.
+    sys.exit(import_module("registrar.worker").main())

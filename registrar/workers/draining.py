@@ -19,7 +19,7 @@ class Drained(Protocol):
         """Take no new connections."""
 
     def close_idle(self, most: int, reason: str) -> int:
-        """Close up to `most` connections that nobody waits on; return how many are left."""
+        """Close up to `most` connections that nobody waits on; return how many of these are left."""
 
 
 class Draining:
@@ -49,13 +49,12 @@ class Draining:
         self._look()
 
     def _look(self) -> None:
-        left = self._transports.close_idle(CLOSED_AT_ONCE, "its worker is about to end")
+        idle = self._transports.close_idle(CLOSED_AT_ONCE, "its worker is about to end")
         unfinished = self._unfinished()
         self._looks_left -= 1
-        if (left or unfinished) and self._looks_left > 0:
+        if (idle or unfinished) and self._looks_left > 0:
             self._wheel.call_later(LOOK_SECONDS, self._look)
             return
-        if left or unfinished:
-            self._log.warn("drained no further: {connections} connections and {count} requests are left",
-                           connections=left, count=unfinished)
+        if unfinished:
+            self._log.warn("drained no further: {count} requests are not finished", count=unfinished)
         self._end()

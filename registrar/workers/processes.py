@@ -3,11 +3,12 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socketpair
 from typing import Any
 
-from twisted.internet.error import ProcessDone, ProcessExitedAlready
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ReactorNotRunning
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.python.failure import Failure
 
@@ -81,3 +82,9 @@ def adopt(reactor: Any, descriptor: int, link: Link) -> None:
     factory = Factory.forProtocol(lambda: link)
     factory.noisy = False
     reactor.adoptStreamConnection(descriptor, AF_UNIX, factory)
+
+
+def stop_reactor(reactor: Any) -> None:
+    """Stop the reactor, unless somebody has before."""
+    with suppress(ReactorNotRunning):
+        reactor.stop()

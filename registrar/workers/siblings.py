@@ -61,6 +61,11 @@ class WorkerSiblings:
         self._location = location
         transactions.hand_over = self.hand_over
 
+    @property
+    def held_here(self) -> int:
+        """How many connections of ours siblings wait for something on."""
+        return len(self._holders)
+
     # --- for the flows
 
     def knows(self, node: str) -> bool:

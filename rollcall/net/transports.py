@@ -88,12 +88,11 @@ class Transports(MultiService):
             )
 
     def close_idle(self, most: int, reason: str) -> int:
-        """Close up to `most` connections that nobody waits for anything on; return how many are left open."""
-        flows = [flow for flow in self._connections.flows() if flow.is_open]
-        idle = [flow for flow in flows if not flow.holds][:most]
-        for flow in idle:
+        """Close up to `most` connections that nobody waits for anything on; return how many such ones are left."""
+        idle = [flow for flow in self._connections.flows() if flow.is_open and not flow.holds]
+        for flow in idle[:most]:
             flow.close(reason)
-        return len(flows) - len(idle)
+        return max(0, len(idle) - most)
 
     # --- flows
 
