@@ -12,6 +12,8 @@ class CollectingTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.addCleanup(gc.enable)
         gc.disable()  # collections happen when a test says so
+        gc.collect()
+        self.flushLoggedErrors()  # of what a failed test has left, and that a collection now finds
         self.now = 0.0
         self.step = 0.0
         self.metrics = Metrics(process=False)
