@@ -144,11 +144,14 @@ class EngineConfig:
     enabled: bool = True
     """Whether the flow engine serves plain TCP connections; false leaves them to Twisted's transport."""
 
-    coalesce_ms: float = field(default=1.0, validator=and_(ge(0), le(10)))
+    coalesce_ms: float = field(default=3.0, validator=and_(ge(0), le(10)))
     """Under load we look for messages once in so many milliseconds instead of waking up for each; 0 wakes for each."""
 
     max_events_per_turn: int = field(default=256, validator=and_(ge(1), le(65536)))
     """Connections that are read from before the reactor may do something else."""
+
+    max_turn_ms: float = field(default=10.0, validator=gt(0))
+    """How long connections are served before the reactor may do something else, whatever their number."""
 
     max_accepts_per_turn: int = field(default=64, validator=and_(ge(1), le(65536)))
     """Connections of one listener that are accepted before the reactor may do something else."""

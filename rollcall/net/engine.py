@@ -6,11 +6,14 @@ context for each. Here one turn of the reactor reads from many connections, one 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from os import read
 from select import EPOLLIN, EPOLLOUT, epoll
 from typing import Any
 
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -21,6 +24,9 @@ from rollcall.net.config import EngineConfig
 from rollcall.net.connections import Connections
 from rollcall.net.engine_flow import EngineFlow
 from rollcall.sip.scanner import scan_register
+
+# So many are asked of the epoll at a time; in between we look at the clock.
+PORTION = 64
 
 
 class Engine:
@@ -33,10 +39,11 @@ class Engine:
         self.config = config
         # A head that is too large never comes whole, so that the framer sees it.
         self.read_bytes = min(config.read_bytes, connections.limits.max_head_bytes)
+        self._turn_seconds = config.max_turn_ms / 1000
         self._reactor = reactor
         self._epoll = epoll()
         self._watched: dict[int, Callable[[float], None]] = {}
-        self._doomed: list[EngineFlow] = []
+        self._doomed: deque[EngineFlow] = deque()
         self._burial: IDelayedCall | None = None
         self._coalescing = Coalescing(
             reactor, self._epoll.fileno(), self._turn, self._broken, config.coalesce_ms / 1000, "flow engine"
@@ -49,11 +56,14 @@ class Engine:
     def stop(self) -> None:
         """Serve no more; there are no connections left. Harmless twice."""
         self._coalescing.stop()
-        self._bury()
+        if self._burial is not None:
+            self._burial.cancel()
+            self._burial = None
         self._epoll.close()
 
     def _broken(self, reason: Failure) -> None:
-        """The reactor ends."""
+        if not reason.check(ConnectionLost):  # as the reactor says to all when it ends
+            self._log.failure("the flow engine is broken: no plain TCP connection is served any more", reason)
 
     # --- descriptors
 
@@ -79,7 +89,8 @@ class Engine:
         """Forget all about a descriptor that is in the list, which may be closed then."""
         self._watched.pop(descriptor, None)
         self.connections.by_descriptor[descriptor] = None
-        self._epoll.unregister(descriptor)
+        with suppress(OSError):  # somebody closed it already
+            self._epoll.unregister(descriptor)
 
     def look_for(self, descriptor: int, events: int) -> None:
         """Change what the epoll looks for at a flow."""
@@ -94,21 +105,34 @@ class Engine:
     # --- the turn
 
     def _turn(self) -> Found:
-        """Serve what is ready, each once at most."""
-        bound = self.config.max_events_per_turn
-        events = self._epoll.poll(0, bound)
-        if not events:
-            return Found.NOTHING
-        now = self._reactor.seconds()
-        for descriptor in self._serve(events, now):
-            # One that was closed in this turn may already be another's; reading there finds nothing.
+        """Serve what is ready, so many and so long as one turn may take."""
+        try:
+            return self._serve_some()
+        except Exception:
+            self._log.failure("a turn of the flow engine failed", log_rationed=True)
+            return Found.ALL
+
+    def _serve_some(self) -> Found:
+        began_at = now = self._reactor.seconds()
+        left, found, flowless = self.config.max_events_per_turn, Found.NOTHING, list[int]()
+        while found is not Found.MORE:
+            portion = min(left, PORTION)
+            events = self._epoll.poll(0, portion)
+            if events:
+                flowless += self._serve(events, now)
+                left -= len(events)
+                found = Found.ALL
+                now = self._reactor.seconds()
+            if len(events) < portion:
+                break
+            if not left or now - began_at >= self._turn_seconds:
+                found = Found.MORE
+        # No flow begins at a descriptor while an event of the flow before may be to come.
+        for descriptor in dict.fromkeys(flowless):
             readable = self._watched.get(descriptor)
             if readable is not None:
-                try:
-                    readable(now)
-                except Exception:
-                    self._log.failure("while descriptor {descriptor} was read", descriptor=descriptor)
-        return Found.MORE if len(events) == bound else Found.ALL
+                readable(now)
+        return found
 
     def _serve(self, events: list[tuple[int, int]], now: float) -> list[int]:
         """Read once from each flow and answer it; return the descriptors that have no flow.
@@ -168,9 +192,11 @@ class Engine:
         return bool(event & EPOLLIN) and self.connections.by_descriptor[descriptor] is flow
 
     def _bury(self) -> None:
-        if self._burial is not None and self._burial.active():
-            self._burial.cancel()
         self._burial = None
-        doomed, self._doomed = self._doomed, []
-        for flow in doomed:
-            flow.reset()
+        end = self._reactor.seconds() + self._turn_seconds
+        while self._doomed:
+            self._doomed.popleft().reset()
+            if self._reactor.seconds() >= end:
+                break
+        if self._doomed:
+            self._burial = self._reactor.callLater(0, self._bury)

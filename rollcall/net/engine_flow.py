@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from rollcall.net import descriptors
 from rollcall.net.connection import WRITE_ROOM_BYTES, Origin, State
 from rollcall.net.connections import descriptor_of
-from rollcall.net.flow import Address, PackedAddress
+from rollcall.net.flow import Address, Flow, PackedAddress
 from rollcall.net.stream import StreamReading
 from rollcall.sip.framing import FramingLimits, StreamFramer
 from rollcall.sip.scanner import scan_register
@@ -55,11 +55,8 @@ class EngineFlow(StreamReading):
         self.framer: StreamFramer | None = None
         self.unsent: Unsent | None = None
 
-    @property
-    def address(self) -> PackedAddress:
-        address = self._peer
-        assert isinstance(address, bytes)
-        return address
+    # The slot itself, under another name: it is asked for with every request.
+    address = Flow.__dict__["_peer"]
 
     # --- what the engine says
 
