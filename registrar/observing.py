@@ -12,6 +12,7 @@ from registrar.location.contract import LocationStore
 from rollcall.net.flow import PackedAddress, unpack_address
 from rollcall.net.transactions import ServerTransaction, Transactions
 from rollcall.net.transports import Transports
+from rollcall.ops.gathering import Gathered
 from rollcall.ops.metrics import Buckets, Cell, Metrics
 from rollcall.sip.errors import ParseError
 from rollcall.sip.headers import parse_name_addr
@@ -30,8 +31,11 @@ class Observing:
 
     _log = Logger()
 
-    def __init__(self, metrics: Metrics, now: Callable[[], float]) -> None:
+    def __init__(self, metrics: Metrics, now: Callable[[], float],
+                 later: Callable[[Callable[[], None]], object]) -> None:
+        """`later(call)` calls soon, but not at once."""
         self._now = now
+        self.first_bindings = Gathered(self._log, "{aor} new over {transport} from {host}:{port}, 1 bound", later)
         self._by_answer: dict[tuple[str, int], tuple[Cell, Buckets]] = {}
         self.registrations = metrics.counter(
             "rollcall_registrations_total", "REGISTERs that took effect, and bindings lost with their connection.",
@@ -101,14 +105,13 @@ class Face:
     """A listener as records and metrics see it: counts its REGISTERs that are answered at once, all cells at hand."""
 
     __slots__ = ("_challenge_seconds", "_challenges", "_new", "_ok", "_ok_seconds", "_refusal_seconds", "_refusals",
-                 "place", "refreshed", "transport")
-
-    _log = Logger()
+                 "_tell", "place", "refreshed", "transport")
 
     def __init__(self, observing: Observing, transport: str, place: int) -> None:
         """`place` is its number in packed records, -1 for none."""
         self.transport = transport
         self.place = place
+        self._tell = observing.first_bindings.tell
         self._new = observing.registrations.cell(transport, "new")
         self.refreshed = observing.registrations.cell(transport, "refreshed")
         self._ok, self._ok_seconds = observing.cells_of("REGISTER", 200)
@@ -119,8 +122,7 @@ class Face:
         """Count and log a first binding."""
         self._new.value += 1
         host, port = unpack_address(address)
-        self._log.info("{aor} {kind} over {transport} from {host}:{port}, {count} bound", aor=aor, kind="new",
-                       transport=self.transport, host=host, port=port, count=1)
+        self._tell(aor=aor, transport=self.transport, host=host, port=port)
 
     def accepted(self, seconds: float) -> None:
         """Count a 200 and the time it took."""

@@ -80,6 +80,7 @@ class ShortWay:
         self._observing = observing
         self._repeated_within = 64 * transactions.config.t1_seconds
         self._agents = location.packing.agents
+        self._agents.index(b"")  # that of phones which name none
         self._served: dict[bytes, Served] = {}
         self._spans: dict[int, tuple[int, float, int]] = {}
         self._faces: dict[str, Face] = {}
@@ -102,7 +103,7 @@ class ShortWay:
         if self._authentication is not None and not register.has_credentials:
             return self._challenge(register, served, address, face, now)
         seconds = self._granted(register.expires)
-        agent = self._agents.index(register.user_agent)
+        agent = self._agents.known(register.user_agent)
         if not seconds or agent is None:
             return None
         old = location.records.get(key)
@@ -152,7 +153,7 @@ class ShortWay:
             self._transactions.answers.put(transaction, answer)
             return answer
         seconds = self._granted(register.expires)
-        agent = self._agents.index(register.user_agent)
+        agent = self._agents.known(register.user_agent)
         if not seconds or agent is None:
             return None
         tag = random_tag()[:TAG_DIGITS]

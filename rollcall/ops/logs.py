@@ -1,7 +1,8 @@
 """Log lines for people or for machines, written by twisted.logger events, and a guard against secrets.
 
 As text an event is one line: time (UTC), level, namespace, sentence; a traceback follows it. As JSON it is one object
-with the fields kept. What a worker says has worker=N behind the namespace, or a field for it. Whatever a phone sent is
+with the fields kept. What a worker says has worker=N behind the namespace, or a field for it. An event that gathers
+several lines (see `rollcall.ops.gathering`) is one line or one object for each. Whatever a phone sent is
 printed with control characters escaped, so that it cannot forge a line. Fields with a name like password, response,
 nonce, secret or authorization never get out.
 """
@@ -47,6 +48,7 @@ SECRET_IN_TEXT = re.compile(
 )
 # Of what a phone sent: a Call-ID may have 60,000 characters.
 MAX_CHARS = 1000
+LINES = "log_each"
 OWN_FIELDS = ("time", "level", "namespace", "message", "traceback")
 # Twisted's older parts tell of every port they open and close, as do we; their errors still come through
 QUIET: dict[str, Level] = {"log_legacy": "warn"}
@@ -139,17 +141,24 @@ def guarded(event: LogEvent) -> LogEvent:
 
 def as_text(event: LogEvent) -> str | None:
     """Return the event as a line, or as one with a traceback below; None when it says nothing."""
+    level = event.get("log_level", LogLevel.info).name
+    worker = f" worker={event['worker']}" if isinstance(event.get("worker"), int) else ""
+    start = f"{_time(event)} {level:<5} {event.get('log_namespace', '-')}{worker}: "
+    if LINES in event:
+        sentence = event["log_format"]
+        return "".join([f"{start}{_safe(sentence.format_map(fields))}\n" for fields in event[LINES]])
     message = _message(event)
     traceback = _traceback(event)
     if not message and not traceback:
         return None
-    level = event.get("log_level", LogLevel.info).name
-    worker = f" worker={event['worker']}" if isinstance(event.get("worker"), int) else ""
-    return f"{_time(event)} {level:<5} {event.get('log_namespace', '-')}{worker}: {message}\n{traceback}"
+    return f"{start}{message}\n{traceback}"
 
 
 def as_json(event: LogEvent) -> str | None:
     """Return the event as one JSON object on a line; None when it says nothing."""
+    if LINES in event:
+        shared = {key: value for key, value in event.items() if key != LINES}
+        return "".join([as_json({**shared, **fields}) or "" for fields in event[LINES]])
     message = _message(event)
     traceback = _traceback(event)
     if not message and not traceback:
@@ -193,7 +202,7 @@ def _safe_format(format: str) -> str:
 
 
 def _message(event: LogEvent) -> str:
-    return _shortened(_printable(_scrubbed(formatEvent(event))))
+    return _safe(formatEvent(event))
 
 
 def _traceback(event: LogEvent) -> str:
@@ -204,7 +213,13 @@ def _traceback(event: LogEvent) -> str:
     return "".join(f"{_printable(line)}\n" for line in lines)
 
 
+def _safe(text: str) -> str:
+    return _shortened(_printable(_scrubbed(text)))
+
+
 def _scrubbed(text: str) -> str:
+    if "=" not in text and "authorization" not in text.lower():
+        return text
     return SECRET_IN_TEXT.sub(lambda match: (match[1] or match[3]) + HIDDEN, text)
 
 

@@ -130,7 +130,7 @@ class Registrar:
         self.domains = Domains([ServedDomain(DOMAIN, ("sip.example.com",)), ServedDomain("example.org")])
         for listener in self.network.transports.listeners.values():
             self.domains.answer_at(listener.host, listener.port)
-        self.observing = Observing(self.metrics, self.clock.seconds)
+        self.observing = Observing(self.metrics, self.clock.seconds, lambda call: layer.wheel.call_later(0, call))
         layer.transactions.answered = self.observing.answered
         self.admission = Admission(admission or AdmissionConfig())
         self.requests = Requests(layer.transactions, self.domains, self.observing.malformed, self.admission,
