@@ -48,6 +48,7 @@ from rollcall.net.transactions import Transactions
 from rollcall.net.transports import Transports
 from rollcall.net.wheel import TimerWheel
 from rollcall.ops.admin import AdminSite
+from rollcall.ops.collecting import Collecting
 from rollcall.ops.config import ConfigError, load
 from rollcall.ops.logs import LoggedService
 from rollcall.ops.metrics import Metrics
@@ -73,6 +74,7 @@ class Parts:
     wheel: TimerWheel
     admin: AdminSite
     turns: Turns
+    collecting: Collecting
 
 
 class RegistrarService(LoggedService):
@@ -117,6 +119,8 @@ class RegistrarService(LoggedService):
         await self._parts.location.start()
         if self._is_stopping:
             return
+        # All that lives as long as the process is there, and nobody waits yet for the collection with which it begins.
+        self._parts.collecting.startService()
         self._parts.transports.startService()
         self._not_ready = None
         for listener in self._parts.transports.listeners.values():
@@ -154,6 +158,8 @@ class RegistrarService(LoggedService):
         await self._starting
         if self._on_hang_up is not None:
             signal(SIGHUP, self._on_hang_up)
+        if self._parts.collecting.running:
+            self._parts.collecting.stopService()
         self._parts.requests.stop()
         if self._parts.transports.running:
             await self._parts.transports.stopService()
@@ -247,7 +253,7 @@ def build(config: RegistrarConfig, reactor: Any, membership: Membership | None =
         membership.serve(location, admin.routes, draining.begin)
     turns = Turns(reactor, metrics, config.log.slow_turn_seconds, config.limits.max_ready_per_turn)
     return Parts(domains=domains, location=location, subscribers=subscribers, requests=requests, transports=transports,
-                 wheel=wheel, admin=admin, turns=turns)
+                 wheel=wheel, admin=admin, turns=turns, collecting=Collecting(metrics))
 
 
 def _in_uri(host: str) -> str:

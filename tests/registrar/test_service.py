@@ -1,5 +1,6 @@
 """The registrar as a service: joined from its configuration, started on loopback, stopped without a trace."""
 
+import gc
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from registrar.config import RegistrarConfig
 from registrar.service import Options, RegistrarService, build, makeService
+from rollcall.ops.collecting import THRESHOLDS
 from rollcall.ops.config import loads
 from rollcall.sip.headers import parse_authorization
 from rollcall.sip.message import Request, Response, parse_message
@@ -196,6 +198,18 @@ class LifeTests(RunningCase):
         while not self.metric('rollcall_registrations_total{kind="unbound",transport="TCP"} 1.0'):
             await self.later()
         self.assertTrue(self.metric('rollcall_flows{transport="TCP"} 0.0'))
+
+    async def test_pauses(self) -> None:
+        """While it serves, its turns and collections are measured and collections are rare; afterwards all is as was."""
+        before = gc.get_threshold()
+        service = await self.started()
+        self.assertEqual(gc.get_threshold(), THRESHOLDS)
+        page = self.get("/metrics").content.decode()
+        longest = re.search(r"(?m)^rollcall_turn_longest_seconds (\S+)", page)
+        self.assertGreater(float(longest[1]) if longest else 0.0, 0.0)
+        self.assertIn("rollcall_gc_pause_longest_seconds", page)
+        await service.stopService()
+        self.assertEqual((gc.get_threshold(), gc.get_freeze_count()), (before, 0))
 
     async def test_next_life(self) -> None:
         """What was bound over UDP is bound after a restart, what was bound to a connection is not; nonces are valid."""
