@@ -1,13 +1,14 @@
 """What the whole parser and its readers find in a message, to hold what the scanner says against."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from ipaddress import ip_address
 
 from registrar.reading import read_register
 from registrar.records import Source
 from rollcall.net.flow import pack_address
 from rollcall.sip import plain_scanner
-from rollcall.sip.compiled import compiled_module
 from rollcall.sip.digest import parse_credentials
 from rollcall.sip.errors import ParseError
 from rollcall.sip.forwarding import stamp_source
@@ -19,7 +20,8 @@ from rollcall.sip.replies import response_to
 from rollcall.sip.scanner import GRUU, OUTBOUND, PATH, UsualRegister
 from rollcall.sip.uri import SipUri, parse_uri
 
-compiled_scanner = compiled_module("rollcall.sip._scanner")
+# Also where the rest of the run takes the twins.
+compiled_scanner = None if find_spec("rollcall.sip._scanner") is None else import_module("rollcall.sip._scanner")
 
 ATTRIBUTES = (
     "end", "has_length", "request_uri", "user", "host", "call_id", "cseq", "user_agent", "contact", "params", "expires",
@@ -35,6 +37,7 @@ STATUS = b"SIP/2.0 200 OK"
 TAG = "a1b2"
 REST = (("Contact", "<sip:a@b>;expires=5"), ("Date", "Sat, 21 Nov 2026 06:00:00 GMT"))
 REST_BYTES = "".join(f"{name}: {value}\r\n" for name, value in REST).encode() + b"Content-Length: 0\r\n\r\n"
+SECONDS = (0, 7, 3600, 4294967295)
 OPTIONS = {"path": PATH, "outbound": OUTBOUND, "gruu": GRUU}
 
 
@@ -43,7 +46,21 @@ def said(register: UsualRegister) -> dict[str, object]:
     found = {name: getattr(register, name) for name in ATTRIBUTES}
     addresses = [pack_address(host, PORT) for host in _peers(register.via_host.decode())]
     found["replies"] = [register.reply(STATUS, TAG.encode(), address, REST_BYTES) for address in addresses]
+    found["accepted"] = [register.accept(TAG.encode(), addresses[0], seconds, REST_BYTES) for seconds in SECONDS]
+    found["same_as"] = list(_recognised(register))
     return found
+
+
+def _recognised(register: UsualRegister) -> Iterator[int]:
+    """Yield where its identity ends in records that have it at 3, and -1 for each record that has another."""
+    identity = register.identity
+    yield register.same_as(b"abc" + identity, 3)
+    yield register.same_as(b"abc" + identity + b"\0" + b"7", 3)
+    for other in (identity[:-1], b"x" + identity, identity.replace(b"\0", b"\1", 1), identity[1:], b""):
+        yield register.same_as(b"abc" + other, 3)
+    yield register.same_as(identity, len(identity) + 1)
+    for place in {0, len(register.contact), identity.rindex(b"\0"), len(identity) - 1}:
+        yield register.same_as(identity[:place] + bytes([identity[place] ^ 1]) + identity[place + 1 :], 0)
 
 
 def _peers(via_host: str) -> list[str]:
@@ -98,12 +115,23 @@ def expected(data: bytes, start: int, is_plain: bool) -> dict[str, object]:
         "supported": sum(OPTIONS.get(tag, 0) for tag in option_tags(request, "Supported")),
     }
     found |= _address(request) | _via(request, via) | _wish(request, is_plain) | _credentials(request)
-    found["replies"] = [_reply(request, host) for host in _peers(via.host)]
+    found["replies"] = [_reply(request, host, REST) for host in _peers(via.host)]
+    if "contact" in found:
+        contact, params = _text(found["contact"]), _text(found["params"])
+        bound = [(("Contact", f"<{contact}>;expires={seconds}{params}"), *REST) for seconds in SECONDS]
+        found["accepted"] = [_reply(request, _peers(via.host)[0], headers) for headers in bound]
+        end = 3 + len(f"{contact}{params}{request.get('Call-ID')}") + 2
+        found["same_as"] = [end, end, *[-1] * (6 + len({0, len(contact), end - 4, len(contact + params) + 1}))]
     return found
 
 
 def _bytes(text: str | None) -> bytes:
     return (text or "").encode("utf-8", "surrogateescape")
+
+
+def _text(found: object) -> str:
+    assert isinstance(found, bytes)
+    return found.decode("ascii")
 
 
 def _check_counts(request: Request) -> None:
@@ -191,10 +219,10 @@ def _credentials(request: Request) -> dict[str, object]:
     }
 
 
-def _reply(request: Request, host: str) -> bytes:
+def _reply(request: Request, host: str, headers: Iterable[tuple[str, str]]) -> bytes:
     copy = request.copy()
     stamp_source(copy, parse_via(copy.first_value("Via") or ""), host, PORT)
-    return response_to(copy, 200, None, TAG, REST).serialise()
+    return response_to(copy, 200, None, TAG, headers).serialise()
 
 
 def _heads(data: bytes) -> Iterator[str]:
