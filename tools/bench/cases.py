@@ -59,7 +59,7 @@ MILLION = Case(name="udp-million", transport="udp", connections=100, phones=1_00
 """Contacts without a connection."""
 
 RETURN = Case(name="tcp-return", transport="tcp", digest=True, connections=5_000, phones=5_000, opening_rate=5_000)
-"""Phones that lost their connections, and come back within a second, without a nonce."""
+"""Phones whose server died, and that come to another one within a second, without a nonce."""
 
 WORKERS = "tcp-workers"
 """One worker and two, for clients in one process and in two."""

@@ -113,25 +113,27 @@ def measure_case(
 
 
 def measure_return(case: Case, servers: Sequence[Server], count: int, tell: Tell) -> list[Round]:
-    """Return what it cost, `count` times per server, that all phones opened their connections and registered anew.
+    """Return what it cost, `count` times per server, that all phones came to a server that has just started.
 
-    They registered once before, and went. A round's latency is that of a whole registration, from the moment at which
-    the phone was to connect; `tally.seconds` is the time until all were registered.
+    A few others were there before, so that the server's first steps are not theirs. A round's latency is that of a
+    whole registration, from the moment at which the phone was to connect; `tally.seconds` is the time until all were
+    registered.
     """
-    with ExitStack() as stack:
-        ready = [(server, stack.enter_context(started(server, case.digest))) for server in servers]
-        made = []
-        for number in range(-1, count):
-            for server, server_running in ready:
+    made = []
+    for number in range(count):
+        for server in servers:
+            with started(server, case.digest) as server_running:
+                few = evolve(case, connections=WARM_PHONES, phones=WARM_PHONES, opening_rate=0)
+                with generator(few, server_running.port, first=case.phones) as first:
+                    first.run(WARM_SECONDS)
+                time.sleep(SETTLE_SECONDS)
                 before = server_running.cpu_microseconds()
-                with generator(case, server_running.port, canned=server.canned) as phones:
+                with generator(case, server_running.port) as phones:
                     tally = phones.ready
-                used = server_running.cpu_microseconds() - before
-                time.sleep(SETTLE_SECONDS)  # the server notices that they are gone
-                if number >= 0:
-                    made.append(_round(case, server, used, tally))
-                    tell(f"round {number + 1}: {made[-1].line}, all in {tally.seconds:.2f} s, {tally.failed} failed")
-        return made
+                    used = server_running.cpu_microseconds() - before
+            made.append(_round(case, server, used, tally))
+            tell(f"round {number + 1}: {made[-1].line}, all in {tally.seconds:.2f} s, {tally.failed} failed")
+    return made
 
 
 def measure_memory(case: Case, servers: Sequence[Server], count: int, tell: Tell) -> list[Holding]:
