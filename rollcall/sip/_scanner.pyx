@@ -1,4 +1,4 @@
-"""The scanner, compiled (RFC 3261 §7, §10.2, §20, §25.1): plain_scanner.py says the same in Python, pattern by pattern.
+"""The scanner, compiled (RFC 3261 §7, §10.2, §20, §25.1): usual.py and plain_scanner.py say the same in Python.
 
 One pass over the bytes. Each function reads from `p` up to `end` and never beyond; what it finds are places in the
 data, which the register holds, and become objects when somebody asks.
@@ -13,12 +13,12 @@ from libc.string cimport memchr, memcmp, memcpy, strlen
 
 from rollcall.sip.errors import ParseError
 from rollcall.sip.names import CONTENT_LENGTH, KEYS, canonical
-from rollcall.sip.plain_scanner import GRUU as _GRUU
-from rollcall.sip.plain_scanner import MAX_HEAD_BYTES as _MAX_HEAD_BYTES
-from rollcall.sip.plain_scanner import MAX_LINES as _MAX_LINES
-from rollcall.sip.plain_scanner import MAX_PARAMS as _MAX_PARAMS
-from rollcall.sip.plain_scanner import OUTBOUND as _OUTBOUND
-from rollcall.sip.plain_scanner import PATH as _PATH
+from rollcall.sip.usual import GRUU as _GRUU
+from rollcall.sip.usual import MAX_HEAD_BYTES as _MAX_HEAD_BYTES
+from rollcall.sip.usual import MAX_LINES as _MAX_LINES
+from rollcall.sip.usual import MAX_PARAMS as _MAX_PARAMS
+from rollcall.sip.usual import OUTBOUND as _OUTBOUND
+from rollcall.sip.usual import PATH as _PATH
 from rollcall.sip.plain_scanner import canonical_ipv6, is_same_host
 
 cdef extern from "Python.h":

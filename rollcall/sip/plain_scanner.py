@@ -1,100 +1,63 @@
 """The scanner in Python (RFC 3261 §7, §10.2, §20, §25.1): the twin of _scanner.pyx, of one mind with it on any input.
 
-Each pattern here is the usual part of what the whole parser accepts; `scanner.UsualRegister` says what is found.
+`usual` has the patterns; `scanner.UsualRegister` says what is found.
 """
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 from socket import AF_INET, AF_INET6, inet_ntop
 
 import attrs
 
 from rollcall.sip.errors import ParseError
-from rollcall.sip.grammar import TOKEN_CHARS
-from rollcall.sip.names import CONTENT_LENGTH, KEYS, canonical
-from rollcall.sip.uri import MAX_PORT, SipUri, parse_often
-
-MAX_HEAD_BYTES = 16384
-MAX_LINES = 64
-MAX_PARAMS = 16
-"""Parameters of one URI or of one Contact."""
-
-PATH, OUTBOUND, GRUU = 1, 2, 4
-"""The option tags of Supported that mean something to a registrar (RFC 3327, 5626, 5627)."""
-
-_OPTIONS = {b"path": PATH, b"outbound": OUTBOUND, b"gruu": GRUU}
-_MAX_SECONDS = 2**32 - 1
-_MAX_CSEQ = 2**31 - 1
-_MAX_HOPS = 255  # Max-Forwards
-
-# All that may not stand in a line. CR and LF are counted: as many as the line ends have.
-_CONTROLS = bytes([*range(9), *range(10, 32), 127])
-
-# What is looked for; the first five are copied into a response.
-_VIA, _FROM, _TO, _CALL_ID, _CSEQ = range(5)
-_CONTACT, _EXPIRES, _HOPS, _USER_AGENT, _LENGTH, _AUTHORIZATION, _SUPPORTED = range(5, 12)
-_IGNORED, _UNUSUAL = 12, 13
-_KIND_OF = {
-    "via": _VIA, "from": _FROM, "to": _TO, "call-id": _CALL_ID, "cseq": _CSEQ, "contact": _CONTACT,
-    "expires": _EXPIRES, "max-forwards": _HOPS, "user-agent": _USER_AGENT, CONTENT_LENGTH: _LENGTH,
-    "authorization": _AUTHORIZATION, "supported": _SUPPORTED,
-    "require": _UNUSUAL, "proxy-require": _UNUSUAL, "path": _UNUSUAL, "route": _UNUSUAL, "record-route": _UNUSUAL,
-}
-_MANDATORY = {_VIA, _FROM, _TO, _CALL_ID, _CSEQ, _CONTACT}
-_MAX_KINDS = 2048
-_MAX_KEPT_LENGTH = 64
-_KINDS: dict[bytes, int] = {name.encode(): _KIND_OF.get(key, _IGNORED) for name, key in KEYS.items()}
-
-_TOKEN = TOKEN_CHARS.encode()
-_UNRESERVED = rb"\-A-Za-z0-9_.!~*'()"
-# A value as _PLAIN_PARAMS of the grammar has it, in ASCII.
-_VALUE = rb"[!#-+\-./0-:=?-~]"
-_QUOTABLE = rb"[ !#-\[\]-~]"
-_OCTET = rb"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_IPV4 = rb"%s(?:\.%s){3}(?![A-Za-z0-9._-])" % (_OCTET, _OCTET)
-_IPV6 = rb"\[[0-9A-Fa-f:]+\]"
-_PORT = rb"(?::([1-9][0-9]{0,4}))?"
-_DISPLAY = rb'(?:"[^"\\]*+"[ \t]*+|[%s \t\x80-\xff]*+)' % _TOKEN
-
-_REQUEST_LINE = re.compile(
-    rb"REGISTER (sip:((?:%s|(?:[A-Za-z0-9_-]++\.)*[A-Za-z_][A-Za-z0-9_-]*+|%s))%s) SIP/2\.0" % (_IPV4, _IPV6, _PORT)
+from rollcall.sip.uri import MAX_PORT, MAX_REMEMBERED_CHARS, SipUri, parse_often
+from rollcall.sip.usual import (
+    AUTHORIZATION,
+    BAD_ESCAPE,
+    CALL_ID,
+    CALL_ID_VALUE,
+    CONTACT,
+    CONTACT_PARAM,
+    CONTACT_PARAMS,
+    CONTACT_VALUE,
+    CONTROLS,
+    CREDENTIALS,
+    CSEQ,
+    CSEQ_VALUE,
+    DIGITS,
+    EXPIRES,
+    FEW_DIGITS,
+    FROM,
+    FROM_VALUE,
+    HOPS,
+    IGNORED,
+    KINDS,
+    LENGTH,
+    MANDATORY,
+    MAX_CSEQ,
+    MAX_HEAD_BYTES,
+    MAX_HOPS,
+    MAX_LINES,
+    MAX_PARAMS,
+    MAX_SECONDS,
+    OPTION_TAGS,
+    OPTIONS,
+    PLAIN_CONTACT,
+    REPORTED_OTHERWISE,
+    REQUEST_LINE,
+    SUPPORTED,
+    TO,
+    TO_VALUE,
+    UNUSUAL,
+    URI,
+    USER_AGENT,
+    VIA,
+    VIA_VALUE,
+    ZERO,
+    kind_of,
 )
-_VIA_VALUE = re.compile(
-    rb"SIP/2\.0/[A-Z0-9]+ ([A-Za-z0-9_][A-Za-z0-9_.-]*+|\[[0-9A-Fa-f:.]+\])%s"
-    rb"((?>(?:;(?:branch=(z9hG4bK%s++)|(rport)|(alias))(?![^;]))+))" % (_PORT, _VALUE)
-)
-_FROM_VALUE = re.compile(
-    rb'(?:%s<[A-Za-z][A-Za-z0-9+.-]*+:[^\x00-\x20\x7f<>"]++>|[A-Za-z][A-Za-z0-9+.-]*+:[^\x00-\x20\x7f<>",;?]++)'
-    rb';tag=[^\x00-\x20\x7f";,<>]++' % _DISPLAY
-)
-_TO_VALUE = re.compile(
-    rb"%s<sip:([%s&=+$,;?/]++)@([A-Za-z0-9_.:\[\]-]++)>|sip:([%s&=+$/]++)@([A-Za-z0-9_.:\[\]-]++)"
-    % (_DISPLAY, _UNRESERVED, _UNRESERVED)
-)
-_CSEQ_VALUE = re.compile(rb"([0-9]{1,10}) REGISTER")
-_CALL_ID_VALUE = re.compile(rb"[!-~]+")
-_CONTACT_VALUE = re.compile(rb'%s<(sip:[!#-;=?-~]++)>([ -~]*+)|(sip:[!#-+\--:=@-~]++)' % _DISPLAY)
-_URI = re.compile(
-    rb"sip:(?:[%s%%&=+$,;?/#]++@)?(?:%s|(?:[A-Za-z0-9_-]++\.)*[A-Za-z_][A-Za-z0-9_-]*+|(%s))%s"
-    rb"((?>(?:;[%s\[\]/:&+$]++(?>(?:=[%s%%\[\]/:&+$]*+)?))*))"
-    % (_UNRESERVED, _IPV4, _IPV6, _PORT, _UNRESERVED, _UNRESERVED)
-)
-_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_NAME = TOKEN_CHARS.replace("A-Z", "").encode()
-_CONTACT_PARAM = re.compile(rb';([%s]++)((?>(?:=(?:[%s]++|"%s*+"))?))' % (_NAME, _TOKEN, _QUOTABLE))
-_CONTACT_PARAMS = re.compile(rb"(?>(?:%s)*)" % _CONTACT_PARAM.pattern)
-_REPORTED_OTHERWISE = frozenset({b"q", b"pub-gruu", b"temp-gruu"})
-_DIGITS = re.compile(rb"[0-9]{1,10}")
-_ZERO = re.compile(rb"0{1,10}")
-_FEW_DIGITS = re.compile(rb"[0-9]{1,3}")
-_OPTION_TAGS = re.compile(rb"(?:[%s]++(?>(?:[ \t]*+,[ \t]*+[%s]++)*))?" % (_TOKEN, _TOKEN))
 
-_QUOTED = rb'"(%s++)"' % _QUOTABLE
-_CREDENTIALS = re.compile(
-    rb"[Dd]igest ++(?>(?:(?:username=%s|realm=%s|nonce=%s|uri=%s|response=%s|cnonce=%s|nc=([0-9A-Fa-f]{1,8})"
-    rb'|qop=(auth|"auth")|algorithm=([Mm][Dd]5)|opaque="(%s*+)")'
-    rb" *+(?:, *+(?=[a-z])|\Z))+)" % (_QUOTED, _QUOTED, _QUOTED, _QUOTED, _QUOTED, _QUOTED, _QUOTABLE)
-)
 _NEEDED = 8
 _IPV4_ADDRESS_BYTES = 6
 _NO_CREDENTIALS = (b"",) * 7
@@ -186,9 +149,9 @@ class PlainRegister:
         host = inet_ntop(AF_INET if len(address) == _IPV4_ADDRESS_BYTES else AF_INET6, address[2:]).encode()
         lines = [status_line]
         for kind, name, value in self._copied:
-            if kind == _VIA:
+            if kind == VIA:
                 value = self._stamped(value, host, port)
-            elif kind == _TO:
+            elif kind == TO:
                 value = b"%s;tag=%s" % (value, tag)
             lines.append(b"%s: %s" % (name, value))
         lines.append(rest)
@@ -232,33 +195,33 @@ def scan_register(data: bytes, start: int = 0, /) -> PlainRegister | None:
 
 def _scan(data: bytes, start: int) -> PlainRegister:
     lines = _lines(data, start)
-    target = _match(_REQUEST_LINE, lines[0])
+    request_uri, host = _target(lines[0])
     values, copied = _sort(lines)
     end = start + sum(map(len, lines)) + 2 * len(lines) + 2
-    if end != len(data) and _LENGTH not in values:
+    if end != len(data) and LENGTH not in values:
         raise _Unusual
     _check_numbers(values)
-    via = _via(values[_VIA])
-    _match(_FROM_VALUE, values[_FROM])
-    uri, params, expires, is_plain = _contact(values[_CONTACT])
-    if expires < 0 and _EXPIRES in values:
-        expires = int(values[_EXPIRES])
+    via = _via(values[VIA])
+    _match(FROM_VALUE, values[FROM])
+    uri, params, expires, is_plain = _contact(values[CONTACT])
+    if expires < 0 and EXPIRES in values:
+        expires = int(values[EXPIRES])
     return PlainRegister(
         end=end,
-        has_length=_LENGTH in values,
-        request_uri=target[1],
-        user=_user(values[_TO], target[1]),
-        host=_host(target),
-        call_id=_match(_CALL_ID_VALUE, values[_CALL_ID])[0],
-        cseq=_at_most(_MAX_CSEQ, _match(_CSEQ_VALUE, values[_CSEQ])[1]),
-        user_agent=values.get(_USER_AGENT, b""),
+        has_length=LENGTH in values,
+        request_uri=request_uri,
+        user=_user(values[TO], request_uri),
+        host=host,
+        call_id=_match(CALL_ID_VALUE, values[CALL_ID])[0],
+        cseq=_at_most(MAX_CSEQ, _match(CSEQ_VALUE, values[CSEQ])[1]),
+        user_agent=values.get(USER_AGENT, b""),
         contact=uri,
         params=params,
         is_plain=is_plain,
         expires=expires,
-        supported=_supported(values.get(_SUPPORTED, b"")),
+        supported=_supported(values.get(SUPPORTED, b"")),
         via=via,
-        credentials=_credentials(values[_AUTHORIZATION]) if _AUTHORIZATION in values else _NO_CREDENTIALS,
+        credentials=_credentials(values[AUTHORIZATION]) if AUTHORIZATION in values else _NO_CREDENTIALS,
         copied=copied,
     )
 
@@ -287,7 +250,7 @@ def _lines(data: bytes, start: int) -> list[bytes]:
     head = data[start:end]
     lines = head.split(b"\r\n")
     line_ends = 2 * len(lines) - 2
-    if len(lines) > MAX_LINES or len(head.translate(None, _CONTROLS)) + line_ends != len(head):
+    if len(lines) > MAX_LINES or len(head.translate(None, CONTROLS)) + line_ends != len(head):
         raise _Unusual
     return lines
 
@@ -296,57 +259,48 @@ def _sort(lines: list[bytes]) -> tuple[dict[int, bytes], list[Copied]]:
     """Return the value of each kind of header, none of which comes twice, and the lines that a response copies."""
     values: dict[int, bytes] = {}
     copied = []
-    known = _KINDS.get
+    known = KINDS.get
     for place in range(1, len(lines)):
         name, colon, value = lines[place].partition(b":")
         kind = known(name)
         if kind is None:
             name = name.rstrip(b" \t")
-            kind = _kind(name)
-        if kind == _UNUSUAL or kind in values or not colon:
+            kind = kind_of(name)
+        if kind == UNUSUAL or kind in values or not colon:
             raise _Unusual
-        if kind == _IGNORED:
+        if kind == IGNORED:
             continue
         value = values[kind] = value.strip(b" \t")
-        if kind <= _CSEQ:
+        if kind <= CSEQ:
             copied.append((kind, name, value))
-    if not values.keys() >= _MANDATORY:
+    if not values.keys() >= MANDATORY:
         raise _Unusual
     return values, copied
 
 
-def _kind(name: bytes) -> int:
-    """Return the kind of a header whose name is written in a rare way, is not known, or is none."""
-    kind = _KINDS.get(name)
-    if kind is not None:
-        return kind
-    try:
-        key = canonical(name.decode("latin-1"))
-    except ParseError:
-        return _UNUSUAL
-    kind = _KIND_OF.get(key, _IGNORED)
-    if len(_KINDS) < _MAX_KINDS and len(name) <= _MAX_KEPT_LENGTH:
-        _KINDS[name] = kind
-    return kind
-
-
 def _check_numbers(values: dict[int, bytes]) -> None:
     """Check the numbers that need not be there."""
-    if _LENGTH in values:
-        _match(_ZERO, values[_LENGTH])
-    if _HOPS in values:
-        _at_most(_MAX_HOPS, _match(_FEW_DIGITS, values[_HOPS])[0])
-    if _EXPIRES in values:
-        _at_most(_MAX_SECONDS, _match(_DIGITS, values[_EXPIRES])[0])
+    if LENGTH in values:
+        _match(ZERO, values[LENGTH])
+    if HOPS in values:
+        _at_most(MAX_HOPS, _match(FEW_DIGITS, values[HOPS])[0])
+    if EXPIRES in values:
+        _at_most(MAX_SECONDS, _match(DIGITS, values[EXPIRES])[0])
 
 
-def _host(target: re.Match[bytes]) -> bytes:
-    """Return the host of the Request-URI in lower case, which for IPv6 must be its canonical form (RFC 5952)."""
-    _check_port(target[3])
-    host = target[2].lower()
+def _target(line: bytes) -> tuple[bytes, bytes]:
+    """Return the Request-URI and its host in lower case, which for IPv6 must be its canonical form (RFC 5952)."""
+    return _read_target(line) if len(line) <= MAX_REMEMBERED_CHARS else _read_target.__wrapped__(line)
+
+
+@lru_cache(maxsize=1024)
+def _read_target(line: bytes) -> tuple[bytes, bytes]:
+    uri, host, port = _match(REQUEST_LINE, line).groups()
+    _check_port(port)
+    host = host.lower()
     if host.startswith(b"[") and canonical_ipv6(host) != host:
         raise _Unusual
-    return host
+    return uri, host
 
 
 def canonical_ipv6(host: bytes) -> bytes | None:
@@ -365,14 +319,14 @@ def _check_port(text: bytes | None) -> None:
 
 def _user(to: bytes, request_uri: bytes) -> bytes:
     """Return the user of To, whose host and port are those of the Request-URI."""
-    user, place, bare_user, bare_place = _match(_TO_VALUE, to).groups()
+    user, place, bare_user, bare_place = _match(TO_VALUE, to).groups()
     if (place or bare_place).lower() != request_uri[len(b"sip:") :].lower():
         raise _Unusual
     return user or bare_user
 
 
 def _via(text: bytes) -> re.Match[bytes]:
-    via = _match(_VIA_VALUE, text)
+    via = _match(VIA_VALUE, text)
     _check_port(via[2])
     branch, rport, alias = via.group(4, 5, 6)
     if branch is None or via[3].count(b";") != 1 + (rport is not None) + (alias is not None):
@@ -382,15 +336,20 @@ def _via(text: bytes) -> re.Match[bytes]:
 
 def _contact(text: bytes) -> tuple[bytes, bytes, int, bool]:
     """Return the URI, the parameters but expires, the seconds of that or -1, and whether they make no instance."""
-    uri, params, bare_uri = _match(_CONTACT_VALUE, text).groups()
+    plain = PLAIN_CONTACT.fullmatch(text)
+    if plain is not None:
+        uri, port, seconds = plain.groups()
+        _check_port(port)
+        return uri, b"", int(seconds or -1), True
+    uri, params, bare_uri = _match(CONTACT_VALUE, text).groups()
     _check_uri(uri or bare_uri)
     if not params:
         return uri or bare_uri, b"", -1, True
-    _match(_CONTACT_PARAMS, params)
-    pairs = _CONTACT_PARAM.findall(params)
+    _match(CONTACT_PARAMS, params)
+    pairs = CONTACT_PARAM.findall(params)
     names = [name for name, _ in pairs]
     _check_names(names)
-    if not _REPORTED_OTHERWISE.isdisjoint(names):
+    if not REPORTED_OTHERWISE.isdisjoint(names):
         raise _Unusual
     is_plain = b"reg-id" not in names and b"+sip.instance" not in names
     if b"expires" not in names:
@@ -403,15 +362,15 @@ def _contact(text: bytes) -> tuple[bytes, bytes, int, bool]:
         kept = params[len(b";expires" + value) :]
     else:
         raise _Unusual
-    return uri, kept, _at_most(_MAX_SECONDS, _match(_DIGITS, value[1:])[0]), is_plain
+    return uri, kept, _at_most(MAX_SECONDS, _match(DIGITS, value[1:])[0]), is_plain
 
 
 def _check_uri(uri: bytes) -> None:
-    ipv6, port, params = _match(_URI, uri).groups()
+    ipv6, port, params = _match(URI, uri).groups()
     _check_port(port)
     if ipv6 is not None and (b":::" in ipv6 or canonical_ipv6(ipv6) is None):
         raise _Unusual
-    if b"%" in uri and _BAD_ESCAPE.search(uri):
+    if b"%" in uri and BAD_ESCAPE.search(uri):
         raise _Unusual
     if params:
         names = [piece.partition(b"=")[0].lower() for piece in params.split(b";")[1:]]
@@ -426,13 +385,18 @@ def _check_names(names: list[bytes]) -> None:
 
 
 def _supported(text: bytes) -> int:
-    _match(_OPTION_TAGS, text)
-    return sum({_OPTIONS.get(tag.strip(b" \t"), 0) for tag in text.lower().split(b",")})
+    return _read_options(text) if len(text) <= MAX_REMEMBERED_CHARS else _read_options.__wrapped__(text)
+
+
+@lru_cache(maxsize=1024)
+def _read_options(text: bytes) -> int:
+    _match(OPTION_TAGS, text)
+    return sum({OPTIONS.get(tag.strip(b" \t"), 0) for tag in text.lower().split(b",")})
 
 
 def _credentials(text: bytes) -> tuple[bytes, ...]:
     """Return username, realm, nonce, uri, response, cnonce and nc."""
-    values = _match(_CREDENTIALS, text).groups()
+    values = _match(CREDENTIALS, text).groups()
     given = [value for value in values if value is not None]
     # Each "=" belongs to one of the values, or stands in one; a parameter that came before has one too many.
     if None in values[:_NEEDED] or text.count(b"=") != len(given) + b"".join(given).count(b"="):

@@ -1,7 +1,7 @@
 """A REGISTER as nearly every phone sends it, read in one pass; anything else is left to the whole parser.
 
 Usual is what RFC 3261 §10.2 asks for and no more, written plainly: one Via, one Contact, To at the host of the
-Request-URI, nothing folded, nothing escaped, nothing twice. docs/architecture.md has the list. What is usual means here
+Request-URI, nothing folded, nothing escaped, nothing twice. `usual` says it in patterns. What is usual means here
 exactly what it means to `parse_message`, `check_request` and those who read the header fields; it may well be that the
 whole parser understands what is unusual here.
 """
@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from rollcall.sip import plain_scanner
 from rollcall.sip.compiled import compiled_module
 from rollcall.sip.fields import Field
-from rollcall.sip.plain_scanner import GRUU, MAX_HEAD_BYTES, MAX_LINES, OUTBOUND, PATH
+from rollcall.sip.usual import GRUU, MAX_HEAD_BYTES, MAX_LINES, OUTBOUND, PATH
 
 __all__ = [
     "COMPILED",

@@ -1,6 +1,7 @@
 """What the whole parser and its readers find in a message, to hold what the scanner says against."""
 
 from collections.abc import Iterable, Iterator
+from hashlib import md5
 from importlib import import_module
 from importlib.util import find_spec
 from ipaddress import ip_address
@@ -9,7 +10,7 @@ from registrar.reading import read_register
 from registrar.records import Source
 from rollcall.net.flow import pack_address
 from rollcall.sip import plain_scanner
-from rollcall.sip.digest import parse_credentials
+from rollcall.sip.digest import expected_response, parse_credentials
 from rollcall.sip.errors import ParseError
 from rollcall.sip.forwarding import stamp_source
 from rollcall.sip.framing import FramingError, FramingLimits, StreamFramer
@@ -35,6 +36,7 @@ HOSTS = ("192.0.2.7", "10.0.0.1", "2001:db8::7", "::ffff:10.0.0.1")
 PORT = 40001
 STATUS = b"SIP/2.0 200 OK"
 TAG = "a1b2"
+HA1 = b"939e7578ed9e3c518a452acee763bce9"
 REST = (("Contact", "<sip:a@b>;expires=5"), ("Date", "Sat, 21 Nov 2026 06:00:00 GMT"))
 REST_BYTES = "".join(f"{name}: {value}\r\n" for name, value in REST).encode() + b"Content-Length: 0\r\n\r\n"
 SECONDS = (0, 7, 3600, 4294967295)
@@ -48,7 +50,13 @@ def said(register: UsualRegister) -> dict[str, object]:
     found["replies"] = [register.reply(STATUS, TAG.encode(), address, REST_BYTES) for address in addresses]
     found["accepted"] = [register.accept(TAG.encode(), addresses[0], seconds, REST_BYTES) for seconds in SECONDS]
     found["same_as"] = list(_recognised(register))
+    found["speaks_for"] = [bool(register.speaks_for(realm)) for realm in (register.realm, b"", b"x" + register.realm)]
+    found["proof"] = _md5(register.proof(HA1, _md5(b"REGISTER:" + register.uri))) if register.has_credentials else b""
     return found
+
+
+def _md5(data: bytes) -> bytes:
+    return md5(data, usedforsecurity=False).hexdigest().encode()
 
 
 def _recognised(register: UsualRegister) -> Iterator[int]:
@@ -208,14 +216,19 @@ def _credentials(request: Request) -> dict[str, object]:
     value = request.get("Authorization")
     if value is None:
         empty = ("username", "realm", "nonce", "uri", "response", "nc", "cnonce")
-        return {"has_credentials": False, "count": 0} | dict.fromkeys(empty, b"")
+        nobody: dict[str, object] = {"has_credentials": False, "count": 0, "speaks_for": [False] * 3, "proof": b""}
+        return nobody | dict.fromkeys(empty, b"")
     found = parse_credentials(value)
     if found is None or found.algorithm != "MD5" or found.qop != "auth":
         raise ParseError("credentials that are not usual")
+    aor = parse_uri(parse_name_addr(request.get("To") or "").uri)
+    own = isinstance(aor, SipUri) and found.username == aor.user and found.uri == request.uri
     return {
         "has_credentials": True, "username": _bytes(found.username), "realm": _bytes(found.realm),
         "nonce": _bytes(found.nonce), "uri": _bytes(found.uri), "response": _bytes(found.response),
         "nc": _bytes(found.nc), "count": found.count, "cnonce": _bytes(found.cnonce),
+        "speaks_for": [own, False, False],
+        "proof": expected_response(found, "REGISTER", HA1.decode()).encode(),
     }
 
 
