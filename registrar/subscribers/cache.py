@@ -1,6 +1,6 @@
 """Subscribers remembered in memory, so that a refresh of a registration asks no database."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -11,10 +11,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from registrar.auth import Find, StoreUnavailable, Subscriber
+from registrar.subscribers.contract import PAGE_SIZE
 from registrar.subscribers.packed import pack, unpack
 from rollcall.ops.allowed import above, at_least
 
 T = TypeVar("T")
+
+Page = Callable[[tuple[str, str], int], Awaitable[Sequence[Subscriber]]]
+"""Returns at most so many subscribers, those that follow a username and domain in their order; [] at the end."""
 
 
 @attrs.frozen(kw_only=True)
@@ -50,6 +54,11 @@ class Recent(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
+
+    @property
+    def room(self) -> int:
+        """How many more can be put before others are forgotten."""
+        return 2 * self._half - len(self)
 
     def get(self, key: str, now: float) -> T | None:
         """Return what is known of `key`."""
@@ -139,6 +148,24 @@ class SubscriberCache:
         if self._unknown.get(key, now):
             return None
         return await self._ask(key, username, domain)
+
+    async def fill(self, page: Page) -> None:
+        """Remember all users that there are, or as many as there is room for. Raises StoreUnavailable."""
+        if self._version is not None:
+            began = self._clock.seconds()
+            self._last_version, self._true_at = await self._version(), began
+        after = "", ""
+        while room := self._known.room:
+            changes = self._changes
+            subscribers = await page(after, min(room, PAGE_SIZE))
+            if not subscribers:
+                return
+            after = subscribers[-1].username, subscribers[-1].domain
+            # As in _learn: what was read while something changed is not to keep.
+            if changes == self._changes:
+                now = self._clock.seconds()
+                for each in subscribers:
+                    self._known.put(f"{each.username}@{each.domain}", pack(each), now)
 
     def forget(self, username: str, domain: str) -> None:
         """Forget one user, because it was changed."""

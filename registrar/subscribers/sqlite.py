@@ -1,6 +1,6 @@
 """Subscribers in an SQLite file, asked in threads and remembered in memory."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -9,6 +9,7 @@ import attrs
 from attrs import field
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
@@ -25,6 +26,9 @@ from rollcall.sip.uri import parse_sip_uri, unescape
 TURN_SECONDS = 0.01
 """So much of a turn of the reactor at most goes to requests whose users have just been looked up."""
 
+WARM_UP_SECONDS = 2.0
+"""So long the start waits at most until all users are in memory: 200,000 take a third of it."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -37,6 +41,8 @@ class SqliteConfig(CacheConfig):
     """Queries that run at a time."""
     busy_seconds: float = field(default=DEFAULT_BUSY_SECONDS, validator=at_least(0))
     """How long a query waits for another process that writes."""
+    warm_up: bool = True
+    """Read all users into memory at the start, as far as there is room: phones that return then have not to wait."""
 
 
 class SqliteSubscribers:
@@ -44,6 +50,8 @@ class SqliteSubscribers:
 
     The file must be its own: any other commit to it would make the cache forget everything.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -60,6 +68,7 @@ class SqliteSubscribers:
         self._pool = ThreadPool(0, config.threads, "subscribers") if pool is None else pool
         self._observe = observe
         self._share = TurnShare(reactor, TURN_SECONDS)
+        self._warms_up = config.warm_up
         self._is_running = False
         self._cache = SubscriberCache(self._read, reactor, config, self._version)
 
@@ -72,6 +81,27 @@ class SqliteSubscribers:
         except StoreUnavailable:
             await self.stop()
             raise
+        if self._warms_up:
+            await self._warm_up()
+
+    async def _warm_up(self) -> None:
+        """Fill the cache; when that takes long, return meanwhile."""
+        waiting: Deferred[None] = Deferred()
+
+        def go_on(_: object = None) -> None:
+            if not waiting.called:
+                waiting.callback(None)
+
+        filling = Deferred.fromCoroutine(self._cache.fill(self._read_page))
+        filling.addErrback(self._not_filled).addCallback(go_on)
+        limit = self._reactor.callLater(WARM_UP_SECONDS, go_on)
+        await waiting
+        if limit.active():
+            limit.cancel()
+
+    def _not_filled(self, failure: Failure) -> None:
+        if not failure.check(StoreUnavailable):  # stopped meanwhile; or else every query will say so
+            self._log.failure("while users were read into memory", failure)
 
     async def stop(self) -> None:
         """Finish the queries that run, and close the file."""
@@ -131,6 +161,9 @@ class SqliteSubscribers:
 
     async def _read(self, username: str, domain: str) -> Subscriber | None:
         return await self._in_thread(self._table.find, username, domain)
+
+    async def _read_page(self, after: tuple[str, str], size: int) -> Sequence[Subscriber]:
+        return await self._in_thread(self._table.page, after, size)
 
     async def _version(self) -> int:
         return await self._in_thread(self._table.version)

@@ -200,7 +200,7 @@ class LifeTests(RunningCase):
         self.assertTrue(self.metric('rollcall_flows{transport="TCP"} 0.0'))
 
     async def test_pauses(self) -> None:
-        """While it serves, its turns and collections are measured and collections are rare; afterwards all is as was."""
+        """While it serves, turns and collections are measured, and the latter rare; afterwards all is as it was."""
         before = gc.get_threshold()
         service = await self.started()
         self.assertEqual(gc.get_threshold(), THRESHOLDS)

@@ -16,8 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.auth import StoreUnavailable
 from registrar.subscribers.contract import SubscriberExists, SubscriberStore
-from registrar.subscribers.sqlite import TURN_SECONDS, SqliteConfig, SqliteSubscribers
+from registrar.subscribers.sqlite import TURN_SECONDS, WARM_UP_SECONDS, SqliteConfig, SqliteSubscribers
 from registrar.subscribers.table import SubscriberTable
+from rollcall.sip.digest import ha1
 from tests.registrar.subscriber_contract import DOMAIN, SubscriberContract
 
 PATIENCE_SECONDS = 30
@@ -134,6 +135,79 @@ class SqliteSubscribersTests(SubscriberContract, SynchronousTestCase):
             turns.append(list(told))
         self.assertEqual(turns[:3], [["a"], ["a", "nobody"], ["a", "nobody", "c"]])
         self.failureResultOf(broken, SubscriberExists)
+
+    def restart(self, held: bool = False, **settings: Any) -> "Deferred[None]":
+        """Start another store of the same file; if `held`, the test gives it the answers."""
+        self.pool = NoThreads()
+        self.pool.held = [] if held else None
+        self.sqlite = sqlite = SqliteSubscribers(
+            self.clock, self.path, SqliteConfig(busy_seconds=0, **settings), self.pool)
+        self.addCleanup(lambda: self.result(sqlite.stop()))
+        return Deferred.fromCoroutine(sqlite.start())
+
+    def answer(self, until: str = "nobody asks") -> None:
+        """Give the answers that are waited for, until this was asked."""
+        assert self.pool.held is not None
+        while self.pool.held and until not in self.pool.calls:
+            self.pool.held.pop(0)()
+
+    def test_warm_start(self) -> None:
+        """After a start all users are in memory: nobody is looked up, whoever comes."""
+        for name in ("alice", "bob", "carol"):
+            self.result(self.store.add(name, DOMAIN, name))
+        self.successResultOf(self.restart())
+        self.assertEqual(self.sqlite.cached, 3)
+        self.pool.calls.clear()
+        for name in ("alice", "bob", "carol"):
+            subscriber = self.result(self.sqlite.find(name, DOMAIN))
+            self.assertEqual(subscriber and subscriber.ha1["MD5"], ha1("MD5", name, DOMAIN, name))
+        self.assertEqual(self.pool.calls, [])
+        self.clock.advance(0)
+        self.assertEqual(self.clock.getDelayedCalls(), [], "nothing is waited for any more")
+
+    def test_cold_start(self) -> None:
+        """Where it is switched off, each user is looked up when he comes."""
+        self.result(self.store.add("alice", DOMAIN, "secret"))
+        self.successResultOf(self.restart(warm_up=False))
+        self.assertEqual(self.sqlite.cached, 0)
+
+    def test_more_users_than_room(self) -> None:
+        """No more users are read at the start than are remembered."""
+        for number in range(12):
+            self.result(self.store.add(f"user{number:02}", DOMAIN, "secret"))
+        self.successResultOf(self.restart(max_cached=5))
+        self.assertEqual(self.sqlite.cached, 4)
+
+    def test_change_after_a_warm_start(self) -> None:
+        """What another process changes after the start is seen as ever."""
+        self.result(self.store.add("alice", DOMAIN, "secret"))
+        self.successResultOf(self.restart())
+        with SubscriberTable(self.path) as command:
+            command.remove("alice", DOMAIN)
+        self.clock.advance(1.1)
+        self.assertIsNone(self.result(self.sqlite.find("alice", DOMAIN)))
+
+    def test_long_warm_up(self) -> None:
+        """A start does not wait for ever: what is not in memory by then is read while others are served."""
+        self.result(self.store.add("alice", DOMAIN, "secret"))
+        starting = self.restart(held=True)
+        self.answer(until="version")
+        self.assertNoResult(starting)
+        self.clock.advance(WARM_UP_SECONDS)
+        self.successResultOf(starting)
+        self.assertEqual(self.sqlite.cached, 0)
+        self.answer()
+        self.assertEqual(self.sqlite.cached, 1)
+
+    def test_stopped_while_warming_up(self) -> None:
+        """A store that is stopped meanwhile reads no more, and complains about nothing."""
+        self.result(self.store.add("alice", DOMAIN, "secret"))
+        starting = self.restart(held=True)
+        self.answer(until="version")
+        self.result(self.sqlite.stop())
+        self.answer()
+        self.successResultOf(starting)
+        self.assertNotIn("page", self.pool.calls)
 
     def test_exists(self) -> None:
         """An address-of-record exists when its user does; escapes are understood, and nothing else exists."""
