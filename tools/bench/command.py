@@ -114,15 +114,16 @@ def _console() -> Console:
 @main.command("hold")
 @click.option("--phones", default=150_000, show_default=True, type=click.IntRange(1_000, 1_000_000))
 @click.option("--rate", default=5_000.0, show_default=True, type=click.FloatRange(100, 50_000), help="REGISTER/s.")
+@click.option("--digest", is_flag=True, help="Each phone has a password.")
 @click.option("--independent", is_flag=True, help="Registrars that share the port, instead of one with workers.")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="[default: results/hold-PHONES.json]")
-def hold_command(phones: int, rate: float, independent: bool, path: Path | None) -> None:
+def hold_command(phones: int, rate: float, digest: bool, independent: bool, path: Path | None) -> None:
     """Register very many TCP phones, hold them all at once, and let each refresh once."""
     console, path = _console(), path or Path("results") / f"hold-{phones}.json"
     try:
         build()
         machine = _machine()
-        held = hold(phones, rate, console.print, independent=independent)
+        held = hold(phones, rate, console.print, digest=digest, independent=independent)
     except BenchError as error:
         raise click.ClickException(str(error))
     path.parent.mkdir(parents=True, exist_ok=True)

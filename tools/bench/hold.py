@@ -62,6 +62,7 @@ class Held:
         return [
             f"{self.registering.answered} of {self.phones} phones registered in {self.opened_seconds:.0f} s "
             f"({register:.1f} µs of the workers' CPU each, accepting included), {self.registering.failed} failed",
+            f"{self.registering.challenged} were challenged",
             f"{self.workers} workers; the largest has {held.largest} descriptors",
             f"workers: {before.server_bytes / 2**20:.0f} MiB empty, {held.server_bytes / 2**20:.0f} MiB with all "
             f"({user / self.phones:.0f} bytes per phone), {after.server_bytes / 2**20:.0f} MiB after the refreshes "
@@ -82,18 +83,19 @@ class Held:
         )
 
 
-def hold(phones: int, rate: float, tell: Tell, *, independent: bool = False) -> Held:
+def hold(phones: int, rate: float, tell: Tell, *, digest: bool = False, independent: bool = False) -> Held:
     """Let so many phones register and stay, then refresh once each at `rate` per second in all.
 
-    `independent` starts registrars that share only the port, instead of one with workers. Raises BenchError.
+    With `digest` each has a password. `independent` starts registrars that share only the port, instead of one with
+    workers. Raises BenchError.
     """
     processes = -(-phones // PHONES_PER_PROCESS)
     with ExitStack() as stack:
-        servers = stack.enter_context(_servers(processes, independent))
+        servers = stack.enter_context(_servers(processes, phones if digest else 0, independent))
         before = _look(servers)
         tell(f"{processes} workers listen, {before.server_bytes / 2**20:.0f} MiB")
         began = time.monotonic()
-        held = _open(stack, phones, processes, servers[0].port, tell)
+        held = _open(stack, phones, processes, servers[0].port, digest, tell)
         opened_seconds = time.monotonic() - began
         time.sleep(SETTLE_SECONDS)
         full = _look(servers)
@@ -118,13 +120,13 @@ def _part(phones: int, processes: int, number: int) -> int:
     return phones * (number + 1) // processes - phones * number // processes
 
 
-def _open(stack: ExitStack, phones: int, processes: int, port: int, tell: Tell) -> list[Generator]:
+def _open(stack: ExitStack, phones: int, processes: int, port: int, digest: bool, tell: Tell) -> list[Generator]:
     """Open all phones, a few processes at a time."""
     opened: list[Generator] = []
     first = 0
     for number in range(processes):
         part = _part(phones, processes, number)
-        case = Case(name="hold", transport="tcp", connections=part, phones=part)
+        case = Case(name="hold", transport="tcp", digest=digest, connections=part, phones=part)
         source = f"127.1.{number + 1}.1"
         opened.append(stack.enter_context(generator(case, port, core=None, first=first, source=source)))
         first += part
@@ -142,19 +144,19 @@ def _demand(one: Generator, number: int, tell: Tell) -> None:
 
 
 @contextmanager
-def _servers(count: int, independent: bool) -> Iterator[Sequence[Running]]:
-    """Run a registrar with so many workers, or so many registrars on one port, until all of them listen."""
+def _servers(count: int, subscribers: int, independent: bool) -> Iterator[Sequence[Running]]:
+    """Run a registrar with so many workers, or so many registrars on one port; with subscribers, all must be proven."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-hold-")))
         if independent:
             port, made = free_port(), []
             for number in range(count):
                 (folder / str(number)).mkdir()
-                start = rollcall(port=port, subscribers=0)
-                made.append(stack.enter_context(start(False, folder / str(number))))
+                start = rollcall(port=port, subscribers=subscribers)
+                made.append(stack.enter_context(start(subscribers > 0, folder / str(number))))
             wait_for_listeners(port, count)
         else:
-            made = [stack.enter_context(rollcall(workers=count, subscribers=0)(False, folder))]
+            made = [stack.enter_context(rollcall(workers=count, subscribers=subscribers)(subscribers > 0, folder))]
         yield made
 
 
