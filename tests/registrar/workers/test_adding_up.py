@@ -1,0 +1,59 @@
+"""One page of metrics for several processes: what each of them counts is added up, or the largest is taken."""
+
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.trial.unittest import SynchronousTestCase
+
+from registrar.workers.adding_up import added_up
+from rollcall.ops.metrics import Metrics
+
+
+def a_page(count: int, longest: float, process: bool = False) -> str:
+    """Return the page of a process that has counted something."""
+    metrics = Metrics(process)
+    counter = metrics.counter("rollcall_things_total", "Things.", ("kind",))
+    counter.cell("common").add(count)
+    counter.cell(f'only "{count}"\n').add(1)
+    metrics.histogram("rollcall_wait_seconds", "Waits.", ("of",), (1.0, 2.0)).cell("x").observe(count)
+    metrics.gauge("rollcall_here", "What is here.", (), lambda: count)
+    metrics.gauge("rollcall_turn_longest_seconds", "The longest turn.", (), lambda: longest)
+    return metrics.render().decode()
+
+
+def samples(page: bytes) -> dict[tuple[str, ...], float]:
+    """Return the values of a page by name and label values."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(page.decode()) for sample in family.samples
+    }
+
+
+class AddedUpTests(SynchronousTestCase):
+    def test_sums(self) -> None:
+        """Counters, the buckets of histograms and what is here are added up; what only one has is there as it is."""
+        found = samples(added_up([a_page(1, 0.5), a_page(2, 0.25)]))
+        for name, value in {
+            ("rollcall_things_total", "common"): 3, ("rollcall_things_total", 'only "1"\n'): 1,
+            ("rollcall_things_total", 'only "2"\n'): 1, ("rollcall_here",): 3,
+            ("rollcall_wait_seconds_bucket", "1.0", "x"): 1, ("rollcall_wait_seconds_bucket", "2.0", "x"): 2,
+            ("rollcall_wait_seconds_count", "x"): 2, ("rollcall_wait_seconds_sum", "x"): 3,
+        }.items():
+            self.assertEqual(found[name], value, name)
+
+    def test_longest(self) -> None:
+        """Of what is a longest something, the longest is told."""
+        found = samples(added_up([a_page(1, 0.25), a_page(2, 0.5), a_page(3, 0.125)]))
+        self.assertEqual(found["rollcall_turn_longest_seconds",], 0.5)
+
+    def test_processes(self) -> None:
+        """All processes together use what they use, have lived as long as the oldest, and run one Python."""
+        pages = [a_page(1, 0.5, True), a_page(2, 0.5, True)]
+        ones, both = [samples(page.encode()) for page in pages], samples(added_up(pages))
+        cpu, start = ("process_cpu_seconds_total",), ("process_start_time_seconds",)
+        self.assertEqual(both[cpu], sum(one[cpu] for one in ones))
+        self.assertEqual(both[start], min(one[start] for one in ones))
+        self.assertEqual({value for name, value in both.items() if name[0] == "python_info"}, {1.0})
+
+    def test_one(self) -> None:
+        """The page of one process stays what it is, byte for byte."""
+        page = a_page(3, 0.5, True)
+        self.assertEqual(added_up([page]).decode(), page)
