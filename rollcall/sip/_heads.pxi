@@ -63,7 +63,7 @@ cdef tuple field_of(Place name, Place name_end, Place p, Place end):
 
 
 def split_fields(bytes data not None):
-    """Return the start line of a message, its fields, what Content-Length says (-1 without one), and where its body begins.
+    """Return the start line of a message, its fields, what Content-Length says (else -1), and where its body begins.
 
     None when it is written in a way that the parser should look at: folded, blank lines before it, Content-Length given
     twice, malformed, not whole.
