@@ -16,7 +16,7 @@ import click
 from attrs import asdict
 from rich.console import Console
 
-from tools.bench import accepted, plans, plot, report
+from tools.bench import accepted, plans, plot, report, undisturbed
 from tools.bench.cases import CASES, RETURN, WORKERS, Case
 from tools.bench.generator import build
 from tools.bench.hold import hold
@@ -160,6 +160,21 @@ def soak_command(minutes: float, rate: float, phones: int) -> None:
     except BenchError as error:
         raise click.ClickException(str(error))
     _end(console, verdict(slices))
+
+
+@main.command("undisturbed")
+@click.option("--phones", default=15_000, show_default=True, type=click.IntRange(100, 15_000), help="TCP phones held.")
+@click.option("--rate", default=2_000.0, show_default=True, type=click.FloatRange(1, 20_000), help="REGISTER/s.")
+@click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(3, 50), help="Length of a stretch.")
+def undisturbed_command(phones: int, rate: float, seconds: float) -> None:
+    """Disturb phones that refresh with digest: by TLS handshakes, the disk, scrapes… No turn may take over 50 ms."""
+    console = _console()
+    try:
+        build()
+        stretches = undisturbed.undisturbed(phones, rate, seconds, console.print)
+    except BenchError as error:
+        raise click.ClickException(str(error))
+    _end(console, undisturbed.verdict(stretches))
 
 
 def _machine() -> dict[str, Any]:

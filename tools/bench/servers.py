@@ -165,10 +165,11 @@ def rollcall(
     pure: bool = False,
     port: int | None = None,
     subscribers: int = SUBSCRIBERS,
+    more: str = "",
 ) -> Start:
     """Return how to start our registrar with bindings in "memory" or above "sqlite".
 
-    `pure` leaves out what is compiled; `port` is one that several registrars share.
+    `pure` leaves out what is compiled; `port` is one that several registrars share; `more` is configuration.
     """
 
     @contextmanager
@@ -176,7 +177,7 @@ def rollcall(
         chosen, log = port or free_port(), folder / "log"
         configuration = folder / "registrar.toml"
         metrics_port = 0 if port else free_port(after=chosen)
-        configuration.write_text(configured(chosen, metrics_port, digest, location, workers))
+        configuration.write_text(configured(chosen, metrics_port, digest, location, workers) + more)
         (folder / "data").mkdir()
         add_subscribers(folder / "data" / "subscribers.sqlite", subscribers)
         program = [str(interpreter().with_name("twistd")), "--nodaemon", "--pidfile="]
