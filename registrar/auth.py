@@ -7,7 +7,6 @@ import hmac
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
-from hashlib import md5
 from typing import Literal, Self
 
 import attrs
@@ -20,6 +19,7 @@ from rollcall.sip.digest import (
     QOPS,
     Credentials,
     challenge,
+    md5,
     names_same_resource,
     parse_credentials,
     verify,
@@ -200,7 +200,7 @@ class Authentication:
         ha1 = self._peek(name, now)
         if ha1 is None:
             return False
-        expected = md5(register.proof(ha1, _ha2(register.uri)), usedforsecurity=False).hexdigest()
+        expected = md5(register.proof(ha1, _ha2(register.uri))).hexdigest()
         if not hmac.compare_digest(expected, register.response.decode()):
             return False
         counts, nonce, lifetime = self._counts, register.nonce.decode(), self._registrar.lifetime_seconds
@@ -292,7 +292,8 @@ class Authentication:
 @lru_cache(1024)
 def _ha2(uri: bytes) -> bytes:
     """Return H(A2) of a REGISTER by MD5; the scanner takes no long one for usual."""
-    return md5(b"REGISTER:" + uri, usedforsecurity=False).hexdigest().encode()
+    ha2: bytes = md5(b"REGISTER:" + uri).hexdigest().encode()
+    return ha2
 
 
 def _check_uri(uri: str, request_uri: str) -> None:

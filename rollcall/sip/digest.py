@@ -4,7 +4,8 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from importlib import import_module
 
 from rollcall.sip.errors import ParseError
 from rollcall.sip.headers import parse_authorization, quote
@@ -34,9 +35,16 @@ _COUNT = re.compile(r"[0-9A-Fa-f]{1,8}")
 Hash = Callable[[bytes], str]
 
 
+try:
+    # The same without OpenSSL, whose set-up for each costs more than the digest of so little.
+    md5 = import_module("_md5").md5
+except ImportError:  # a Python built without it
+    md5 = partial(hashlib.md5, usedforsecurity=False)
+
+
 def _md5(data: bytes) -> str:
-    # `_md5.md5` saves 0.13 µs of the 0.46 and would not be found on a Python built without it.
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+    digest: str = md5(data).hexdigest()
+    return digest
 
 
 def _sha_256(data: bytes) -> str:

@@ -40,7 +40,10 @@ _COUNT_BITS = 33  # one more than nc has, for "nothing is left to use"
 _BIRTH_SHIFT = _COUNT_SHIFT + _COUNT_BITS
 _WINDOW_MASK = (1 << WINDOW) - 1
 _COUNT_MASK = (1 << _COUNT_BITS) - 1
-_NEXT_COUNT = 1 << _COUNT_SHIFT
+# The record of a nonce whose counts all came in order, as most do: its birth and the highest count, no window.
+_ORDERLY_BIRTH_SHIFT = _COUNT_BITS
+_ORDERLY_BITS = _ORDERLY_BIRTH_SHIFT + 8 * _BIRTH_BYTES
+_FIRST = 1 << _COUNT_SHIFT | 1
 _USED_UP = (MAX_COUNT + 1) << _COUNT_SHIFT | _WINDOW_MASK
 
 
@@ -129,7 +132,7 @@ class NonceCounts:
     ) -> None:
         self._half = max(1, max_nonces // 2)
         self._lifetime_seconds = lifetime_seconds
-        # nonce → its birth, the highest count, and a bit for each count from that one down, as one number
+        # nonce → its birth, the highest count, and a bit for each count from that one down, as one number; see _orderly
         self._young: dict[str, int] = {}
         self._old: dict[str, int] = {}
         self._young_since = 0.0
@@ -141,7 +144,7 @@ class NonceCounts:
     def born_at(self, nonce: str) -> int | None:
         """Return when a nonce that was used here before was born, else None. It needs no second look at its HMAC."""
         record = self._young.get(nonce) or self._old.get(nonce)
-        return None if record is None else record >> _BIRTH_SHIFT
+        return None if record is None else record >> _BIRTH_SHIFT or record >> _ORDERLY_BIRTH_SHIFT
 
     def accept(self, nonce: str, nc: int, now: float) -> bool:
         """Note the use of `nc`; False when it is a replay or too far behind, and then the nonce has to be renewed.
@@ -152,18 +155,20 @@ class NonceCounts:
         record = self._young.get(nonce) or self._old.pop(nonce, None)
         if record is None:
             return self._first_use(nonce, nc << _COUNT_SHIFT | 1, now)
-        after = _with_count(record, nc)
+        after = _with_count(_with_window(record), nc)
         self._keep(nonce, after or record, now)
         return after is not None
 
     def accept_known(self, nonce: str, nc: int, now: float, lifetime_seconds: float) -> bool:
         """Do as `accept` when this is the next use of a nonce that is known and young enough; else nothing is noted."""
         record = self._young.get(nonce)
-        if record is None or now - (record >> _BIRTH_SHIFT) > lifetime_seconds:
+        if record is None or record >> _ORDERLY_BITS or nc != (record & _COUNT_MASK) + 1:
             return False
-        if now - self._young_since > self._lifetime_seconds or nc != (record >> _COUNT_SHIFT & _COUNT_MASK) + 1:
+        if now - (record >> _ORDERLY_BIRTH_SHIFT) > lifetime_seconds:
             return False
-        self._young[nonce] = (record & ~_WINDOW_MASK) + _NEXT_COUNT | (record << 1 | 1) & _WINDOW_MASK
+        if now - self._young_since > self._lifetime_seconds:
+            return False
+        self._young[nonce] = record + 1
         return True
 
     def accept_once(self, nonce: str, now: float) -> bool:
@@ -177,7 +182,7 @@ class NonceCounts:
         born_at = int.from_bytes(urlsafe_b64decode(nonce)[_BIRTH])
         if born_at <= self._forgotten_up_to:
             return False
-        self._keep(nonce, born_at << _BIRTH_SHIFT | use, now)
+        self._keep(nonce, _orderly(born_at) if use == _FIRST else born_at << _BIRTH_SHIFT | use, now)
         self._young_newest = max(self._young_newest, born_at)
         return True
 
@@ -189,6 +194,20 @@ class NonceCounts:
             self._young, self._young_since = {}, now
             self._old.pop(nonce, None)
         self._young[nonce] = record
+
+
+def _orderly(born_at: int) -> int:
+    """Return the record of a nonce after its first use, by count 1."""
+    return born_at << _ORDERLY_BIRTH_SHIFT | 1
+
+
+def _with_window(record: int) -> int:
+    """Return a record in the form that has a window."""
+    if record >> _ORDERLY_BITS:
+        return record
+    highest = record & _COUNT_MASK
+    used = (1 << min(highest, WINDOW)) - 1
+    return record >> _ORDERLY_BIRTH_SHIFT << _BIRTH_SHIFT | highest << _COUNT_SHIFT | used
 
 
 def _with_count(record: int, nc: int) -> int | None:

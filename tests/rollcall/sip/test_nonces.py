@@ -212,3 +212,21 @@ class NonceCountsTests(SynchronousTestCase):
             else:
                 self.assertTrue(nc in accepted or max(accepted) - nc >= WINDOW)
         self.assertEqual(len(accepted), len(set(accepted)))
+
+    @given(st.lists(st.integers(1, 12), max_size=40))
+    def test_quick_acceptance(self, sequence: list[int]) -> None:
+        """Asked first whether a count is simply the next one, the counts accept the same as when never asked."""
+        asked, plain, nonce = NonceCounts(max_nonces=4), NonceCounts(max_nonces=4), a_ring().mint(NOW)
+        for nc in sequence:
+            accepted = asked.accept_known(nonce, nc, NOW, 600) or asked.accept(nonce, nc, NOW)
+            self.assertEqual(accepted, plain.accept(nonce, nc, NOW))
+        self.assertEqual(asked.born_at(nonce), plain.born_at(nonce))
+
+    def test_quick_acceptance_is_for_the_next_count(self) -> None:
+        """An unknown nonce, a gap, a repetition and an old nonce take the careful way, and nothing is noted."""
+        self.assertFalse(self.counts.accept_known(self.nonce, 1, NOW, 600))
+        self.accept(1)
+        self.assertTrue(self.counts.accept_known(self.nonce, 2, NOW, 600))
+        for nc, now in ((2, NOW), (4, NOW), (3, NOW + 601)):
+            self.assertFalse(self.counts.accept_known(self.nonce, nc, now, 600), (nc, now))
+        self.assertEqual(self.accept(4, 3, 2), [True, True, False])
