@@ -184,6 +184,15 @@ class MistakeTests(SynchronousTestCase):
         self.assertEqual(set(self.mistakes(LEAST + "[bindings]\ndefault_expires_seconds = 30")),
                          {"bindings.default_expires_seconds"})
 
+    def test_workers(self) -> None:
+        """Workers share their ports, so each has to have one; their pauses have an order."""
+        self.assertEqual(set(self.mistakes(LEAST + "port = 0\n[registrar]\nworkers = 2")), {"listen.port"})
+        self.assertEqual(set(self.mistakes(LEAST + "[registrar]\nworkers = 0")), {"registrar.workers"})
+        self.assertEqual(set(self.mistakes(LEAST + "[workers]\nrestart_seconds = 31")), {"workers.restart_seconds"})
+        for number, shared in ((1, False), (2, True)):
+            config = loads(LEAST + f"[registrar]\nworkers = {number}", RegistrarConfig)
+            self.assertEqual([listener.reuse_port for listener in config.net.listeners], [shared])
+
     def test_open_admin_site(self) -> None:
         """An admin site that others can reach needs a token."""
         self.assertEqual(set(self.mistakes(LEAST + '[admin]\nhost = "0.0.0.0"')), {"admin.token"})

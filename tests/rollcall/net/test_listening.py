@@ -16,6 +16,7 @@ from rollcall.net.listening import (
     accept_at_most,
     advertised_host,
     bound_address,
+    check_free,
     datagram_socket,
     family_of,
     is_loopback,
@@ -108,6 +109,22 @@ class SocketTests(SynchronousTestCase):
     def test_address_of_somebody_else(self) -> None:
         """An address that this machine does not have is refused."""
         self.assertRaises(OSError, self.bind, host="192.0.2.1")
+
+
+class CheckFreeTests(SynchronousTestCase):
+    def test_taken(self) -> None:
+        """A port that anybody has is not free, not even to share it; the listener is named. Nothing stays bound."""
+        for transport, kind in (("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)):
+            with socket.socket(socket.AF_INET, kind) as taken:
+                taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                taken.bind(("127.0.0.1", 0))
+                if transport == "tcp":
+                    taken.listen()
+                config = a_config(transport=transport, port=taken.getsockname()[1], reuse_port=True)
+                error = self.assertRaises(OSError, check_free, config)
+                self.assertIn(f"listener test ({transport} 127.0.0.1:{config.port}): Address already", str(error))
+            check_free(config)
+            check_free(config)
 
 
 class AdvertisedHostTests(SynchronousTestCase):

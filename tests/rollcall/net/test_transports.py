@@ -241,6 +241,39 @@ class ConnectTests(TransportsTestCase):
             self.assertIn("TCP 127.0.0.1", await self.failure(connecting))
 
 
+class DrainingTests(TransportsTestCase):
+    async def connected(self, server: Node, transport: str = "tcp") -> tuple[Flow, Flow]:
+        """Return both ends of a new connection."""
+        client = self.start()
+        outward = await client.connect(transport.upper(), server.local(transport))
+        outward.write(OPTIONS)
+        _, inward = await server.user.messages.get()
+        return outward, inward
+
+    async def test_no_new_connections(self) -> None:
+        """Nobody new is let in, whoever is in stays, and datagrams come as ever."""
+        server = self.start(listening("tcp"), listening("udp"), listening("ws"))
+        outward, _ = await self.connected(server)
+        server.transports.stop_accepting()
+        for name in ("tcp", "ws"):
+            self.assertIn("refused", await self.failure(self.start().connect("TCP", server.local(name))))
+        outward.write(OPTIONS)
+        await server.user.messages.get()
+        (await self.start(listening("udp")).connect("UDP", server.local("udp"))).write(OPTIONS)
+        _, flow = await server.user.messages.get()
+        self.assertEqual(flow.transport, "UDP")
+
+    async def test_idle_connections(self) -> None:
+        """Connections that nobody waits on are closed, so many at a time; the others stay."""
+        server = self.start(listening("tcp"))
+        inward = [(await self.connected(server))[1] for _ in range(4)]
+        inward[2].holds = 1
+        self.assertEqual(server.transports.close_idle(2, "enough"), 1)
+        self.assertEqual(sum(flow.is_open for flow in inward), 2)
+        self.assertEqual(server.transports.close_idle(2, "enough"), 0)
+        self.assertEqual([flow.is_open for flow in inward], [False, False, True, False])
+
+
 class Refusing(Protocol):
     """Speaks SIP where TLS is expected."""
 

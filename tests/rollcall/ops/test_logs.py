@@ -28,14 +28,44 @@ class Credentials:
 class Lines:
     """What a logger with this configuration writes."""
 
-    def __init__(self, config: LogConfig) -> None:
+    def __init__(self, config: LogConfig, worker: int | None = None) -> None:
         self._file = io.StringIO()
-        publisher = LogPublisher(filtered(writing(self._file, config), config))
+        publisher = LogPublisher(filtered(writing(self._file, config), config, worker))
         self.logger = Logger(namespace="registrar.registering", observer=publisher)
         self.publisher = publisher
 
     def written(self) -> str:
         return self._file.getvalue()
+
+
+class WorkerTests(SynchronousTestCase):
+    def test_text(self) -> None:
+        """What a worker says has its number behind the namespace, and so has what is said about a worker."""
+        worker, supervisor = Lines(LogConfig(), 2), Lines(LogConfig(), 0)
+        worker.logger.info("ready")
+        supervisor.logger.info("worker {worker} has ended", worker=2)
+        supervisor.logger.info("ready")
+        said = [line[25:] for lines in (worker, supervisor) for line in lines.written().splitlines()]
+        self.assertEqual(said, [
+            "info  registrar.registering worker=2: ready", "info  registrar.registering worker=2: worker 2 has ended",
+            "info  registrar.registering: ready"])
+
+    def test_json(self) -> None:
+        """As JSON it is a field."""
+        lines = Lines(LogConfig(format="json"), 2)
+        lines.logger.info("ready")
+        self.assertEqual(json.loads(lines.written())["worker"], 2)
+
+    def test_shared_file(self) -> None:
+        """A file of twistd's that several processes write is not rotated under their feet."""
+        folder = Path(self.enterContext(TemporaryDirectory()))
+        name = str(folder / "twistd.log")
+        logs = [observer(LogConfig(), {"nodaemon": True, "logfile": name}, worker) for worker in (0, 1)]
+        for log in logs:
+            for _ in range(40):
+                log({"log_level": LogLevel.info, "log_time": 0.0, "log_namespace": "n", "log_format": "x" * 900})
+        self.assertEqual([path.name for path in folder.iterdir()], ["twistd.log"])
+        self.assertEqual(len(Path(name).read_text().splitlines()), 80)
 
 
 class TextTests(SynchronousTestCase):
