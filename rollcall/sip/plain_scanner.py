@@ -338,31 +338,37 @@ def _contact(text: bytes) -> tuple[bytes, bytes, int, bool]:
     """Return the URI, the parameters but expires, the seconds of that or -1, and whether they make no instance."""
     plain = PLAIN_CONTACT.fullmatch(text)
     if plain is not None:
-        uri, port, seconds = plain.groups()
+        uri, port, seconds, params = plain.groups()
         _check_port(port)
-        return uri, b"", int(seconds or -1), True
-    uri, params, bare_uri = _match(CONTACT_VALUE, text).groups()
-    _check_uri(uri or bare_uri)
-    if not params:
-        return uri or bare_uri, b"", -1, True
-    _match(CONTACT_PARAMS, params)
-    pairs = CONTACT_PARAM.findall(params)
+        if not params:
+            return uri, b"", int(seconds or -1), True
+    else:
+        uri, params, bare_uri = _match(CONTACT_VALUE, text).groups()
+        uri = uri or bare_uri
+        _check_uri(uri)
+    return uri, *_params(params or b"")
+
+
+def _params(text: bytes) -> tuple[bytes, int, bool]:
+    """Return the parameters of Contact but expires, the seconds of that or -1, and whether they make no instance."""
+    _match(CONTACT_PARAMS, text)
+    pairs = CONTACT_PARAM.findall(text)
     names = [name for name, _ in pairs]
     _check_names(names)
     if not REPORTED_OTHERWISE.isdisjoint(names):
         raise _Unusual
     is_plain = b"reg-id" not in names and b"+sip.instance" not in names
     if b"expires" not in names:
-        return uri, params, -1, is_plain
+        return text, -1, is_plain
     if names[-1] == b"expires":
         value = pairs[-1][1]
-        kept = params[: -len(b";expires" + value)]
+        kept = text[: -len(b";expires" + value)]
     elif names[0] == b"expires":
         value = pairs[0][1]
-        kept = params[len(b";expires" + value) :]
+        kept = text[len(b";expires" + value) :]
     else:
         raise _Unusual
-    return uri, kept, _at_most(MAX_SECONDS, _match(DIGITS, value[1:])[0]), is_plain
+    return kept, _at_most(MAX_SECONDS, _match(DIGITS, value[1:])[0]), is_plain
 
 
 def _check_uri(uri: bytes) -> None:

@@ -77,7 +77,7 @@ URI = re.compile(
 )
 # What most phones write, so that one look is enough.
 PLAIN_CONTACT = re.compile(
-    rb"%s<(sip:[%s&=+$,;?/#]++@(?:%s|%s)%s(?:;transport=[a-z]++)?)>(?:;expires=([0-9]{1,9}))?"
+    rb"%s<(sip:[%s&=+$,;?/#]++@(?:%s|%s)%s(?:;transport=[a-z]++)?)>(?:;expires=([0-9]{1,9})|(;[ -~]++))?"
     % (_DISPLAY, _UNRESERVED, _IPV4, _HOST_NAME, _PORT)
 )
 BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
