@@ -39,7 +39,6 @@ class Requests:
         self._retry_after = retry_after
         self._now = now
         self._refused: Request | None = None
-        self._is_counted = False  # what comes next was admitted on the short way, which it left again
         self._is_stopping = False
         self._transports: Transports
         self._short_way: ShortWay
@@ -72,7 +71,6 @@ class Requests:
 
     def message_received(self, data: bytes, flow: Flow) -> None:
         """Take one whole message; whatever it is, nothing is raised into the transport."""
-        is_counted, self._is_counted = self._is_counted, False
         try:
             message = parse_message(data)
             via = check_request(message) if isinstance(message, Request) else check_response(message)
@@ -81,7 +79,7 @@ class Requests:
             return
         try:
             if isinstance(message, Request):
-                self._request_received(message, via, flow, is_counted)
+                self._request_received(message, via, flow)
             else:
                 self._transactions.response_received(message, flow)
         except Exception:
@@ -118,9 +116,9 @@ class Requests:
         """Forward the ACK of a 2xx."""
         self._proxying.acknowledge(request, flow)
 
-    def _request_received(self, request: Request, via: Via, flow: Flow, is_counted: bool) -> None:
+    def _request_received(self, request: Request, via: Via, flow: Flow) -> None:
         flow.confirm()
-        is_admitted = is_counted or self._admits(request, flow)
+        is_admitted = self._admits(request, flow)
         if request.method == "ACK" and not is_admitted:
             return  # nobody may answer it (RFC 3261 §17.1.1.3)
         host, port = flow.peer
