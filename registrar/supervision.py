@@ -4,6 +4,7 @@ It binds no SIP socket and answers no phone. It claims the data directory, start
 """
 
 import os
+import sqlite3
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from twisted.logger import Logger
 
 from registrar.config import RegistrarConfig
 from registrar.keys import load_or_create_secret
+from registrar.location.contract import LocationUnavailable
 from registrar.location.rows import Rows
 from registrar.location.writer import WriterThread
 from registrar.subscribers.table import SubscriberTable
@@ -95,8 +97,11 @@ class WorkersService(LoggedService):
         with SubscriberTable(config.path(config.subscribers.file, "subscribers.sqlite")):
             pass
         if self._rows is not None:
-            self._rows.claim()
-            self._rows.delete_lapsed(self._reactor.seconds())
+            try:
+                self._rows.claim()
+                self._rows.delete_lapsed(self._reactor.seconds())
+            except sqlite3.Error as problem:
+                raise LocationUnavailable(f"{self._rows.path}: {problem}") from problem
 
     def reload(self) -> None:
         """Have all workers show renewed certificates, when the configuration file is in order (SIGHUP)."""

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -22,7 +23,8 @@ from rollcall.sip.transaction import cancellation
 from tests.interop.case import TROUBLE
 from tests.interop.loads import RegisterLoad
 from tests.interop.phone import Phone, Silence
-from tests.interop.process import LOOPBACK, wait_until
+from tests.interop.process import LOOPBACK, Process, wait_until
+from tests.interop.registrar_process import ROOT, TWISTD
 from tests.interop.workers_process import WORKERS, WorkersProcess
 
 DOMAIN = "example.com"
@@ -351,6 +353,98 @@ class RestartTests(WorkersCase):
             callee.answer(received, 200)
             self.assertEqual(caller.final().status, 200)
             self.registrar.wait_lives(1, lives + 1)
+
+
+class SupervisorTests(SynchronousTestCase):
+    """What a registrar with workers says when it cannot start, and what becomes of workers without a supervisor."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.registrar = WorkersProcess(self.folder, SECTIONS, DOMAIN, ("udp", "tcp", "tls"))
+        self.command = [TWISTD, "--nodaemon", "--pidfile=", "registrar", "--config", str(self.registrar.config)]
+
+    def assert_refused(self, *words: str) -> None:
+        """The process ends by itself, not as one that did well, and says why without a traceback."""
+        with Process(self.command, self.folder / "start.log", folder=ROOT) as process:
+            self.assertEqual(process.wait(30), 1)
+            text = process.text()
+        for word in ("cannot start", *words):
+            self.assertIn(word, text)
+        for word in ("Traceback", "Unhandled", "ready:"):
+            self.assertNotIn(word, text)
+
+    def test_ports_taken(self) -> None:
+        """A port that somebody else has is named, though workers could share it with him."""
+        for transport, kind in (("udp", socket.SOCK_DGRAM), ("tls", socket.SOCK_STREAM)):
+            port = self.registrar.ports[transport]
+            with socket.socket(socket.AF_INET, kind) as taken:
+                taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                taken.bind((LOOPBACK, port))
+                if kind is socket.SOCK_STREAM:
+                    taken.listen()
+                self.assert_refused(f"listener {transport}", str(port), "Address already in use")
+
+    def test_worker_cannot_start(self) -> None:
+        """When a worker cannot start, the registrar cannot, and the log has the worker's own reason."""
+        text = self.registrar.config.read_text()
+        self.registrar.config.write_text(text.replace('certificate_file = "', 'certificate_file = "/nowhere'))
+        self.assert_refused("/nowhere", "worker=1", "has failed with status 1")
+
+    def test_unreadable_stores(self) -> None:
+        """Stores that cannot be read end the start before any worker is started."""
+        for name in ("location.sqlite", "subscribers.sqlite"):
+            path = self.folder / "data" / name
+            before = path.read_bytes() if path.exists() else None
+            path.write_text("This is no database. " * 1000)
+            self.assert_refused(name)
+            path.unlink()
+            if before is not None:
+                path.write_bytes(before)
+
+    def test_one_data_directory(self) -> None:
+        """A second registrar with the same data directory does not start, with other ports neither."""
+        with self.registrar:
+            others = WorkersProcess(self.folder / "other", SECTIONS, DOMAIN).config
+            text = others.read_text().replace('data_dir = "data"', f'data_dir = "{self.folder / "data"}"')
+            others.write_text(text)
+            self.command[-1] = str(others)
+            self.assert_refused("another registrar uses this file")
+
+    def test_supervisor_killed(self) -> None:
+        """When the supervisor is killed its workers end by themselves, and another registrar can start at once."""
+        self.registrar.start()
+        phone = self.registrar.phone("bob", "UDP", 2)
+        self.addCleanup(phone.close)
+        pids = [each["pid"] for each in self.registrar.workers().values()]
+        os.kill(self.registrar.process.pid, signal.SIGKILL)
+        self.registrar.process.wait(10)
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids) or None, "end of the workers")
+        self.assertIn("the supervisor is gone", self.registrar.process.text())
+        with self.registrar:
+            self.assertEqual([each["contact"] for each in self.registrar.contacts("bob")], [phone.contact])
+
+    def test_hang_up(self) -> None:
+        """SIGHUP reaches all workers, unless the configuration has a mistake: then nobody reloads."""
+        with self.registrar:
+            process = self.registrar.process
+            os.kill(process.pid, signal.SIGHUP)
+            for worker in WORKERS:
+                process.wait_for_text(f"WorkerService worker={worker}: certificates reloaded")
+            self.registrar.config.write_text("[registrar")
+            os.kill(process.pid, signal.SIGHUP)
+            process.wait_for_text("WorkersService: nothing was reloaded")
+            self.assertEqual(process.text().count("certificates reloaded"), len(WORKERS))
+
+    def test_in_memory(self) -> None:
+        """Without a file, what a killed worker held is lost, and what the other one held is not."""
+        registrar = WorkersProcess(self.folder / "memory", f'{SECTIONS}[location]\nkind = "memory"\n', DOMAIN)
+        with registrar:
+            phones = [registrar.phone(f"u{worker}", "UDP", worker) for worker in WORKERS]
+            registrar.kill_worker(1)
+            self.assertEqual([len(registrar.contacts(phone.user)) for phone in phones], [0, 1])
+            self.assertEqual([each["aor"] for each in everybody(registrar)], [f"sip:u2@{DOMAIN}"])
+            for phone in phones:
+                phone.close()
 
 
 def everybody(registrar: WorkersProcess) -> list[dict[str, Any]]:
