@@ -1,5 +1,6 @@
 """An engine that a test drives turn by turn, and phones on loopback that speak to it."""
 
+import socket
 from collections.abc import Callable
 from time import monotonic, sleep
 from typing import Any
@@ -26,6 +27,9 @@ TICKING = EngineConfig(coalesce_ms=2, max_events_per_turn=2)
 class EngineTestCase(SynchronousTestCase):
     """An engine whose turns are taken one by one, with a clock that stands still, and phones on loopback."""
 
+    send_buffer_bytes = 0
+    """The kernel's, for what we write to a phone; 0 for as much as it likes."""
+
     def setUp(self) -> None:
         self.start()
         self.addCleanup(self.end)
@@ -48,6 +52,8 @@ class EngineTestCase(SynchronousTestCase):
     def listen(self, **settings: Any) -> EngineAccepting:
         config = ListenerConfig(name="main", transport="tcp", host="127.0.0.1", port=0, **settings)
         opened = stream_socket(config, KeepaliveConfig())
+        if self.send_buffer_bytes:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer_bytes)
         self.address = bound_address(opened)
         listener = Listener(name="main", transport="TCP", host="sip.example.com", port=5060, local=self.address)
         accepting = EngineAccepting(config, listener, self.engine, opened)

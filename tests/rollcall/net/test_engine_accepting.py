@@ -41,12 +41,12 @@ class LimitTests(EngineTestCase):
         """A closed connection whose peer goes on talking is cut off in time; nothing of it is heard."""
         ((phone, flow),) = self.phones(1)
         flow.close("enough")
-        for _ in range(3):
-            phone.send(OPTIONS)
+        for message in (OPTIONS, a_usual_register(), a_usual_register()[:40]):
+            phone.send(message)
             self.ready()
             self.turn()
             self.reactor.advance(1)
-        self.assertEqual((self.user.messages, self.user.closed), ([], []))
+        self.assertEqual((self.user.messages, self.user.quick, self.user.closed), ([], [], []))
         self.reactor.advance(2.1)
         self.reactor.advance(0)
         self.assertEqual(self.user.closed, [(flow, "enough")])
