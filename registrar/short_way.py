@@ -24,7 +24,7 @@ from registrar.records import BindingConfig, aor_of_key
 from registrar.routing import Domains
 from rollcall.net.flow import PORT_BYTES, Flow, Listener, PackedAddress, unpack_address
 from rollcall.net.transactions import Transactions
-from rollcall.sip.chance import random_tag
+from rollcall.sip.chance import random_number, random_tag
 from rollcall.sip.errors import ParseError
 from rollcall.sip.scanner import GRUU, OUTBOUND, UsualRegister
 from rollcall.sip.uri import SipUri, parse_often
@@ -42,8 +42,7 @@ NO_BODY = "Content-Length: 0\r\n\r\n"
 DEFAULT_PORT = 5060
 
 LOW_HALF = 0xFFFFFFFF
-TAG_DIGITS = 8
-"""Of the tags in answers to datagrams: what fits beside the hash (RFC 3261 §19.3: "at least 32 bits of randomness")."""
+"""Of a hash as much as fits beside the 32 bits of chance in a tag, which RFC 3261 §19.3 asks for at least."""
 
 
 @frozen
@@ -85,7 +84,7 @@ class ShortWay:
         self._spans: dict[int, tuple[int, float, int]] = {}
         self._faces: dict[str, Face] = {}
         self._accepted, self._missing = observing.verdict("accepted"), observing.verdict("missing")
-        self._ends_at = -1
+        self._ends_at = 0
         self._end = self._end_outbound = self._end_over_flow = b""
 
     def over_connection(self, register: UsualRegister, flow: Flow, now: float) -> bytes | None:
@@ -156,8 +155,8 @@ class ShortWay:
         agent = self._agents.known(register.user_agent)
         if not seconds or agent is None:
             return None
-        tag = random_tag()[:TAG_DIGITS]
-        repeat = (hash(transaction) & LOW_HALF) << 32 | int(tag, 16)
+        chance = random_number()
+        repeat = (hash(transaction) & LOW_HALF) << 32 | chance
         old = location.records.get(key)
         if old is None:
             new = self._first(register, address, face.place, 0, agent, seconds, repeat, now)
@@ -182,7 +181,7 @@ class ShortWay:
             else:
                 location.records[key] = new
             face.refreshed.value += 1
-        return self._accept(register, tag, address, seconds, now, face, False)
+        return self._accept(register, b"%08x" % chance, address, seconds, now, face, False)
 
     def _granted(self, asked: int) -> int:
         """Return the seconds to grant; 0 when they are none, or too few (RFC 3261 §10.3 step 7)."""
@@ -263,7 +262,7 @@ class ShortWay:
 
     def _ending(self, register: UsualRegister, over_flow: bool, now: float) -> bytes:
         """Return what comes after Contact in a 200."""
-        if int(now) != self._ends_at:
+        if not self._ends_at - 1 <= now < self._ends_at:
             self._renew_endings(int(now))
         if register.is_plain or not register.supported & OUTBOUND or REG_ID not in register.params:
             return self._end
@@ -278,7 +277,7 @@ class ShortWay:
         self._end = end.encode()
         self._end_outbound = f"Require: outbound\r\n{end}".encode()
         self._end_over_flow = f"Require: outbound\r\n{timer}{end}".encode()
-        self._ends_at = second
+        self._ends_at = second + 1
 
     def _learn(self, request_uri: bytes) -> Served | None:
         """Return the domain that a Request-URI names when it is ours and its REGISTERs can be answered here."""

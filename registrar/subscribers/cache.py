@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from registrar.auth import Find, StoreUnavailable, Subscriber
 from registrar.subscribers.contract import PAGE_SIZE
-from registrar.subscribers.packed import pack, unpack
+from registrar.subscribers.packed import pack, packed_md5, unpack
 from rollcall.ops.allowed import above, at_least
 
 T = TypeVar("T")
@@ -111,6 +111,7 @@ class SubscriberCache:
         self._version = version
         self._max_waiting = config.max_waiting
         self._fresh_seconds = config.changes_seen_within_seconds
+        self._half_fresh_seconds = config.changes_seen_within_seconds / 2
         self._known: Recent[bytes] = Recent(config.max_cached, config.cache_seconds)
         self._unknown: Recent[bool] = Recent(config.max_cached_negative, config.negative_cache_seconds)
         self._asked: dict[str, list[Deferred[Subscriber | None]]] = {}
@@ -124,18 +125,20 @@ class SubscriberCache:
         return len(self._known)
 
     def peek(self, key: str, now: float) -> bytes | None:
-        """Return the packed hashes of "username@domain" when `find` would not have to wait at `now`, else None."""
-        if self._version is not None and now - self._true_at > self._fresh_seconds / 2:
+        """Return H(A1) by MD5 of "username@domain" when `find` would not have to wait at `now`. See auth.Peek."""
+        age = now - self._true_at
+        if age > self._half_fresh_seconds and self._version is not None:
             if self._checking is None:
                 self._start_check(self._version, now)
-            if self._checking is not None and now - self._true_at > self._fresh_seconds:
+            if self._checking is not None and age > self._fresh_seconds:
                 return None
-        return self._known.get(key, now)
+        packed = self._known.get(key, now)
+        return None if packed is None else packed_md5(packed)
 
     async def find(self, username: str, domain: str) -> Subscriber | None:
         """Return the subscriber or None; without waiting when that is remembered. Raises StoreUnavailable."""
         now = self._clock.seconds()
-        if self._version is not None and now - self._true_at > self._fresh_seconds / 2:
+        if self._version is not None and now - self._true_at > self._half_fresh_seconds:
             if self._checking is None:
                 self._start_check(self._version, now)
             if self._checking is not None and now - self._true_at > self._fresh_seconds:

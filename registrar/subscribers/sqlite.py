@@ -16,7 +16,6 @@ from twisted.python.threadpool import ThreadPool
 from registrar.auth import StoreUnavailable, Subscriber
 from registrar.subscribers.cache import CacheConfig, SubscriberCache
 from registrar.subscribers.contract import PAGE_SIZE, is_subscriber_name
-from registrar.subscribers.packed import packed_md5
 from registrar.subscribers.table import DEFAULT_BUSY_SECONDS, SubscriberTable
 from rollcall.net.turn_share import TurnShare
 from rollcall.ops.allowed import at_least, between
@@ -71,6 +70,7 @@ class SqliteSubscribers:
         self._warms_up = config.warm_up
         self._is_running = False
         self._cache = SubscriberCache(self._read, reactor, config, self._version)
+        self.peek = self._cache.peek
 
     async def start(self) -> None:
         """Open the file, and make it where it is missing. Raises StoreUnavailable."""
@@ -116,11 +116,6 @@ class SqliteSubscribers:
         if not is_subscriber_name(username, domain):
             return None
         return await self._cache.find(username, domain)
-
-    def peek(self, name: str, now: float) -> bytes | None:
-        """Return H(A1) by MD5 in hexadecimal of "username@domain" when it is remembered. See auth.Peek."""
-        packed = self._cache.peek(name, now)
-        return None if packed is None else packed_md5(packed)
 
     async def exists(self, aor: str) -> bool:
         """Say whether an address-of-record ("sip:alice@example.org") is a subscriber's. Raises StoreUnavailable."""

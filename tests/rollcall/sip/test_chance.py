@@ -3,7 +3,7 @@
 import os
 from unittest import TestCase
 
-from rollcall.sip.chance import NAMES_AT_ONCE, random_name
+from rollcall.sip.chance import NAMES_AT_ONCE, random_name, random_number, random_tag
 
 
 class RandomNameTests(TestCase):
@@ -12,6 +12,14 @@ class RandomNameTests(TestCase):
         names = [random_name() for _ in range(3 * NAMES_AT_ONCE)]
         self.assertEqual(len(set(names)), len(names))
         self.assertTrue(all(len(name) == 16 and int(name, 16) >= 0 for name in names))
+
+    def test_tags_and_numbers(self) -> None:
+        """Tags are names in bytes; numbers have 32 bits."""
+        tags = [random_tag() for _ in range(2 * NAMES_AT_ONCE)]
+        self.assertEqual(({len(tag) for tag in tags}, len(set(tags))), ({16}, len(tags)))
+        numbers = [random_number() for _ in range(2 * NAMES_AT_ONCE)]
+        self.assertTrue(all(0 <= number < 2**32 for number in numbers))
+        self.assertGreater(max(numbers), 2**24)
 
     def test_a_child_has_its_own(self) -> None:
         """A forked process does not give out the names that its parent gives out."""
