@@ -42,6 +42,8 @@ class Engine:
         self._turn_seconds = config.max_turn_ms / 1000
         self._reactor = reactor
         self._epoll = epoll()
+        self.has_more = False
+        """Set during a turn when somebody has more for us than a turn takes."""
         self._watched: dict[int, Callable[[float], None]] = {}
         self._doomed: deque[EngineFlow] = deque()
         self._burial: IDelayedCall | None = None
@@ -132,6 +134,8 @@ class Engine:
             readable = self._watched.get(descriptor)
             if readable is not None:
                 readable(now)
+        if self.has_more:
+            self.has_more, found = False, Found.MORE
         return found
 
     def _serve(self, events: list[tuple[int, int]], now: float) -> list[int]:
@@ -168,6 +172,8 @@ class Engine:
                     continue
                 self._send_each(answers)
                 flow.receive(data, register, now)
+                if len(data) == size:
+                    self.has_more = True
             except BlockingIOError:
                 continue
             except OSError as error:

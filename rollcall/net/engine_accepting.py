@@ -65,6 +65,7 @@ class EngineAccepting(Entrance):
                     self._rest(error)
                     return
                 # The connection was gone before it was ours.
+        self.engine.has_more = True
 
     def _accept(self) -> bool:
         """Accept one connection, or say that there is none. Raises OSError."""

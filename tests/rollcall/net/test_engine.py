@@ -308,6 +308,30 @@ class CoalescedTests(EngineTestCase):
         self.reactor.advance(TICK)
         self.assertEqual(len(self.reactor.readers), 1)
 
+    def test_trunk_under_load(self) -> None:
+        """Who sends more than is read at a time, as a proxy does, need not wait for the clock with the rest."""
+        self.restart(TICKING)
+        ((phone, _),) = self.phones(1)
+        self.load(phone)
+        sent = 0
+        while sent < 300 and phone.send(OPTIONS) == len(OPTIONS):
+            sent += 1
+        self.ready()
+        self.reactor.advance(TICK)
+        self.assertEqual(len(self.user.messages), sent)
+        self.assertGreater(sent * len(OPTIONS), 3 * 8192)
+
+    def test_accepted_under_load(self) -> None:
+        """Nor do those who come when many do."""
+        self.restart(EngineConfig(coalesce_ms=2, max_accepts_per_turn=2))
+        ((phone, _),) = self.phones(1)
+        self.load(phone)
+        for _ in range(7):
+            self.phone()
+        self.ready()
+        self.reactor.advance(TICK)
+        self.assertEqual(self.tallies.accepted, 8)
+
     def test_stopped_under_load(self) -> None:
         """An engine that stops while the clock drives it leaves nothing with the reactor."""
         self.restart(TICKING)

@@ -40,6 +40,7 @@ class LimitTests(EngineTestCase):
     def test_closing_peer_that_stays(self) -> None:
         """A closed connection whose peer goes on talking is cut off in time; nothing of it is heard."""
         ((phone, flow),) = self.phones(1)
+        flow.confirm()
         flow.close("enough")
         for message in (OPTIONS, a_usual_register(), a_usual_register()[:40]):
             phone.send(message)
