@@ -212,12 +212,15 @@ def write(
     path.write_text(json.dumps(text, indent=1) + "\n")
 
 
-def complaints(rounds: Iterable[Round], holdings: Iterable[Holding]) -> list[str]:
-    """Return a sentence for each run whose figures do not count, because not every REGISTER got its 200 OK."""
+def complaints(rounds: Iterable[Round], holdings: Iterable[Holding]) -> list[tuple[str, str]]:
+    """Return (server, sentence) for each run whose figures do not count: not every REGISTER got its 200 OK."""
     runs: list[Round | Holding] = [*rounds, *holdings]
     return [
-        f"{one.case} on {one.server}: of {one.tally.sent} sent {one.tally.answered} got 200, {one.tally.unanswered} "
-        f"no answer, {one.tally.lost} connections were lost; statuses {dict(one.tally.statuses)}"
+        (
+            one.server,
+            f"{one.case} on {one.server}: of {one.tally.sent} sent {one.tally.answered} got 200, "
+            f"{one.tally.unanswered} no answer, {one.tally.lost} connections were lost; statuses {dict(one.tally.statuses)}",
+        )
         for one in runs
         if not one.tally.clean
     ]

@@ -56,9 +56,11 @@ class Stretch:
     def line(self) -> str:
         """Say it in a line."""
         tally = self.tally
-        return (f"{self.happening}: {self.long_turns} turns over 50 ms, longest {self.longest_ms:.1f} ms, "
-                f"{tally.answered} answers, p50 {tally.p50_us / 1000:.1f} ms, p99 {tally.p99_us / 1000:.1f} ms, "
-                f"worst {tally.largest_us / 1000:.1f} ms")
+        return (
+            f"{self.happening}: {self.long_turns} turns over 50 ms, longest {self.longest_ms:.1f} ms, "
+            f"{tally.answered} answers, p50 {tally.p50_us / 1000:.1f} ms, p99 {tally.p99_us / 1000:.1f} ms, "
+            f"worst {tally.largest_us / 1000:.1f} ms"
+        )
 
 
 def undisturbed(phones: int, rate: float, seconds: float, tell: Callable[[str], None]) -> list[Stretch]:
@@ -142,9 +144,13 @@ def _datagrams(server: Running, case: Case, first: int, rate: float) -> None:
 
 
 def _stretch(happening: str, server: Running, long_turns: int, tally: Tally) -> Stretch:
-    return Stretch(happening=happening, tally=tally, long_turns=int(_metric(server, LONG_TURNS)) - long_turns,
-                   longest_ms=round(_metric(server, TURN) * 1000, 1),
-                   collection_ms=round(_metric(server, GC_PAUSE) * 1000, 1))
+    return Stretch(
+        happening=happening,
+        tally=tally,
+        long_turns=int(_metric(server, LONG_TURNS)) - long_turns,
+        longest_ms=round(_metric(server, TURN) * 1000, 1),
+        collection_ms=round(_metric(server, GC_PAUSE) * 1000, 1),
+    )
 
 
 def _metric(server: Running, name: str) -> float:

@@ -47,7 +47,8 @@ class ReportTests(SynchronousTestCase):
     def test_complaints(self) -> None:
         """A run with a failure is named; a clean one is not."""
         bad = evolve(a_round("rollcall", 5.0), tally=evolve(TALLY, failed=1, statuses={"200": 9, "503": 1}))
-        (complaint,) = report.complaints([a_round("kamailio", 9.0), bad], [a_holding("kamailio", 1.0)])
+        ((server, complaint),) = report.complaints([a_round("kamailio", 9.0), bad], [a_holding("kamailio", 1.0)])
+        self.assertEqual(server, "rollcall")
         self.assertIn("tcp-refresh on rollcall", complaint)
         self.assertIn("503", complaint)
 
