@@ -101,7 +101,7 @@ def run(config: RegistrarConfig, config_file: Path, index: int, reactor: Any) ->
     def lost() -> None:
         service.lost()
 
-    membership = Membership(me, config.workers.max_waiting_bytes, lost)
+    membership = Membership(reactor, me, config.workers.max_waiting_bytes, lost)
     service = WorkerService(config, build(config, reactor, membership), reactor, config_file, membership)
     signal(SIGUSR2, SIG_IGN)
     adopt(reactor, LINK_FD, membership.link)

@@ -11,7 +11,7 @@ An empty file beside it, `….lock`, is locked as long as the process lives (flo
 import json
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fcntl import LOCK_EX, LOCK_NB, flock
 from importlib.resources import files
 from pathlib import Path
@@ -78,10 +78,11 @@ class Rows:
         self._connect()
         return {}
 
-    def read_one(self, aor: str, now: float) -> tuple[Binding, ...]:
-        """Return the live bindings of one address-of-record; none when its row cannot be understood."""
-        row = self._connect().execute("SELECT bindings FROM location WHERE aor = ?", (aor,)).fetchone()
-        return self._live(aor, row[0], now) if row is not None else ()
+    def read_some(self, aors: Sequence[str], now: float) -> list[tuple[Binding, ...]]:
+        """Return the live bindings of each of these; none of whom there is no row, or one that is not understood."""
+        connection = self._connect()
+        rows = [connection.execute("SELECT bindings FROM location WHERE aor = ?", (aor,)).fetchone() for aor in aors]
+        return [self._live(aor, row[0], now) if row is not None else () for aor, row in zip(aors, rows, strict=True)]
 
     def read_after(self, aor: str, size: int, now: float) -> list[tuple[str, tuple[Binding, ...]]]:
         """Return the live bindings of the `size` addresses-of-record that follow `aor` in their order."""

@@ -39,6 +39,9 @@ TOLD_AT_ONCE = 100
 RETRY_SECONDS = 30.0
 """How long after a failed write the store says so."""
 
+FETCHED_AT_ONCE = 50
+"""Rows read in one go: whoever waited for them goes on in one turn of the reactor."""
+
 
 @define
 class _Write:
@@ -83,6 +86,8 @@ class SqliteLocation:
         # The last acknowledged bindings of each address-of-record that a batch changes.
         self._acknowledged: dict[str, tuple[Binding, ...]] = {}
         self._drained: list[Deferred[None]] = []
+        self._fetching: list[tuple[str, Deferred[tuple[Binding, ...]]]] = []
+        self._wanted: list[tuple[str, Deferred[tuple[Binding, ...]]]] = []
         # Who is still to be told what became of his save, in order: None when all is well.
         self._untold: deque[tuple[Deferred[None], str | None]] = deque()
         self._telling = False
@@ -121,6 +126,9 @@ class SqliteLocation:
         if not self._open:
             return
         self._open = False
+        wanted, self._wanted = self._wanted, []
+        for _, fetched in wanted:
+            fetched.errback(LocationUnavailable("the bindings' store is closed"))
         if self._running or self._telling:
             drained: Deferred[None] = Deferred()
             self._drained.append(drained)
@@ -190,11 +198,37 @@ class SqliteLocation:
         self._memory.insert(key, record, transport)
 
     async def fetch(self, aor: str) -> tuple[Binding, ...]:
-        """Return what the file has of an address-of-record. Raises LocationUnavailable."""
-        try:
-            return await self._writer.run(self._rows.read_one, aor, self._wall())
-        except (sqlite3.Error, OSError) as problem:
-            raise LocationUnavailable(f"{self._rows.path}: {problem}") from problem
+        """Return what the file has of an address-of-record. Raises LocationUnavailable.
+
+        What is asked for while some rows are read is read together afterwards.
+        """
+        if not self._open:
+            raise LocationUnavailable("the bindings' store is closed")
+        fetched: Deferred[tuple[Binding, ...]] = Deferred()
+        self._wanted.append((aor, fetched))
+        if not self._fetching:
+            self._fetch_some()
+        return await fetched
+
+    def _fetch_some(self) -> None:
+        self._fetching, self._wanted = self._wanted[:FETCHED_AT_ONCE], self._wanted[FETCHED_AT_ONCE:]
+        if self._fetching:
+            aors = [aor for aor, _ in self._fetching]
+            reading = self._writer.run(self._rows.read_some, aors, self._wall())
+            reading.addCallbacks(self._fetched, self._not_fetched)
+            reading.addErrback(lambda failure: self._log.failure("after reading bindings", failure))
+
+    def _fetched(self, found: list[tuple[Binding, ...]]) -> None:
+        done = self._fetching
+        self._fetch_some()
+        for (_, fetched), bindings in zip(done, found, strict=True):
+            fetched.callback(bindings)
+
+    def _not_fetched(self, failure: Failure) -> None:
+        done = self._fetching
+        self._fetch_some()
+        for _, fetched in done:
+            fetched.errback(LocationUnavailable(f"{self._rows.path}: {failure.getErrorMessage()}"))
 
     async def settled(self, aor: str) -> None:
         """Return once nothing of this record is still to be written, whether it was or could not be."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -29,8 +30,12 @@ from registrar.workers.messages import (
     encode,
 )
 from registrar.workers.siblings import WorkerSiblings
+from rollcall.net.turn_share import TurnShare
 from rollcall.ops.api import ApiError, Call, Reply, Routes
 from rollcall.ops.coroutines import start
+
+TURN_SECONDS = 0.01
+"""What a turn of the reactor does of what the supervisor says; the rest waits for the next ones, in its order."""
 
 
 class Membership:
@@ -38,9 +43,11 @@ class Membership:
 
     _log = Logger()
 
-    def __init__(self, me: Member, max_waiting_bytes: int, lost: Callable[[], None]) -> None:
+    def __init__(self, clock: IReactorTime, me: Member, max_waiting_bytes: int, lost: Callable[[], None]) -> None:
         """`lost` is called when the supervisor is gone."""
         self.me = me
+        # When many records come at once, all the requests that waited for them go on: not all of them in one turn.
+        self._share = TurnShare(clock, TURN_SECONDS)
         self.link = Link(self._received, lost, max_waiting_bytes)
         self.siblings = WorkerSiblings(me, self._pass)
         self._location: HeldLocation
@@ -99,6 +106,12 @@ class Membership:
         return True
 
     def _received(self, message: Message) -> None:
+        if self._share.has_room():
+            self._share.run(lambda: self._take(message))
+        else:
+            self._share.defer(lambda: self._take(message))
+
+    def _take(self, message: Message) -> None:
         match message:
             case Granted(key=key, record=record):
                 self._location.granted(key, record)

@@ -114,16 +114,16 @@ class SomeRowsTests(SynchronousTestCase):
         bindings = a_binding(A), a_binding(B, expires_at=NOW + 60)
         self.rows.write({f"sip:{name}@example.com": bindings for name in "cab"})
 
-    def test_read_one(self) -> None:
-        """One row is read, without what has lapsed in it; of whom there is none, or one that is damaged, nothing."""
-        self.assertEqual(self.rows.read_one("sip:a@example.com", NOW + 60), (a_binding(A),))
-        self.assertEqual(self.rows.read_one(ALICE, NOW), ())
+    def test_read_some(self) -> None:
+        """Some rows are read, without what has lapsed in them; of whom there is none, or a damaged one, nothing."""
+        aors = ["sip:b@example.com", ALICE, "sip:a@example.com"]
+        self.assertEqual(self.rows.read_some(aors, NOW + 60), [(a_binding(A),), (), (a_binding(A),)])
         with sqlite3.connect(self.rows.path) as connection:
             connection.execute("UPDATE location SET bindings = '{'")
         connection.close()
         with capturedLogs() as events:
-            self.assertEqual(self.rows.read_one("sip:a@example.com", NOW), ())
-        self.assertEqual(len(events), 1)
+            self.assertEqual(self.rows.read_some(aors, NOW), [(), (), ()])
+        self.assertEqual(len(events), 2)
 
     def test_read_after(self) -> None:
         """Rows can be walked through in their order, so many at a time."""

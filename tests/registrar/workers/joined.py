@@ -83,7 +83,8 @@ class WorkerInMemory:
         self.drained = 0
         self.is_alone = False
         self.routes = Routes()
-        self.membership = Membership(Member(index, f"n-{index}", epoch), MOST_WAITING, self.lost)
+        self.membership = Membership(workers.clock, Member(index, f"n-{index}", epoch), MOST_WAITING,
+                                                       self.lost)
         siblings = self.siblings = self.membership.siblings
         self.location = HeldLocation(
             MemoryLocation(self.layer.wheel, workers.clock.seconds), self.membership, f"n-{index}", self.layer.wheel,

@@ -329,6 +329,26 @@ class AskingTests(WorkersCase):
         self.one.membership.link.connectionLost()
         self.assertTrue(self.one.is_alone)
 
+    def test_many_at_once(self) -> None:
+        """What is said in heaps is done in its order, and not all in one turn of the reactor."""
+        done: list[str] = []
+
+        def slow(call: Call) -> object:
+            done.append(str(call.text("number")))
+            self.clock.rightNow += 0.004
+            return {}
+
+        self.one.routes.get("/slow", slow)
+        for number in range(7):
+            self.workers.hub.ask(1, "/slow", {"number": str(number)})
+        self.workers.deliver()
+        self.assertEqual(done, ["0", "1", "2"])
+        self.workers.hub.ask(1, "/slow", {"number": "7"})
+        self.workers.deliver()
+        self.assertEqual(len(done), 3)
+        self.clock.advance(0)
+        self.assertEqual(done[3:], ["3", "4", "5", "6", "7"])
+
     def test_misplaced(self) -> None:
         """What is not for whom it came to is logged and dropped."""
         with capturedLogs() as events:
