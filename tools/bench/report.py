@@ -219,7 +219,8 @@ def complaints(rounds: Iterable[Round], holdings: Iterable[Holding]) -> list[tup
         (
             one.server,
             f"{one.case} on {one.server}: of {one.tally.sent} sent {one.tally.answered} got 200, "
-            f"{one.tally.unanswered} no answer, {one.tally.lost} connections were lost; statuses {dict(one.tally.statuses)}",
+            f"{one.tally.unanswered} no answer, {one.tally.lost} connections were lost; "
+            f"statuses {dict(one.tally.statuses)}",
         )
         for one in runs
         if not one.tally.clean
