@@ -6,8 +6,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from attrs import frozen
@@ -41,24 +41,33 @@ def profile(server: Server, case: Case, seconds: float) -> list[Cost]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="profile-")))
         server_running = stack.enter_context(server.start(case.digest, folder))
-        _load(case, server_running.port, SLACK_SECONDS)
+        load = stack.enter_context(_loading(case, server_running.port))
+        load(SLACK_SECONDS)
         stacks = folder / "stacks"
         watched = [spy, "record", "--format", "raw", "--function", "--rate", str(SAMPLES_PER_SECOND)]
         watched += ["--duration", str(round(seconds)), "--pid", str(server_running.pid), "--output", str(stacks)]
         with subprocess.Popen(watched, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as watching:
-            _load(case, server_running.port, round(seconds) + SLACK_SECONDS)
+            load(round(seconds) + SLACK_SECONDS)
             _, said = watching.communicate(timeout=60)
         if watching.returncode != 0:
             raise BenchError(f"py-spy failed: {said}")
         return costs(stacks.read_text().splitlines())
 
 
-def _load(case: Case, port: int, seconds: float) -> None:
-    """Let the phones do what the case is about for so long: register on, or come back time and again."""
-    if not case.opening_rate:
-        with generator(case, port) as phones:
-            phones.run(seconds, rate=case.rate)
+@contextmanager
+def _loading(case: Case, port: int) -> Iterator[Callable[[float], object]]:
+    """Give what lets the phones do for some seconds what the case is about: register on, or come back time and again.
+
+    Phones that register on are the same all the time: over UDP others would be second contacts.
+    """
+    if case.opening_rate:
+        yield lambda seconds: _return(case, port, seconds)
         return
+    with generator(case, port) as phones:
+        yield lambda seconds: phones.run(seconds, rate=case.rate)
+
+
+def _return(case: Case, port: int, seconds: float) -> None:
     ends_at = time.monotonic() + seconds
     while time.monotonic() < ends_at:
         with generator(case, port) as phones:
