@@ -12,6 +12,7 @@ are closed, so that their phones register again.
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Protocol
 
+import msgspec
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -189,12 +190,19 @@ class HeldLocation:
     def granted(self, key: bytes, record: Record | None) -> None:
         """Take a record: it is held here from now on."""
         if record is not None:
-            self._adopt(key, record[0] + 1, decode(record[1]))
-        elif not self.holds(key):
+            try:
+                version, bindings = record[0] + 1, decode(record[1])
+            except msgspec.ValidationError as problem:
+                self._log.critical("what another worker had of {aor} is not understood: {problem}",
+                                   aor=aor_of_key(key), problem=str(problem))
+            else:
+                self._adopt(key, version, bindings)
+                return
+        if self.holds(key):
+            self._serve(key)
+        else:
             self._reading.add(key)
             start(self._read(key), lambda failure: self._not_read(key, failure))
-        else:
-            self._serve(key)
 
     def release(self, key: bytes) -> None:
         """Give away a record, once nothing of it is still to be written."""

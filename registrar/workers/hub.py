@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.logger import Logger
 
 from registrar.records import aor_of_key, record_key
-from registrar.workers.directory import Directory, Grant, Step
+from registrar.workers.directory import Directory, Grant, Record, Step
 from registrar.workers.link import Link
 from registrar.workers.messages import (
     Acquire,
@@ -136,8 +136,8 @@ class Hub:
             return
         self.messages += 1
         match message:
-            case Acquire(key=key):
-                self._tell(self.directory.acquire(index, key))
+            case Acquire(keys=keys):
+                self._tell([step for key in keys for step in self.directory.acquire(index, key)])
             case Released(key=key, record=record):
                 self._tell(self.directory.released(index, key, record))
             case GiveBack(keys=keys):
@@ -170,11 +170,17 @@ class Hub:
             self.send(to, message)
 
     def _tell(self, steps: list[Step]) -> None:
+        """Tell each worker what it has to know, in that order, and what it holds now together."""
+        granted: dict[int, list[tuple[bytes, Record | None]]] = {}
         for step in steps:
             if isinstance(step, Grant):
-                self.send(step.worker, Granted(step.key, step.record))
+                granted.setdefault(step.worker, []).append((step.key, step.record))
             else:
+                if step.worker in granted:
+                    self.send(step.worker, Granted(tuple(granted.pop(step.worker))))
                 self.send(step.worker, Release(step.key))
+        for worker, records in granted.items():
+            self.send(worker, Granted(tuple(records)))
 
     def _tell_members(self) -> None:
         members = tuple(seat.member for seat in self._seats.values() if seat.member is not None)

@@ -1,6 +1,7 @@
 """A worker's side of its link: what it hears from the supervisor, and what it tells and asks it."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -48,6 +49,8 @@ class Membership:
         self.me = me
         # When many records come at once, all the requests that waited for them go on: not all of them in one turn.
         self._share = TurnShare(clock, TURN_SECONDS)
+        self._clock = clock
+        self._needed: list[bytes] = []
         self.link = Link(self._received, lost, max_waiting_bytes)
         self.siblings = WorkerSiblings(me, self._pass)
         self._location: HeldLocation
@@ -76,8 +79,14 @@ class Membership:
         return self.link.is_full or not self.link.is_open
 
     def acquire(self, key: bytes) -> None:
-        """Ask for a record."""
-        self.link.send(Acquire(key))
+        """Ask for a record, together with others that are needed in this turn of the reactor."""
+        if not self._needed:
+            self._clock.callLater(0, self._ask)
+        self._needed.append(key)
+
+    def _ask(self) -> None:
+        needed, self._needed = self._needed, []
+        self.link.send(Acquire(tuple(needed)))
 
     def released(self, key: bytes, record: Record | None) -> None:
         """Give away a record."""
@@ -106,15 +115,23 @@ class Membership:
         return True
 
     def _received(self, message: Message) -> None:
-        if self._share.has_room():
-            self._share.run(lambda: self._take(message))
+        if isinstance(message, Granted):
+            for key, record in message.records:
+                self._do(partial(self._location.granted, key, record))
         else:
-            self._share.defer(lambda: self._take(message))
+            self._do(partial(self._take, message))
+
+    def _do(self, step: Callable[[], None]) -> None:
+        if not self._share.has_room():
+            self._share.defer(step)
+            return
+        try:
+            self._share.run(step)
+        except Exception:
+            self._log.failure("while a message of the supervisor was handled")
 
     def _take(self, message: Message) -> None:
         match message:
-            case Granted(key=key, record=record):
-                self._location.granted(key, record)
             case Release(key=key):
                 self._location.release(key)
             case Passed(message=content, sender=sender):

@@ -47,16 +47,15 @@ class Drain(Message, frozen=True, array_like=True, tag=True):
 
 
 class Acquire(Message, frozen=True, array_like=True, tag=True):
-    """A worker: I need the record of this key."""
+    """A worker: I need the records of these keys."""
 
-    key: bytes
+    keys: tuple[bytes, ...]
 
 
 class Granted(Message, frozen=True, array_like=True, tag=True):
-    """The supervisor: you hold it now, this is it; None: look for it in the file."""
+    """The supervisor: you hold the records of these keys now, these are they; None: look for it in the file."""
 
-    key: bytes
-    record: tuple[int, str] | None
+    records: tuple[tuple[bytes, tuple[int, str] | None], ...]
 
 
 class Release(Message, frozen=True, array_like=True, tag=True):

@@ -144,7 +144,13 @@ class Workers:
         self.deliver()
 
     def deliver(self) -> None:
-        """Let everything arrive that is said, and what is said to that."""
+        """Let everything arrive that is said in this turn of the reactor, and what is said to that."""
+        self.pass_on()
+        self.clock.advance(0)
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """Let arrive what is on the wires."""
         while any(worker.wire.waiting or worker.far_wire.waiting for worker in self.living.values()):
             for worker in list(self.living.values()):
                 if worker.wire.waiting:

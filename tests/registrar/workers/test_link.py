@@ -40,8 +40,9 @@ class LinkTests(SynchronousTestCase):
 
     def test_round_trip(self) -> None:
         """Messages arrive whole and in order, however the bytes are cut."""
-        said = [Acquire(b"alice@example.com"), Granted(b"a@b", (2, "[]")), Passed(2, 7, encode(Write(9, b"\0\xff"))),
-                Granted(b"a@b", None)]
+        said: list[Message] = [
+            Acquire((b"alice@example.com",)), Granted(((b"a@b", (2, "[]")), (b"c@d", None))),
+            Passed(2, 7, encode(Write(9, b"\0\xff"))), Granted(())]
         data = self.bytes_of(*said)
         for size in (1, 3, 1000):
             self.received.clear()
@@ -66,19 +67,19 @@ class LinkTests(SynchronousTestCase):
     def test_lost(self) -> None:
         """The end of the connection is told once, and nothing can be said afterwards."""
         self.link.pauseProducing()
-        self.link.send(Acquire(b"a@b"))
+        self.link.send(Acquire((b"a@b",)))
         self.link.connectionLost()
         self.assertEqual((self.losses, self.link.is_open, self.link.is_full), (1, False, False))
         self.link.resumeProducing()
-        self.link.send(Acquire(b"a@b"))
+        self.link.send(Acquire((b"a@b",)))
         self.link.end()
         self.assertEqual((self.transport.value(), self.transport.aborted), (b"", False))
 
     def test_nonsense(self) -> None:
         """What is no message is logged and skipped; what claims to be too long ends the connection."""
         with capturedLogs() as events:
-            self.link.dataReceived(b"\0\0\0\1\xc1" + self.bytes_of(Acquire(b"a@b")))
-        self.assertEqual((len(events), self.received), (1, [Acquire(b"a@b")]))
+            self.link.dataReceived(b"\0\0\0\1\xc1" + self.bytes_of(Acquire((b"a@b",))))
+        self.assertEqual((len(events), self.received), (1, [Acquire((b"a@b",))]))
         with capturedLogs() as events:
             self.link.dataReceived((MAX_MESSAGE_BYTES + 1).to_bytes(4))
         self.assertEqual((len(events), self.transport.aborted), (1, True))
@@ -92,6 +93,6 @@ class LinkTests(SynchronousTestCase):
 
         link = Link(broken, self.lost, 1000)
         link.makeConnection(Transport())
-        link.dataReceived(self.bytes_of(Acquire(b"a@b"), Acquire(b"c@d")))
+        link.dataReceived(self.bytes_of(Acquire((b"a@b",)), Acquire((b"c@d",))))
         self.assertEqual(len(self.received), 2)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)

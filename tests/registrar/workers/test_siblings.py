@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from registrar.location.contract import Snapshot
 from registrar.records import record_key
 from registrar.workers.hub import NoAnswer
-from registrar.workers.messages import Drain, GiveBack, Passed, Write, encode
+from registrar.workers.messages import Drain, GiveBack, Granted, Passed, Write, encode
 from rollcall.net.flow import Flow, FlowClosed
 from rollcall.net.remote import RemoteFlow
 from rollcall.net.transactions import ClientTransaction
@@ -236,6 +236,29 @@ class RecordTests(WorkersCase):
         self.assertEqual([binding.contact for binding in self.load(self.one).bindings], [A, B])
         self.assertEqual(self.workers.hub.directory.holder(KEY), 1)
 
+    def test_together(self) -> None:
+        """What is needed in one turn is asked for and granted together, and what must be released in its order."""
+        loading = [Deferred.fromCoroutine(self.one.location.load(f"sip:{number}@example.com")) for number in range(9)]
+        before = self.workers.hub.messages
+        self.workers.deliver()
+        for each in loading:
+            self.successResultOf(each)
+        self.assertEqual(self.workers.hub.messages - before, 2)
+        theirs = [Deferred.fromCoroutine(self.two.location.load(f"sip:{number}@example.com")) for number in range(9)]
+        back = [Deferred.fromCoroutine(self.one.location.load(f"sip:{number}@example.com")) for number in range(9)]
+        self.workers.deliver()
+        for each in (*theirs, *back):
+            self.successResultOf(each)
+
+    def test_broken_record(self) -> None:
+        """In the place of a record that cannot be understood is what the file has, here nothing; the log says so."""
+        loading = [Deferred.fromCoroutine(self.one.location.load(aor)) for aor in (ALICE, "sip:bob@example.com")]
+        with capturedLogs() as events:
+            self.one.membership._received(Granted(((KEY, (1, "[{")), (b"bob@example.com", (1, "[]")))))
+        for each in loading:
+            self.assertEqual(self.successResultOf(each).bindings, ())
+        self.assertEqual(len(events), 1)
+
     def test_superseded(self) -> None:
         """A connection of the other worker that lost its last binding is closed there, unless somebody waits on it."""
         free, held = self.one.phone(), self.one.phone()
@@ -341,10 +364,10 @@ class AskingTests(WorkersCase):
         self.one.routes.get("/slow", slow)
         for number in range(7):
             self.workers.hub.ask(1, "/slow", {"number": str(number)})
-        self.workers.deliver()
+        self.workers.pass_on()
         self.assertEqual(done, ["0", "1", "2"])
         self.workers.hub.ask(1, "/slow", {"number": "7"})
-        self.workers.deliver()
+        self.workers.pass_on()
         self.assertEqual(len(done), 3)
         self.clock.advance(0)
         self.assertEqual(done[3:], ["3", "4", "5", "6", "7"])

@@ -132,7 +132,7 @@ class ContactTests(SiteCase):
 
     def hold(self, worker: int, aor: str) -> None:
         """Let a worker hold a record."""
-        self.children[worker - 1].say(Acquire(record_key(aor)))
+        self.children[worker - 1].say(Acquire((record_key(aor),)))
 
     def test_one(self) -> None:
         """Of one address-of-record the worker is asked that holds it; when nobody does, one that is ready."""
