@@ -19,7 +19,7 @@ from rich.console import Console
 from tools.bench import accepted, plans, plot, report, undisturbed
 from tools.bench.cases import CASES, RETURN, WORKERS, Case
 from tools.bench.generator import build
-from tools.bench.hold import hold
+from tools.bench.hold import PHONES_PER_PROCESS, hold
 from tools.bench.processes import BenchError
 from tools.bench.profile import profile, table
 from tools.bench.servers import FLOOR, OURS, REFERENCE, SERVERS, describe_python
@@ -121,16 +121,17 @@ def _console() -> Console:
 @main.command("hold")
 @click.option("--phones", default=150_000, show_default=True, type=click.IntRange(1_000, 1_000_000))
 @click.option("--rate", default=5_000.0, show_default=True, type=click.FloatRange(100, 50_000), help="REGISTER/s.")
+@click.option("--per-worker", default=PHONES_PER_PROCESS, show_default=True, type=click.IntRange(100, 19_000))
 @click.option("--digest", is_flag=True, help="Each phone has a password.")
 @click.option("--independent", is_flag=True, help="Registrars that share the port, instead of one with workers.")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="[default: results/hold-PHONES.json]")
-def hold_command(phones: int, rate: float, digest: bool, independent: bool, path: Path | None) -> None:
+def hold_command(phones: int, rate: float, per_worker: int, digest: bool, independent: bool, path: Path | None) -> None:
     """Register very many TCP phones, hold them all at once, and let each refresh once."""
     console, path = _console(), path or Path("results") / f"hold-{phones}.json"
     try:
         build()
         machine = _machine()
-        held = hold(phones, rate, console.print, digest=digest, independent=independent)
+        held = hold(phones, rate, console.print, per_worker=per_worker, digest=digest, independent=independent)
     except BenchError as error:
         raise click.ClickException(str(error))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -83,13 +83,21 @@ class Held:
         )
 
 
-def hold(phones: int, rate: float, tell: Tell, *, digest: bool = False, independent: bool = False) -> Held:
+def hold(
+    phones: int,
+    rate: float,
+    tell: Tell,
+    *,
+    per_worker: int = PHONES_PER_PROCESS,
+    digest: bool = False,
+    independent: bool = False,
+) -> Held:
     """Let so many phones register and stay, then refresh once each at `rate` per second in all.
 
     With `digest` each has a password. `independent` starts registrars that share only the port, instead of one with
     workers. Raises BenchError.
     """
-    processes = -(-phones // PHONES_PER_PROCESS)
+    processes = -(-phones // per_worker)
     with ExitStack() as stack:
         servers = stack.enter_context(_servers(processes, phones if digest else 0, independent))
         before = _look(servers)

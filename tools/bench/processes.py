@@ -16,6 +16,7 @@ LOOPBACK = "127.0.0.1"
 PORTS = range(21_000, 22_000)  # below the ephemeral ones, which would collide
 PORTS_STEP = 37
 START_SECONDS = 30.0
+WORKER_SECONDS = 1.0  # more for each worker
 END_SECONDS = 10.0
 
 
@@ -87,9 +88,9 @@ def free_port(*, after: int = 0) -> int:
     raise BenchError(f"no free port from {PORTS.start} to {PORTS.stop - 1}")
 
 
-def wait_for(process: subprocess.Popen[bytes], port: int, *logs: Path) -> None:
+def wait_for(process: subprocess.Popen[bytes], port: int, *logs: Path, seconds: float = START_SECONDS) -> None:
     """Return once something accepts on the port. Raises BenchError, with the logs' ends, when the program gives up."""
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             if probe.connect_ex((LOOPBACK, port)) == 0:
@@ -102,7 +103,7 @@ def wait_for(process: subprocess.Popen[bytes], port: int, *logs: Path) -> None:
 
 def wait_for_listeners(port: int, count: int) -> None:
     """Wait until so many sockets listen on a port: connections that come before would be shared by too few."""
-    deadline = time.monotonic() + START_SECONDS + count
+    deadline = time.monotonic() + START_SECONDS + count * WORKER_SECONDS
     while (found := listening(Path("/proc/net/tcp").read_text(), port)) < count:
         if time.monotonic() > deadline:
             raise BenchError(f"only {found} of {count} workers listen on port {port}")

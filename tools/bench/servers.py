@@ -20,7 +20,16 @@ from tools.bench import accounting
 from tools.bench.accounting import Memory
 from tools.bench.generator import DOMAIN, FOLDER, PASSWORD
 from tools.bench.metrics import Pauses, pauses
-from tools.bench.processes import LOOPBACK, BenchError, free_port, running, wait_for, wait_for_listeners
+from tools.bench.processes import (
+    LOOPBACK,
+    START_SECONDS,
+    WORKER_SECONDS,
+    BenchError,
+    free_port,
+    running,
+    wait_for,
+    wait_for_listeners,
+)
 
 CORE = 0
 SUBSCRIBERS = 10_000
@@ -185,7 +194,8 @@ def rollcall(
         core = CORE if workers == 1 and port is None else None
         environment = _environment({"ROLLCALL_PURE": "1"} if pure else None)
         with running(program, core=core, log=log, folder=folder, environment=environment) as process:
-            wait_for(process, chosen, log, folder / "registrar.log")
+            patience = START_SECONDS + workers * WORKER_SECONDS
+            wait_for(process, chosen, log, folder / "registrar.log", seconds=patience)
             wait_for_listeners(chosen, workers)
             yield Running(process.pid, chosen, metrics_port=metrics_port or None)
 
