@@ -116,7 +116,8 @@ class Engine:
 
     def _serve_some(self) -> Found:
         began_at = now = self._reactor.seconds()
-        left, found, flowless = self.config.max_events_per_turn, Found.NOTHING, list[int]()
+        bound = left = self.config.max_events_per_turn
+        found, flowless = Found.NOTHING, list[int]()
         while found is not Found.MORE:
             portion = min(left, PORTION)
             events = self._epoll.poll(0, portion)
@@ -134,7 +135,8 @@ class Engine:
             readable = self._watched.get(descriptor)
             if readable is not None:
                 readable(now)
-        if self.has_more:
+        # Among so many the cost of a wake-up is lost: waiting for more of them would gain nothing.
+        if self.has_more or bound - left >= PORTION:
             self.has_more, found = False, Found.MORE
         return found
 

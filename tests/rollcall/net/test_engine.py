@@ -6,6 +6,7 @@ from typing import Any
 from unittest.mock import patch
 
 from rollcall.net import engine
+from rollcall.net.coalescing import Found
 from rollcall.net.config import EngineConfig
 from rollcall.net.connections import descriptor_of
 from rollcall.net.flow import Flow
@@ -320,6 +321,19 @@ class CoalescedTests(EngineTestCase):
         self.reactor.advance(TICK)
         self.assertEqual(len(self.user.messages), sent)
         self.assertGreater(sent * len(OPTIONS), 3 * 8192)
+
+    def test_busy(self) -> None:
+        """When a turn serves many, the next one comes at once; the clock saves wake-ups only while they are dear."""
+        self.restart(EngineConfig(coalesce_ms=2))
+        phones = self.phones(3)
+        self.load(phones[0][0])
+        with patch.object(engine, "PORTION", 2):
+            for count, found in ((1, Found.ALL), (2, Found.MORE), (3, Found.MORE)):
+                for phone, _ in phones[:count]:
+                    phone.send(OPTIONS)
+                self.ready()
+                self.assertIs(self.engine._turn(), found)
+        self.assertIs(self.engine._turn(), Found.NOTHING)
 
     def test_accepted_under_load(self) -> None:
         """Nor do those who come when many do."""
