@@ -101,7 +101,6 @@ class RegistrarService(LoggedService):
         parts.admin.ready_when("location", lambda: parts.location.problem)
         if has_site:
             parts.admin.setServiceParent(self)
-        parts.turns.setServiceParent(self)
 
     @property
     def not_ready(self) -> str | None:
@@ -122,6 +121,7 @@ class RegistrarService(LoggedService):
         # All that lives as long as the process is there, and nobody waits yet for the collection with which it begins.
         self._parts.collecting.startService()
         self._parts.transports.startService()
+        self._parts.turns.setServiceParent(self)  # from the next turn on somebody may wait for its end
         self._not_ready = None
         for listener in self._parts.transports.listeners.values():
             self._parts.domains.answer_at(listener.host, listener.port)

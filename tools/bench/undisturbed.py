@@ -6,8 +6,8 @@ import signal
 import socket
 import ssl
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from attrs import frozen
 
 from registrar.command.certificates import DemoCertificates
 from tools.bench.cases import Case
-from tools.bench.generator import Tally, generator
+from tools.bench.generator import PHONES_CORE, Tally, generator
 from tools.bench.metrics import GC_PAUSE, TURN, highest
 from tools.bench.processes import LOOPBACK, BenchError, free_port
 from tools.bench.servers import Running, rollcall
@@ -74,6 +74,7 @@ def undisturbed(phones: int, rate: float, seconds: float, tell: Callable[[str], 
         case = Case(name="many", transport="tcp", digest=True, connections=phones, phones=phones, opening_rate=3_000)
         crowd = stack.enter_context(generator(case, server.port))
         stretches = [_stretch("phones come", server, 0, crowd.ready)]
+        stack.enter_context(_beside_the_phones())
         tell(stretches[0].line())
         for happening, disturb in _disturbances(server, tls_port, phones, rate):
             before = int(_metric(server, LONG_TURNS))
@@ -99,6 +100,17 @@ def _disturbances(server: Running, tls_port: int, phones: int, rate: float) -> l
         ("certificates are reloaded", lambda: os.kill(server.pid, signal.SIGHUP)),
         ("datagrams that go to disk", partial(_datagrams, server, case, phones, rate / 4)),
     ]
+
+
+@contextmanager
+def _beside_the_phones() -> Iterator[None]:
+    """Let what we do take no time of the server's core."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {PHONES_CORE} & cores or cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def _greet(port: int) -> None:
