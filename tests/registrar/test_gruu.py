@@ -69,7 +69,8 @@ class TemporaryTests(SynchronousTestCase):
         self.assertEqual(GruuMaker([KEY]).resolve(uri_of(text), "example.com"), Gruu(ALICE, PHONE, GENERATION))
 
     @given(st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=90),
-           st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=200), st.integers(0, 2**48 - 1))
+           st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=200),
+           st.integers(0, 2**48 - 1))
     def test_anything_comes_back(self, user: str, instance: str, generation: int) -> None:
         """Every user, instance and generation comes back, in a URI that parses."""
         text = self.gruus.temporary(f"sip:{user}@example.com", instance, generation)
