@@ -23,7 +23,7 @@ from tools.bench.servers import Running, rollcall
 PHONES_PER_PROCESS = 18_500
 """Below the 20,000 descriptors of a process by so much as the kernel's choice of a worker may be uneven."""
 
-OPENING_TOGETHER = 2
+OPENING_TOGETHER = 4
 REFRESH_SECONDS = 600.0
 
 Tell = Callable[[str], None]
