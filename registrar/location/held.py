@@ -74,6 +74,9 @@ class Directory(Protocol):
     def acquire(self, key: bytes) -> None:
         """Ask for a record; `HeldLocation.granted` follows."""
 
+    def anticipate(self, key: bytes) -> None:
+        """Ask for a record that nobody has; `HeldLocation.granted` may follow."""
+
     def released(self, key: bytes, record: Record | None) -> None:
         """Give away a record that was asked back; None when it stands in the file, if anywhere."""
 
@@ -131,8 +134,15 @@ class HeldLocation:
         return self._local.problem
 
     def takes_at_once(self, key: bytes, connection_bound: bool) -> bool:
-        """Say whether a binding may be put into this record now: never into one that is not held here."""
-        return self.holds(key) and self._local.takes_at_once(key, connection_bound)
+        """Say whether a binding may be put into this record now: never into one that is not held here.
+
+        Who has to be challenged first comes again soon. So what nobody has is asked for already.
+        """
+        if self.holds(key):
+            return self._local.takes_at_once(key, connection_bound)
+        if key not in self._asked and not self._directory.is_behind:
+            self._directory.anticipate(key)
+        return False
 
     def refresh(self, key: bytes, record: bytes) -> None:
         """Replace a record of one binding by its next version."""
@@ -200,7 +210,8 @@ class HeldLocation:
                 return
         if self.holds(key):
             self._serve(key)
-        else:
+        elif key not in self._reading:
+            # Who is granted it twice, as it was anticipated and then needed, reads it once.
             self._reading.add(key)
             start(self._read(key), lambda failure: self._not_read(key, failure))
 

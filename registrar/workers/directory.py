@@ -63,6 +63,10 @@ class Directory:
         self._moving[key] = [worker]
         return [Release(holder, key)]
 
+    def anticipate(self, worker: Worker, key: bytes) -> list[Step]:
+        """Let `worker` have the record if nobody has it: it is not asked back from anybody for a mere guess."""
+        return [] if key in self._holders else self.acquire(worker, key)
+
     def released(self, worker: Worker, key: bytes, record: Record | None) -> list[Step]:
         """Pass on what `worker` was asked for. Whoever was not asked is not listened to."""
         if self._holders.get(key) != worker or key not in self._moving:

@@ -18,6 +18,7 @@ from registrar.workers.link import Link
 from registrar.workers.messages import (
     Acquire,
     Answer,
+    Anticipate,
     Ask,
     GiveBack,
     Granted,
@@ -136,12 +137,8 @@ class Hub:
             return
         self.messages += 1
         match message:
-            case Acquire(keys=keys):
-                self._tell([step for key in keys for step in self.directory.acquire(index, key)])
-            case Released(key=key, record=record):
-                self._tell(self.directory.released(index, key, record))
-            case GiveBack(keys=keys):
-                self.directory.give_back(index, keys)
+            case Acquire() | Anticipate() | Released() | GiveBack():
+                self._tell(self._moved(index, message))
             case Passed(to=to, epoch=epoch):
                 self._pass_on(to, epoch, _signed(message, index))
             case Answer(number=number):
@@ -162,6 +159,18 @@ class Hub:
                 self._tell_members()
             case _:
                 self._log.critical("{message} is not for a supervisor", message=type(message).__name__, worker=index)
+
+    def _moved(self, index: int, message: Acquire | Anticipate | Released | GiveBack) -> list[Step]:
+        match message:
+            case Acquire(keys=keys):
+                return [step for key in keys for step in self.directory.acquire(index, key)]
+            case Anticipate(keys=keys):
+                return [step for key in keys for step in self.directory.anticipate(index, key)]
+            case Released(key=key, record=record):
+                return self.directory.released(index, key, record)
+            case GiveBack(keys=keys):
+                self.directory.give_back(index, keys)
+        return []
 
     def _pass_on(self, to: int, epoch: int, message: Passed) -> None:
         seat = self._seats.get(to)

@@ -13,6 +13,7 @@ from registrar.workers.link import Link
 from registrar.workers.messages import (
     Acquire,
     Answer,
+    Anticipate,
     Ask,
     Drain,
     GiveBack,
@@ -51,6 +52,7 @@ class Membership:
         self._share = TurnShare(clock, TURN_SECONDS)
         self._clock = clock
         self._needed: list[bytes] = []
+        self._anticipated: list[bytes] = []
         self.link = Link(self._received, lost, max_waiting_bytes)
         self.siblings = WorkerSiblings(me, self._pass)
         self._location: HeldLocation
@@ -80,13 +82,25 @@ class Membership:
 
     def acquire(self, key: bytes) -> None:
         """Ask for a record, together with others that are needed in this turn of the reactor."""
-        if not self._needed:
-            self._clock.callLater(0, self._ask)
+        self._ask_soon()
         self._needed.append(key)
+
+    def anticipate(self, key: bytes) -> None:
+        """Ask for a record that nobody has, with the others."""
+        self._ask_soon()
+        self._anticipated.append(key)
+
+    def _ask_soon(self) -> None:
+        if not self._needed and not self._anticipated:
+            self._clock.callLater(0, self._ask)
 
     def _ask(self) -> None:
         needed, self._needed = self._needed, []
-        self.link.send(Acquire(tuple(needed)))
+        anticipated, self._anticipated = self._anticipated, []
+        if needed:
+            self.link.send(Acquire(tuple(needed)))
+        if anticipated:
+            self.link.send(Anticipate(tuple(anticipated)))
 
     def released(self, key: bytes, record: Record | None) -> None:
         """Give away a record."""

@@ -52,6 +52,12 @@ class Acquire(Message, frozen=True, array_like=True, tag=True):
     keys: tuple[bytes, ...]
 
 
+class Anticipate(Message, frozen=True, array_like=True, tag=True):
+    """A worker: I shall need the records of these keys, if nobody has them."""
+
+    keys: tuple[bytes, ...]
+
+
 class Granted(Message, frozen=True, array_like=True, tag=True):
     """The supervisor: you hold the records of these keys now, these are they; None: look for it in the file."""
 
@@ -155,8 +161,8 @@ class Datagram(Message, frozen=True, array_like=True, tag=True):
     only_known: bool
 
 
-Kinds = (Hello | Members | State | Drain | Acquire | Granted | Release | Released | GiveBack | Lost | Ask | Answer
-         | Passed | Write | Hold | Gone | Unbound | Stray | Datagram)
+Kinds = (Hello | Members | State | Drain | Acquire | Anticipate | Granted | Release | Released | GiveBack | Lost | Ask
+         | Answer | Passed | Write | Hold | Gone | Unbound | Stray | Datagram)
 
 _DECODER: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Kinds)
 _ENCODER = msgspec.msgpack.Encoder()

@@ -62,6 +62,10 @@ class SharingWorker:
         """Say so."""
         self.outbox.append(lambda: self.sharing.tell(self.sharing.directory.acquire(self.number, key)))
 
+    def anticipate(self, key: bytes) -> None:
+        """Say so."""
+        self.outbox.append(lambda: self.sharing.tell(self.sharing.directory.anticipate(self.number, key)))
+
     def released_record(self, key: bytes, record: Record | None) -> None:
         """Say so."""
         self.outbox.append(lambda: self.sharing.tell(self.sharing.directory.released(self.number, key, record)))
@@ -90,7 +94,7 @@ class _Said:
 
     def __init__(self, worker: SharingWorker) -> None:
         self.acquire, self.released, self.give_back = worker.acquire, worker.released_record, worker.give_back
-        self.unbound, self.lost = worker.unbound, worker.lost
+        self.unbound, self.lost, self.anticipate = worker.unbound, worker.lost, worker.anticipate
         self._worker = worker
 
     @property

@@ -31,6 +31,12 @@ class DirectoryTests(SynchronousTestCase):
         self.assertEqual(self.directory.released(1, KEY, RECORD), [Grant(2, KEY, RECORD)])
         self.assertEqual(self.directory.holder(KEY), 2)
 
+    def test_anticipated(self) -> None:
+        """What nobody holds may be had in advance; what another holds is not taken from it for that."""
+        self.assertEqual(self.directory.anticipate(1, KEY), [Grant(1, KEY, None)])
+        self.assertEqual((self.directory.anticipate(1, KEY), self.directory.anticipate(2, KEY)), ([], []))
+        self.assertEqual(self.directory.acquire(2, KEY), [Release(1, KEY)])
+
     def test_order(self) -> None:
         """Several who ask are served in their order, who asks twice once, and who had it may ask again."""
         self.directory.acquire(1, KEY)

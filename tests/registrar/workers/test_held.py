@@ -109,6 +109,24 @@ class MovingTests(SharingCase):
         self.assertEqual((self.one.takes_at_once(KEY, True), self.two.takes_at_once(KEY, True)), (False, True))
         self.assertNotIn(KEY, self.one.records)
 
+    def test_anticipated(self) -> None:
+        """Once the short way has looked for a record that nobody has, it may change it, soon; unused it is given back."""
+        self.assertFalse(self.one.takes_at_once(KEY, True))
+        self.sharing.deliver()
+        self.assertEqual((self.one.takes_at_once(KEY, True), self.two.takes_at_once(KEY, True)), (True, False))
+        self.sharing.deliver()
+        self.assertEqual((self.one.holds(KEY), self.two.holds(KEY)), (True, False))
+        self.pass_time(10)
+        self.assertEqual(len(self.sharing.directory), 0)
+
+    def test_anticipated_and_needed(self) -> None:
+        """What was anticipated and is needed before it has come is there for both."""
+        self.one.takes_at_once(KEY, True)
+        adding = self.sharing.add(self.one, a_binding(A))
+        self.sharing.deliver()
+        self.successResultOf(adding)
+        self.assertEqual(self.contacts(self.two), [A])
+
     def test_patience(self) -> None:
         """A record that does not come in time is a store that is not available; when it comes, it is held."""
         self.add(self.one, a_binding(A))
@@ -279,6 +297,8 @@ class HeldModelTests(SynchronousTestCase):
         waiting: list[Deferred[None]] = []
         for turn, (what, number, contact) in enumerate(operations):
             location = workers.workers[number].location
+            if what in ("out", "in") and turn % 3 == 0:
+                location.takes_at_once(KEY, True)
             if what in ("add", "remove"):
                 doing = (workers.add(location, a_binding(contact, cseq=turn)) if what == "add"
                          else workers.remove(location, contact))

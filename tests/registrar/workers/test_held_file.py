@@ -157,6 +157,19 @@ class SlowDiskTests(FileCase):
         for each in loading:
             self.assertEqual(self.successResultOf(each), Snapshot())
 
+    def test_granted_twice(self) -> None:
+        """A record that was anticipated and then needed is read once, and what is saved meanwhile is not lost."""
+        self.one.takes_at_once(KEY, True)
+        adding = self.sharing.add(self.one, a_binding(A))
+        self.sharing.deliver()
+        self.finish(1)
+        self.finish(1)
+        self.successResultOf(adding)
+        writer = self.used[1]
+        assert isinstance(writer, Held)
+        self.assertEqual(writer.calls, [])
+        self.assertEqual([each.contact for each in self.successResultOf(self.sharing.load(self.one)).bindings], [A])
+
     def test_stopped_while_reading(self) -> None:
         """A store that stops reads nothing more; what is being read is still answered."""
         first, second = self.sharing.load(self.one), self.sharing.load(self.one, BOB)
