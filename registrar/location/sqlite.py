@@ -33,7 +33,7 @@ MAX_WAITING = 20_000
 READ_AT_ONCE = 1000
 """Rows that are read at the start before others have their turn."""
 
-TOLD_AT_ONCE = 100
+TOLD_AT_ONCE = 50
 """Saves that are acknowledged in one turn of the reactor, each of which sends an answer: some milliseconds."""
 
 RETRY_SECONDS = 30.0

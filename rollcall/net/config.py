@@ -151,7 +151,7 @@ class EngineConfig:
     """Connections that are read from before the reactor may do something else."""
 
     max_turn_ms: float = field(default=10.0, validator=gt(0))
-    """How long connections are served before the reactor may do something else, whatever their number."""
+    """How long connections, or the datagrams of one socket, are served before the reactor may do something else."""
 
     max_accepts_per_turn: int = field(default=64, validator=and_(ge(1), le(65536)))
     """Connections of one listener that are accepted before the reactor may do something else."""

@@ -64,6 +64,7 @@ class DatagramPort:
         self._connections = connections
         self._user = connections.user
         self._most = config.max_datagrams_per_turn
+        self._turn_seconds = config.max_turn_ms / 1000
         self._answers: list[tuple[bytes, PackedAddress]] = []
         self._reading = Coalescing(
             reactor, bound.fileno(), self._turn, self._lost, config.coalesce_ms / 1000, f"listener {listener.name}"
@@ -98,8 +99,8 @@ class DatagramPort:
     # --- receiving
 
     def _turn(self) -> Found:
-        """Take what waits, as much as one turn may."""
-        left = self._most
+        """Take what waits, so much and so long as one turn may."""
+        left, ends_at = self._most, self._reactor.seconds() + self._turn_seconds
         while left > 0:
             wanted = min(left, SLOTS)
             try:
@@ -116,6 +117,8 @@ class DatagramPort:
             left -= len(batch)
             if len(batch) < wanted or not self.is_open:
                 return Found.ALL if left < self._most else Found.NOTHING
+            if self._reactor.seconds() >= ends_at:
+                break
         return Found.MORE
 
     def _take(self, batch: list[tuple[bytes, PackedAddress]]) -> None:

@@ -278,6 +278,15 @@ class TurnTests(PortTestCase):
         self.turn()
         self.assertEqual(len(self.sent()), 80)
 
+    def test_bound_in_time(self) -> None:
+        """A turn that has taken its time leaves the rest for the next, whatever its number."""
+        self.listen(self.user, max_turn_ms=5, coalesce_ms=0)
+        self.user.told = lambda data, flow: setattr(self.reactor, "rightNow", self.reactor.rightNow + 0.001)
+        self.receive(*[OPTIONS] * 100)
+        self.assertEqual(len(self.user.data), batches.SLOTS)
+        self.turn()
+        self.assertEqual(len(self.user.data), 100)
+
     def test_load(self) -> None:
         """Under load datagrams are looked for by the clock, until there are none."""
         self.listen(self.user, coalesce_ms=2)
