@@ -110,7 +110,7 @@ class MovingTests(SharingCase):
         self.assertNotIn(KEY, self.one.records)
 
     def test_anticipated(self) -> None:
-        """Once the short way has looked for a record that nobody has, it may change it, soon; unused it is given back."""
+        """A record that the short way has looked for and nobody has may soon be changed; unused it is given back."""
         self.assertFalse(self.one.takes_at_once(KEY, True))
         self.sharing.deliver()
         self.assertEqual((self.one.takes_at_once(KEY, True), self.two.takes_at_once(KEY, True)), (True, False))
