@@ -98,8 +98,8 @@ def hold(
     workers. Raises BenchError.
     """
     processes = -(-phones // per_worker)
-    with ExitStack() as stack:
-        servers = stack.enter_context(_servers(processes, phones if digest else 0, independent))
+    # The workers end before the phones, so that nobody has to mourn a million connections one by one.
+    with ExitStack() as stack, _servers(processes, phones if digest else 0, independent) as servers:
         before = _look(servers)
         tell(f"{processes} workers listen, {before.server_bytes / 2**20:.0f} MiB")
         began = time.monotonic()
