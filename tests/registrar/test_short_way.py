@@ -178,6 +178,16 @@ class PasswordTests(ShortWayCase):
         assert proven is not None
         self.assertEqual(proven.status, 200)
 
+    def test_a_challenge_waits_for_no_store(self) -> None:
+        """Whoever has to prove something first is told so, also while bindings cannot be reached."""
+        for transport in ("TCP", "UDP"):
+            phone = self.registrar.client("alice", transport)
+            self.registrar.location.holds = True
+            answer = self.short_answer(phone, CONTACT)
+            assert answer is not None
+            phone.take_challenge(answer)
+            self.assertEqual((answer.status, self.short_answer(phone, CONTACT)), (401, None))
+
     def test_refusals_are_left_to_the_whole_way(self) -> None:
         """A wrong password, another's password, a used count and a made-up nonce prove nothing."""
         self.alice.register(CONTACT)
