@@ -101,11 +101,9 @@ class ShortWay:
         address = flow.address
         if self._authentication is not None and not register.has_credentials:
             return self._challenge(register, served, address, face, now)
-        if not is_at_once:
-            return None
         seconds = self._granted(register.expires)
         agent = self._agents.known(register.user_agent)
-        if not seconds or agent is None:
+        if not is_at_once or not seconds or agent is None:
             return None
         old = location.records.get(key)
         if old is None:
@@ -154,11 +152,9 @@ class ShortWay:
             answer = self._challenge(register, served, address, face, now)
             self._transactions.answers.put(transaction, answer)
             return answer
-        if not is_at_once:
-            return None
         seconds = self._granted(register.expires)
         agent = self._agents.known(register.user_agent)
-        if not seconds or agent is None:
+        if not is_at_once or not seconds or agent is None:
             return None
         chance = random_number()
         repeat = (hash(transaction) & LOW_HALF) << 32 | chance
