@@ -23,7 +23,8 @@ from tools.bench.servers import Running, rollcall
 PHONES_PER_PROCESS = 18_500
 """Below the 20,000 descriptors of a process by so much as the kernel's choice of a worker may be uneven."""
 
-OPENING_TOGETHER = 4
+OPENING_TOGETHER = 2
+FAILED_ALLOWED = 0.01
 REFRESH_SECONDS = 600.0
 
 Tell = Callable[[str], None]
@@ -146,9 +147,11 @@ def _open(stack: ExitStack, phones: int, processes: int, port: int, digest: bool
 
 
 def _demand(one: Generator, number: int, tell: Tell) -> None:
-    if not one.ready.clean:
-        raise BenchError(f"generator {number + 1}: not every phone registered: {one.ready}")
-    tell(f"generator {number + 1}: {one.ready.answered} phones in {one.ready.seconds:.1f} s")
+    """Wait for a generator's phones. A few that were refused do not end the demonstration, but they are counted."""
+    if one.ready.failed + one.ready.unanswered > one.ready.sent * FAILED_ALLOWED:
+        raise BenchError(f"generator {number + 1}: too few phones registered: {one.ready}")
+    failed = f", {one.ready.failed} failed" if one.ready.failed else ""
+    tell(f"generator {number + 1}: {one.ready.answered} phones in {one.ready.seconds:.1f} s{failed}")
 
 
 @contextmanager

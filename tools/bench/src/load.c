@@ -28,7 +28,7 @@
 #define SECOND UINT64_C(1000000000)
 #define RETRANSMIT_AFTER (SECOND / 2) /* T1, RFC 3261 §17.1.2.2 */
 #define GIVE_UP_AFTER (8 * SECOND)
-enum { OPENING_AT_ONCE = 256, ROOM = 65536, EVENTS = 256 };
+enum { OPENING_AT_ONCE = 128, ROOM = 65536, EVENTS = 256 };
 static const double MOST_SECONDS = 600, MOST_REQUESTS = 100e6, MOST_RATE = 1e6;
 
 struct connection {
