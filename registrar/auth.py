@@ -200,13 +200,18 @@ class Authentication:
         ha1 = self._peek(name, now)
         if ha1 is None:
             return False
-        expected = md5(register.proof(ha1, _ha2(register.uri))).hexdigest()
+        expected = md5(register.proof(ha1, register_ha2(register.uri))).hexdigest()
         if not hmac.compare_digest(expected, register.response.decode()):
             return False
         counts, nonce, lifetime = self._counts, register.nonce.decode(), self._registrar.lifetime_seconds
         if counts.accept_known(nonce, register.count, now, lifetime):
             return True
         return self._is_fresh(nonce, now, lifetime) and counts.accept(nonce, register.count, now)
+
+    @property
+    def at_hand(self) -> tuple[Peek | None, NonceCounts, float]:
+        """What `is_proven` judges with: the hashes at hand, None if none will do, the counts and a nonce's lifetime."""
+        return self._peek if self._knows_usual else None, self._counts, self._registrar.lifetime_seconds
 
     def ask(self, user_agent: str, realm: str, now: float) -> Challenge:
         """Return the answer to a REGISTER without credentials."""
@@ -290,7 +295,7 @@ class Authentication:
 
 
 @lru_cache(1024)
-def _ha2(uri: bytes) -> bytes:
+def register_ha2(uri: bytes) -> bytes:
     """Return H(A2) of a REGISTER by MD5; the scanner takes no long one for usual."""
     ha2: bytes = md5(b"REGISTER:" + uri).hexdigest().encode()
     return ha2

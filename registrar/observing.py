@@ -1,7 +1,7 @@
 """What operators see of the conversations: counts for Prometheus, and one log line per call."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from attrs import asdict, evolve
 from twisted.logger import Logger
@@ -35,6 +35,7 @@ class Observing:
                  later: Callable[[Callable[[], None]], object]) -> None:
         """`later(call)` calls soon, but not at once."""
         self._now = now
+        self.settle_by = metrics.settle_by
         self.first_bindings = Gathered(self._log, "{aor} new over {transport} from {host}:{port}, 1 bound", later)
         self._by_answer: dict[tuple[str, int], tuple[Cell, Buckets]] = {}
         self.registrations = metrics.counter(
@@ -104,8 +105,8 @@ class Observing:
 class Face:
     """A listener as records and metrics see it: counts its REGISTERs that are answered at once, all cells at hand."""
 
-    __slots__ = ("_challenge_seconds", "_challenges", "_new", "_ok", "_ok_seconds", "_refusal_seconds", "_refusals",
-                 "_tell", "place", "refreshed", "transport")
+    __slots__ = ("_challenge_seconds", "_challenges", "_new", "_ok", "_ok_seconds", "_proven", "_refusal_seconds",
+                 "_refusals", "_tell", "place", "refreshed", "transport")
 
     def __init__(self, observing: Observing, transport: str, place: int) -> None:
         """`place` is its number in packed records, -1 for none."""
@@ -114,6 +115,7 @@ class Face:
         self._tell = observing.first_bindings.tell
         self._new = observing.registrations.cell(transport, "new")
         self.refreshed = observing.registrations.cell(transport, "refreshed")
+        self._proven = observing.verdict("accepted")
         self._ok, self._ok_seconds = observing.cells_of("REGISTER", 200)
         self._challenges, self._challenge_seconds = observing.cells_of("REGISTER", 401)
         self._refusals, self._refusal_seconds = observing.cells_of("REGISTER", 503)
@@ -129,6 +131,16 @@ class Face:
         self._ok.value += 1
         buckets = self._ok_seconds
         buckets.counts[bisect_left(buckets.bounds, seconds)] += 1
+        buckets.total += seconds
+
+    def refreshed_at_once(self, accepted: Sequence[int], seconds: float, proven: int) -> None:
+        """Count refreshes by how long they took (see ANSWER_SECONDS), their time in all, and those with a password."""
+        count = sum(accepted)
+        self.refreshed.value += count
+        self._ok.value += count
+        self._proven.value += proven
+        buckets = self._ok_seconds
+        buckets.counts = [known + new for known, new in zip(buckets.counts, accepted, strict=False)]
         buckets.total += seconds
 
     def challenged(self, seconds: float) -> None:

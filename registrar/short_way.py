@@ -6,25 +6,27 @@ the same binding and the same answer. Whatever needs a further rule, has to wait
 another reason than missing credentials returns None and takes the whole way: until then nothing was changed.
 """
 
+import sys
 from collections.abc import Callable
 from random import random
 
 from attrs import frozen
 
 from registrar.answering import ROUNDING_SECONDS, SUPPORTED, sip_date
-from registrar.auth import Authentication
+from registrar.auth import Authentication, register_ha2
 from registrar.bindings import BRIEF_BELOW_SECONDS
 from registrar.bound import tie
 from registrar.location.at_once import AtOnceStore
 from registrar.location.memory import SLOT_SECONDS
 from registrar.location.packing import COMPACT, CONNECTION_BOUND, DIRECT, HEAD
 from registrar.location.renewal import is_early, renewed
-from registrar.observing import Face, Observing
+from registrar.observing import ANSWER_SECONDS, Face, Observing
 from registrar.records import BindingConfig, aor_of_key
 from registrar.routing import Domains
 from rollcall.net.flow import PORT_BYTES, Flow, Listener, PackedAddress, unpack_address
 from rollcall.net.transactions import Transactions
 from rollcall.sip.chance import random_number, random_tag
+from rollcall.sip.compiled import compiled_module
 from rollcall.sip.errors import ParseError
 from rollcall.sip.scanner import GRUU, OUTBOUND, UsualRegister
 from rollcall.sip.uri import SipUri, parse_often
@@ -36,6 +38,9 @@ INSTANCE = b";+sip.instance="
 
 MAX_LEARNT = 1024
 """Request-URIs and times that are remembered: phones of a site agree on both, strangers may invent others."""
+
+# As in renewal.py: the compiled one moves numbers as the machine has them.
+_compiled = compiled_module("registrar._short_way") if sys.byteorder == "little" else None
 
 HEAD_SIZE = HEAD.size
 NO_BODY = "Content-Length: 0\r\n\r\n"
@@ -54,6 +59,8 @@ class Served:
     """The same in bytes."""
     ending: bytes
     """How the record keys of its addresses-of-record end."""
+    ha2: bytes
+    """H(A2) by MD5 of a REGISTER to this Request-URI."""
 
 
 class ShortWay:
@@ -86,18 +93,26 @@ class ShortWay:
         self._accepted, self._missing = observing.verdict("accepted"), observing.verdict("missing")
         self._ends_at = 0
         self._end = self._end_outbound = self._end_over_flow = b""
+        self.over_connection, self.in_datagram = self.plainly_over_connection, self.plainly_in_datagram
+        """Answer what came over a connection, or in a datagram; compiled where that could be done (_short_way.pyx)."""
+        if _compiled is not None:
+            shortest = _compiled.ShortestWay(
+                self.over_connection, self.in_datagram, self._serve, self._span, self._face, self._end_at,
+                self._turn_away, location, admits, transactions.knows, now, authentication, ANSWER_SECONDS)
+            observing.settle_by(shortest.settle)
+            self.over_connection, self.in_datagram = shortest.over_connection, shortest.in_datagram
 
-    def over_connection(self, register: UsualRegister, flow: Flow, now: float) -> bytes | None:
+    def plainly_over_connection(self, register: UsualRegister, flow: Flow, now: float) -> bytes | None:
         """Return the answer to what came over a connection, or None for the whole way."""
         listener = flow.listener
-        served = self._served.get(register.request_uri) or self._learn(register.request_uri)
+        served = self._serve(register.request_uri)
         if served is None or listener is None:
             return None
         key = register.user + served.ending
         location = self._location
         # Asked first, so that a store that has to fetch the record does so while the phone answers the challenge.
         is_at_once = location.takes_at_once(key, True)
-        face = self._faces.get(listener.name) or self._new_face(listener)
+        face = self._face(listener)
         address = flow.address
         if self._authentication is not None and not register.has_credentials:
             return self._challenge(register, served, address, face, now)
@@ -130,15 +145,15 @@ class ShortWay:
             face.refreshed.value += 1
         return self._accept(register, random_tag(), address, seconds, now, face, True)
 
-    def in_datagram(self, register: UsualRegister, listener: Listener, address: PackedAddress,
-                    now: float) -> bytes | None:
+    def plainly_in_datagram(self, register: UsualRegister, listener: Listener, address: PackedAddress,
+                            now: float) -> bytes | None:
         """Return the answer to a datagram, which goes where it came from; or None for the whole way.
 
         A repeated request that changed the record gets its answer again from the record, which remembers a hash of
         the transaction and the tag (RFC 3261 §17.2.2) until the next request changes it: a phone makes none before it
         has its answer (§10.2.4). What the whole way remembers it repeats, challenges made here too.
         """
-        served = self._served.get(register.request_uri) or self._learn(register.request_uri)
+        served = self._serve(register.request_uri)
         if served is None or not (register.wants_rport or _is_from(register, address)):
             return None
         key = register.user + served.ending
@@ -147,7 +162,7 @@ class ShortWay:
         if self._transactions.knows(transaction):
             return None
         is_at_once = location.takes_at_once(key, False)
-        face = self._faces.get(listener.name) or self._new_face(listener)
+        face = self._face(listener)
         if self._authentication is not None and not register.has_credentials:
             answer = self._challenge(register, served, address, face, now)
             self._transactions.answers.put(transaction, answer)
@@ -186,11 +201,14 @@ class ShortWay:
 
     def _granted(self, asked: int) -> int:
         """Return the seconds to grant; 0 when they are none, or too few (RFC 3261 §10.3 step 7)."""
-        most, spread, least = self._spans.get(asked) or self._learn_span(asked)
+        most, spread, least = self._span(asked)
         return max(most - int(spread * random()), least)
 
-    def _learn_span(self, asked: int) -> tuple[int, float, int]:
+    def _span(self, asked: int) -> tuple[int, float, int]:
         """Return what `bindings.granted_seconds` computes with: the most, what chance takes off it, and the least."""
+        span = self._spans.get(asked)
+        if span is not None:
+            return span
         config = self._config
         seconds = asked if asked >= 0 else config.default_expires_seconds
         if seconds < config.min_expires_seconds and seconds < BRIEF_BELOW_SECONDS:
@@ -269,6 +287,12 @@ class ShortWay:
             return self._end
         return self._end_over_flow if over_flow else self._end_outbound
 
+    def _end_at(self, now: float) -> tuple[bytes, float]:
+        """Return what comes after Contact in a 200 to a plain phone, and until when."""
+        if not self._ends_at - 1 <= now < self._ends_at:
+            self._renew_endings(int(now))
+        return self._end, self._ends_at
+
     def _renew_endings(self, second: int) -> None:
         """Write what comes after Contact, which changes with the second."""
         config = self._config
@@ -280,8 +304,11 @@ class ShortWay:
         self._end_over_flow = f"Require: outbound\r\n{timer}{end}".encode()
         self._ends_at = second + 1
 
-    def _learn(self, request_uri: bytes) -> Served | None:
+    def _serve(self, request_uri: bytes) -> Served | None:
         """Return the domain that a Request-URI names when it is ours and its REGISTERs can be answered here."""
+        served = self._served.get(request_uri)
+        if served is not None:
+            return served
         if self._config.require_outbound:
             return None
         try:
@@ -293,11 +320,15 @@ class ShortWay:
             return None
         if len(self._served) >= MAX_LEARNT:
             self._served.clear()
-        served = self._served[request_uri] = Served(domain, domain.encode(), f"@{domain}".encode())
+        served = self._served[request_uri] = Served(
+            domain, domain.encode(), f"@{domain}".encode(), register_ha2(request_uri))
         return served
 
-    def _new_face(self, listener: Listener) -> Face:
+    def _face(self, listener: Listener) -> Face:
         """Return a listener as records and metrics see it."""
+        known = self._faces.get(listener.name)
+        if known is not None:
+            return known
         place = self._location.packing.places.index(listener.transport, listener.name, self._node, self._epoch)
         face = self._faces[listener.name] = Face(self._observing, listener.transport, -1 if place is None else place)
         return face

@@ -1,31 +1,11 @@
 """The compiled twins of what stands in renewal.py, for machines that write the lower byte first."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from registrar.location.memory import SLOT_SECONDS
 from registrar.location.packing import COMPACT, DIRECT, GENERATION, HEAD, HIGHEST_VERSION
-
-cdef extern from *:
-    """
-    /* HEAD, whose numbers lie side by side. */
-    typedef struct __attribute__((packed)) {
-        uint32_t version, slot;
-        uint8_t kind, length;
-        uint16_t agent, place;
-        double expires_at, refreshed_at, registered_at;
-        uint32_t cseq;
-        uint64_t flow_id, repeat;
-    } head_t;
-    """
-    ctypedef struct head_t:
-        uint32_t version, slot
-        uint8_t kind, length
-        uint16_t agent, place
-        double expires_at, refreshed_at, registered_at
-        uint32_t cseq
-        uint64_t flow_id, repeat
 
 if sizeof(head_t) != HEAD.size:
     raise ImportError("the head of a record has another size")
@@ -38,6 +18,12 @@ cdef double slot_seconds = SLOT_SECONDS
 
 def renewed(bytes record not None, Py_ssize_t start, Py_ssize_t end, int place, uint64_t flow_id, int agent,
             uint32_t cseq, double now, uint32_t seconds, uint64_t repeat, /):
+    """See `renewal.plainly_renewed`."""
+    return renew(record, start, end, place, flow_id, agent, cseq, now, seconds, repeat)
+
+
+cdef bytes renew(bytes record, Py_ssize_t start, Py_ssize_t end, int place, uint64_t flow_id, int agent,
+                 uint32_t cseq, double now, uint32_t seconds, uint64_t repeat):
     """See `renewal.plainly_renewed`."""
     cdef Py_ssize_t size = PyBytes_GET_SIZE(record)
     cdef const char* old = PyBytes_AS_STRING(record)
@@ -64,6 +50,11 @@ def renewed(bytes record not None, Py_ssize_t start, Py_ssize_t end, int place, 
 
 
 def is_early(bytes record not None, /):
+    """See `renewal.plainly_is_early`."""
+    return comes_early(record)
+
+
+cdef bint comes_early(bytes record) noexcept:
     """See `renewal.plainly_is_early`."""
     cdef head_t head
     if PyBytes_GET_SIZE(record) < <Py_ssize_t>sizeof(head_t):

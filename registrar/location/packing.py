@@ -62,6 +62,8 @@ class Agents:
         self.known = self._numbers.get
         """Returns the number of a User-Agent, or None when it has none yet: for what strangers say."""
         self.texts: list[str] = []
+        self.names: list[bytes] = []
+        """The same as they came."""
 
     def index(self, agent: bytes) -> int | None:
         """Return the number of a User-Agent, a new one if need be; None when it cannot have one."""
@@ -69,6 +71,7 @@ class Agents:
         if number is None and len(self.texts) < self._most and len(agent) <= MAX_AGENT_BYTES:
             number = self._numbers[agent] = len(self.texts)
             self.texts.append(agent.decode("utf-8", "surrogateescape"))
+            self.names.append(agent)
         return number
 
 

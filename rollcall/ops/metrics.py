@@ -112,6 +112,7 @@ class Metrics:
 
     def __init__(self, process: bool = True) -> None:
         self._families: dict[str, Callable[[], Metric]] = {}
+        self._settling: list[Callable[[], None]] = []
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Scrape(self._collect))
         if process:
@@ -161,6 +162,10 @@ class Metrics:
         """Like gauge, for a sum that somebody else keeps and that only grows. The name ends in "_total"."""
         self._declare(name, labels, lambda: _counter(name, help, labels), lambda metric: _fill(metric, read()))
 
+    def settle_by(self, settle: Callable[[], None]) -> None:
+        """Call `settle` before each page: for who counts by himself and brings it into the cells when somebody asks."""
+        self._settling.append(settle)
+
     def render(self) -> bytes:
         """Return the page in text format (CONTENT_TYPE)."""
         return generate_latest(self._registry)
@@ -186,6 +191,11 @@ class Metrics:
         self._families[name] = export
 
     def _collect(self) -> Iterator[Metric]:
+        for settle in self._settling:
+            try:
+                settle()
+            except Exception:
+                self._log.failure("while counts were brought in")
         for name, export in self._families.items():
             try:
                 yield export()

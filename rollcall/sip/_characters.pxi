@@ -1,12 +1,5 @@
 # Characters by their class, runs of them, numbers, and where a line ends (RFC 3261 §25.1).
 
-ctypedef const uint8_t* Place
-
-cdef struct Span:
-    Place p
-    Py_ssize_t size
-
-
 # The classes of characters, one bit for each.
 cdef enum:
     TOKEN = 1

@@ -33,51 +33,6 @@ cdef extern from "<arpa/inet.h>" nogil:
 
 include "_characters.pxi"
 
-cdef struct Line:
-    int kind
-    Span name
-    Span value
-
-# What is looked for; the first five are copied into a response.
-cdef enum:
-    VIA, FROM, TO, CALL_ID, CSEQ, CONTACT, EXPIRES, HOPS, USER_AGENT, LENGTH, AUTHORIZATION, SUPPORTED, IGNORED, UNUSUAL
-
-cdef enum:
-    COPIED = 5
-    MANDATORY = (1 << 6) - 1
-    PARAMS_ROOM = 16
-
-cdef enum:
-    USERNAME, REALM, NONCE, URI, RESPONSE, CNONCE, NC, QOP, ALGORITHM, OPAQUE, UNKNOWN
-
-cdef enum:
-    CREDENTIALS = 7
-    NEEDED = (1 << 8) - 1
-
-cdef struct Found:
-    unsigned int seen
-    int line_count
-    Line lines[COPIED]
-    Span request_uri
-    Span host
-    Span place
-    Span user
-    Span call_id
-    Span user_agent
-    Span contact
-    Span params
-    Span via_host
-    Span sent_by
-    Span branch
-    Place after_rport
-    Span credentials[CREDENTIALS]
-    int via_port
-    int supported
-    int has_instance
-    int64_t cseq
-    int64_t asked
-    int64_t asked_in_header
-
 cdef enum:
     MAX_PORT = 65535
     MAX_HOPS = 255
@@ -107,10 +62,6 @@ cdef bytes OK = b"SIP/2.0 200 OK"
 @cython.freelist(256)
 cdef class CompiledRegister:
     """A usual REGISTER; see `scanner.UsualRegister`."""
-
-    cdef bytes data
-    cdef Found found
-    cdef readonly Py_ssize_t end
 
     @property
     def has_length(self):
@@ -152,7 +103,7 @@ cdef class CompiledRegister:
 
     @property
     def expires(self):
-        return self.found.asked if self.found.asked >= 0 else self.found.asked_in_header
+        return self.asked_seconds()
 
     @property
     def identity(self):
@@ -179,15 +130,7 @@ cdef class CompiledRegister:
 
     @property
     def transaction_key(self):
-        cdef Span* branch = &self.found.branch
-        cdef Span* sent_by = &self.found.sent_by
-        key = PyUnicode_New(branch.size + sent_by.size + 10, 127)
-        cdef char* p = <char*>PyUnicode_DATA(key)
-        p = put(p, branch.p, branch.size)
-        p = put(p, b" ", 1)
-        p = put_lower(p, sent_by)
-        put(p, b" REGISTER", 9)
-        return key
+        return self.name_of_transaction()
 
     @property
     def wants_rport(self):
@@ -235,25 +178,24 @@ cdef class CompiledRegister:
 
     @property
     def count(self):
-        cdef Span* nc = &self.found.credentials[NC]
-        cdef int64_t count = 0
-        cdef Py_ssize_t i
-        for i in range(nc.size):
-            count = count * 16 + ((nc.p[i] | 0x20) - c'a' + 10 if nc.p[i] > c'9' else nc.p[i] - c'0')
-        return count
+        return self.count_of_nonce()
 
     @property
     def cnonce(self):
         return text(&self.found.credentials[CNONCE])
 
     def reply(self, bytes status_line not None, bytes tag not None, bytes address not None, bytes rest not None):
+        return self.with_room(status_line, tag, address, 0, rest)
+
+    cdef bytes with_room(self, bytes status_line, bytes tag, bytes address, Py_ssize_t room, bytes rest):
+        """Return what `reply` does, with so many bytes before `rest` that the caller fills."""
         cdef Found* found = &self.found
         cdef char[48] host
         cdef char[8] port
         cdef Py_ssize_t host_size = write_host(host, address)
         cdef Py_ssize_t port_size = 0
         cdef Py_ssize_t tag_size = PyBytes_GET_SIZE(tag)
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(status_line) + 2 + 5 + tag_size + PyBytes_GET_SIZE(rest)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(status_line) + 2 + 5 + tag_size + room + PyBytes_GET_SIZE(rest)
         cdef bint adds_received = found.after_rport != NULL or not self.is_from(host, host_size)
         cdef Line* line
         cdef int i
@@ -281,10 +223,24 @@ cdef class CompiledRegister:
                 p = put(p, b";tag=", 5)
                 p = put(p, PyBytes_AS_STRING(tag), tag_size)
             p = put(p, b"\r\n", 2)
-        put(p, PyBytes_AS_STRING(rest), PyBytes_GET_SIZE(rest))
+        put(p + room, PyBytes_AS_STRING(rest), PyBytes_GET_SIZE(rest))
         return reply
 
     def accept(self, bytes tag not None, bytes address not None, uint32_t seconds, bytes rest not None):
+        return self.accepted(tag, address, seconds, rest)
+
+    def speaks_for(self, bytes realm not None):
+        return self.is_for(realm)
+
+    def proof(self, bytes ha1 not None, bytes ha2 not None):
+        return self.proved(ha1, ha2)
+
+    def same_as(self, bytes record not None, Py_ssize_t start):
+        return self.end_in(record, start)
+
+    # What these do, for compiled callers, who pass nothing that is None.
+
+    cdef bytes accepted(self, bytes tag, bytes address, uint32_t seconds, bytes rest):
         cdef Span* contact = &self.found.contact
         cdef Span* params = &self.found.params
         cdef char[10] digits
@@ -293,19 +249,19 @@ cdef class CompiledRegister:
             first -= 1
             digits[first] = <char>(c'0' + seconds % 10)
             seconds //= 10
-        cdef bytes whole = PyBytes_FromStringAndSize(
-            NULL, 10 + contact.size + 10 + 10 - first + params.size + 2 + PyBytes_GET_SIZE(rest))
-        cdef char* p = put(PyBytes_AS_STRING(whole), b"Contact: <", 10)
+        cdef Py_ssize_t room = 10 + contact.size + 10 + 10 - first + params.size + 2
+        cdef bytes answer = self.with_room(OK, tag, address, room, rest)
+        cdef char* p = PyBytes_AS_STRING(answer) + PyBytes_GET_SIZE(answer) - PyBytes_GET_SIZE(rest) - room
+        p = put(p, b"Contact: <", 10)
         p = put(p, contact.p, contact.size)
         p = put(p, b">;expires=", 10)
         p = put(p, digits + first, 10 - first)
         if params.size:
             p = put(p, params.p, params.size)
-        p = put(p, b"\r\n", 2)
-        put(p, PyBytes_AS_STRING(rest), PyBytes_GET_SIZE(rest))
-        return self.reply(OK, tag, address, whole)
+        put(p, b"\r\n", 2)
+        return answer
 
-    def speaks_for(self, bytes realm not None):
+    cdef bint is_for(self, bytes realm) noexcept:
         cdef Span* given = self.found.credentials
         return (
             is_text(given[REALM].p, given[REALM].size, PyBytes_AS_STRING(realm), PyBytes_GET_SIZE(realm))
@@ -314,7 +270,7 @@ cdef class CompiledRegister:
                         self.found.request_uri.size)
         )
 
-    def proof(self, bytes ha1 not None, bytes ha2 not None):
+    cdef bytes proved(self, bytes ha1, bytes ha2):
         cdef Span* given = self.found.credentials
         cdef bytes proof = PyBytes_FromStringAndSize(
             NULL, PyBytes_GET_SIZE(ha1) + given[NONCE].size + given[NC].size + given[CNONCE].size
@@ -332,7 +288,7 @@ cdef class CompiledRegister:
         put(p, PyBytes_AS_STRING(ha2), PyBytes_GET_SIZE(ha2))
         return proof
 
-    def same_as(self, bytes record not None, Py_ssize_t start):
+    cdef Py_ssize_t end_in(self, bytes record, Py_ssize_t start) noexcept:
         cdef Span* contact = &self.found.contact
         cdef Span* params = &self.found.params
         cdef Span* call_id = &self.found.call_id
@@ -346,6 +302,31 @@ cdef class CompiledRegister:
         if (params.size and memcmp(p, params.p, params.size)) or p[params.size]:
             return -1
         return -1 if memcmp(p + params.size + 1, call_id.p, call_id.size) else start + size
+
+    cdef str name_of_transaction(self):
+        """See `transaction_key`."""
+        cdef Span* branch = &self.found.branch
+        cdef Span* sent_by = &self.found.sent_by
+        cdef str key = PyUnicode_New(branch.size + sent_by.size + 10, 127)
+        cdef char* p = <char*>PyUnicode_DATA(key)
+        p = put(p, branch.p, branch.size)
+        p = put(p, b" ", 1)
+        p = put_lower(p, sent_by)
+        put(p, b" REGISTER", 9)
+        return key
+
+    cdef int64_t asked_seconds(self) noexcept:
+        """See `expires`."""
+        return self.found.asked if self.found.asked >= 0 else self.found.asked_in_header
+
+    cdef int64_t count_of_nonce(self) noexcept:
+        """See `count`."""
+        cdef Span* nc = &self.found.credentials[NC]
+        cdef int64_t count = 0
+        cdef Py_ssize_t i
+        for i in range(nc.size):
+            count = count * 16 + ((nc.p[i] | 0x20) - c'a' + 10 if nc.p[i] > c'9' else nc.p[i] - c'0')
+        return count
 
     cdef bint is_from(self, const char* host, Py_ssize_t size) except -1:
         """Say whether the host in Via is the one that the request came from."""

@@ -40,9 +40,10 @@ _COUNT_BITS = 33  # one more than nc has, for "nothing is left to use"
 _BIRTH_SHIFT = _COUNT_SHIFT + _COUNT_BITS
 _WINDOW_MASK = (1 << WINDOW) - 1
 _COUNT_MASK = (1 << _COUNT_BITS) - 1
-# The record of a nonce whose counts all came in order, as most do: its birth and the highest count, no window.
-_ORDERLY_BIRTH_SHIFT = _COUNT_BITS
-_ORDERLY_BITS = _ORDERLY_BIRTH_SHIFT + 8 * _BIRTH_BYTES
+# The record of a nonce whose counts all came in order, as most do: its birth and the highest count, no window. It has
+# 64 bits, and one with a window has more.
+ORDERLY_BIRTH_SHIFT = 32
+_ORDERLY_BITS = ORDERLY_BIRTH_SHIFT + 8 * _BIRTH_BYTES
 _FIRST = 1 << _COUNT_SHIFT | 1
 _USED_UP = (MAX_COUNT + 1) << _COUNT_SHIFT | _WINDOW_MASK
 
@@ -132,19 +133,21 @@ class NonceCounts:
     ) -> None:
         self._half = max(1, max_nonces // 2)
         self._lifetime_seconds = lifetime_seconds
-        # nonce → its birth, the highest count, and a bit for each count from that one down, as one number; see _orderly
-        self._young: dict[str, int] = {}
+        self.young: dict[str, int] = {}
+        """nonce → its birth, the highest count, and a bit for each count from that one down, as one number (or as
+        _orderly says)."""
         self._old: dict[str, int] = {}
-        self._young_since = 0.0
+        self.young_until = lifetime_seconds
+        """When the young generation is as old as a nonce may become."""
         self._young_newest = self._old_newest = self._forgotten_up_to = -1
 
     def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+        return len(self.young) + len(self._old)
 
     def born_at(self, nonce: str) -> int | None:
         """Return when a nonce that was used here before was born, else None. It needs no second look at its HMAC."""
-        record = self._young.get(nonce) or self._old.get(nonce)
-        return None if record is None else record >> _BIRTH_SHIFT or record >> _ORDERLY_BIRTH_SHIFT
+        record = self.young.get(nonce) or self._old.get(nonce)
+        return None if record is None else record >> _BIRTH_SHIFT or record >> ORDERLY_BIRTH_SHIFT
 
     def accept(self, nonce: str, nc: int, now: float) -> bool:
         """Note the use of `nc`; False when it is a replay or too far behind, and then the nonce has to be renewed.
@@ -152,23 +155,23 @@ class NonceCounts:
         `nonce` must have been found VALID, or be known here. Counts may come in any order within the window, as
         requests overtake each other over UDP, and may leave gaps.
         """
-        record = self._young.get(nonce) or self._old.pop(nonce, None)
+        record = self.young.get(nonce) or self._old.pop(nonce, None)
         if record is None:
             return self._first_use(nonce, nc << _COUNT_SHIFT | 1, now)
-        after = _with_count(_with_window(record), nc)
+        after = record + 1 if _is_next(record, nc) else _with_count(_with_window(record), nc)
         self._keep(nonce, after or record, now)
         return after is not None
 
     def accept_known(self, nonce: str, nc: int, now: float, lifetime_seconds: float) -> bool:
         """Do as `accept` when this is the next use of a nonce that is known and young enough; else nothing is noted."""
-        record = self._young.get(nonce)
-        if record is None or record >> _ORDERLY_BITS or nc != (record & _COUNT_MASK) + 1:
+        record = self.young.get(nonce)
+        if record is None or not _is_next(record, nc):
             return False
-        if now - (record >> _ORDERLY_BIRTH_SHIFT) > lifetime_seconds:
+        if now - (record >> ORDERLY_BIRTH_SHIFT) > lifetime_seconds:
             return False
-        if now - self._young_since > self._lifetime_seconds:
+        if now > self.young_until:
             return False
-        self._young[nonce] = record + 1
+        self.young[nonce] = record + 1
         return True
 
     def accept_once(self, nonce: str, now: float) -> bool:
@@ -187,27 +190,32 @@ class NonceCounts:
         return True
 
     def _keep(self, nonce: str, record: int, now: float) -> None:
-        full = len(self._young) >= self._half and nonce not in self._young
-        if full or now - self._young_since > self._lifetime_seconds:
+        full = len(self.young) >= self._half and nonce not in self.young
+        if full or now > self.young_until:
             self._forgotten_up_to = self._old_newest
-            self._old, self._old_newest = self._young, self._young_newest
-            self._young, self._young_since = {}, now
+            self._old, self._old_newest = self.young, self._young_newest
+            self.young, self.young_until = {}, now + self._lifetime_seconds
             self._old.pop(nonce, None)
-        self._young[nonce] = record
+        self.young[nonce] = record
 
 
 def _orderly(born_at: int) -> int:
     """Return the record of a nonce after its first use, by count 1."""
-    return born_at << _ORDERLY_BIRTH_SHIFT | 1
+    return born_at << ORDERLY_BIRTH_SHIFT | 1
+
+
+def _is_next(record: int, nc: int) -> bool:
+    """Say whether the counts came in order until now, and `nc` is the next."""
+    return not record >> _ORDERLY_BITS and nc == (record & MAX_COUNT) + 1
 
 
 def _with_window(record: int) -> int:
     """Return a record in the form that has a window."""
     if record >> _ORDERLY_BITS:
         return record
-    highest = record & _COUNT_MASK
+    highest = record & MAX_COUNT
     used = (1 << min(highest, WINDOW)) - 1
-    return record >> _ORDERLY_BIRTH_SHIFT << _BIRTH_SHIFT | highest << _COUNT_SHIFT | used
+    return record >> ORDERLY_BIRTH_SHIFT << _BIRTH_SHIFT | highest << _COUNT_SHIFT | used
 
 
 def _with_count(record: int, nc: int) -> int | None:

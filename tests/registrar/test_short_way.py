@@ -1,17 +1,22 @@
 """The short way of a REGISTER answers as the whole way does, leaves the same bindings, and knows what it cannot do."""
 
 import re
+from itertools import count
 from typing import Any
+from unittest import SkipTest
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from registrar.admission import AdmissionConfig
 from registrar.records import BindingConfig
+from registrar.short_way import ShortWay
+from rollcall.sip.compiled import compiled_module
 from rollcall.sip.message import Response, parse_message
 from rollcall.sip.scanner import scan_register
 from tests.registrar.examples import EXACT, PHONE
-from tests.registrar.joined import DOMAIN, Client, Registrar
+from tests.registrar.joined import DOMAIN, PASSWORDS, Client, Registrar
 
 CONTACT = "sip:alice@192.0.2.20:49152"
 OTHER = "sip:alice@192.0.2.21"
@@ -213,6 +218,161 @@ class PasswordTests(ShortWayCase):
         """A proof that the short way saw but could not use is still good."""
         self.alice.register(CONTACT)
         self.assertEqual(self.alice.register(OTHER).status, 200)
+
+
+class ShortestWayTests(SynchronousTestCase):
+    """The compiled part takes the refreshes of a plain contact, and leaves all else as it found it."""
+
+    TAKEN: tuple[dict[str, Any], ...] = (
+        {}, {"expires": 120}, {"expires": None}, {"headers": (("Supported", "path, outbound"),)},
+        {"headers": (("Max-Breadth", "60"),)},
+    )
+    LEFT: tuple[dict[str, Any], ...] = (
+        {"expires": 0}, {"call_id": "another"}, {"instance": PHONE}, {"headers": (("User-Agent", "Newer"),)},
+        {"headers": (("Path", "<sip:edge.example.net;lr>"), ("Supported", "path"))},
+    )
+
+    def setUp(self) -> None:
+        """See that nothing but the compiled part answers at once."""
+        if compiled_module("registrar._short_way") is None:
+            raise SkipTest("not compiled")
+        self.numbers = count(1)
+        self.patch(ShortWay, "plainly_over_connection", lambda *_: None)
+        self.patch(ShortWay, "plainly_in_datagram", lambda *_: None)
+
+    def phones(self, **options: Any) -> "list[tuple[Registrar, Client]]":
+        """Return a registered phone for each transport, with a password and without one."""
+        phones = []
+        for transport in ("TCP", "UDP"):
+            for with_passwords in (False, True):
+                registrar = Registrar(with_passwords=with_passwords, **options)
+                alice = registrar.client("alice", transport)
+                self.assertEqual(alice.register(CONTACT).status, 200)
+                phones.append((registrar, alice))
+        return phones
+
+    def next_register(self, client: Client, *contacts: str, asks: str = ";rport", **changes: Any) -> bytes:
+        """Return the next REGISTER of a phone, as most write it."""
+        (host, port), number = client.flow.peer, next(self.numbers)
+        via = f"SIP/2.0/{client.flow.transport} {host}:{port};branch=z9hG4bK-n{number}{asks}"
+        return client.a_register(*(contacts or (CONTACT,)), via=via, **changes).serialise()
+
+    def assert_taken(self, client: Client, data: bytes, message: object = None) -> None:
+        """Check that the compiled part answers with a 200."""
+        answer = client.offer(data)
+        assert answer is not None, message
+        self.assertEqual(_response(answer).status, 200, message)
+
+    def assert_left(self, registrar: Registrar, client: Client, data: bytes, status: int = 200) -> None:
+        """Check that it answers nothing and changes nothing, so that the whole way finds all as it was."""
+        before = _all_that_is_noted(registrar)
+        self.assertIsNone(client.offer(data), data)
+        self.assertEqual(_all_that_is_noted(registrar), before)
+        client.receive_whole(data)
+        self.assertEqual(client.statuses(), [status], data)
+
+    def test_what_it_takes(self) -> None:
+        """Refreshes are taken, one after the other."""
+        for registrar, alice in self.phones():
+            for changes in self.TAKEN:
+                registrar.clock.advance(10)
+                self.assert_taken(alice, self.next_register(alice, **changes), changes)
+            self.assertEqual(registrar.location.peek(alice.aor).version, 1 + len(self.TAKEN))
+
+    def test_what_it_leaves(self) -> None:
+        """What needs a rule more is left, and its password is still good."""
+        for changes in self.LEFT:
+            for registrar, alice in self.phones():
+                self.assert_left(registrar, alice, self.next_register(alice, **changes))
+        for contacts in ((OTHER,), (CONTACT, OTHER), (f"<{CONTACT}>;+sip.instance=\"<{PHONE}>\"",)):
+            for registrar, alice in self.phones():
+                self.assert_left(registrar, alice, self.next_register(alice, *contacts))
+
+    def test_other_places_and_times(self) -> None:
+        """A phone that moved, an old request and a binding whose time is over are left."""
+        for registrar, alice in self.phones():
+            alice.move()
+            self.assert_left(registrar, alice, self.next_register(alice))
+            alice.cseq -= 1
+            self.assert_left(registrar, alice, self.next_register(alice), 500)
+            registrar.clock.advance(3600.5)
+            alice.challenge = {}
+            self.assertEqual(alice.register(CONTACT).status, 200)
+            registrar.clock.advance(3600.5)
+            data = self.next_register(alice)
+            self.assert_left(registrar, alice, data, 401 if alice.challenge else 200)
+
+    def test_first_binding(self) -> None:
+        """Who is not bound yet is left."""
+        for transport in ("TCP", "UDP"):
+            registrar = Registrar(with_passwords=False)
+            alice = registrar.client("alice", transport)
+            self.assert_left(registrar, alice, self.next_register(alice))
+
+    def test_datagrams(self) -> None:
+        """A datagram that asks for no rport is left, and so is a repeated one."""
+        for registrar, alice in self.phones()[2:]:
+            self.assert_left(registrar, alice, self.next_register(alice, asks=""))
+            data = self.next_register(alice)
+            self.assert_taken(alice, data)
+            self.assertIsNone(alice.offer(data))
+            data = self.next_register(alice)
+            alice.receive_whole(data)
+            self.assertIsNone(alice.offer(data))
+
+    def test_passwords(self) -> None:
+        """It leaves who proves nothing, and who does not count on from a nonce's last use."""
+        for registrar, alice in self.phones()[1::2]:
+            challenge, alice.challenge = alice.challenge, {}
+            self.assert_left(registrar, alice, self.next_register(alice), 401)
+            alice.challenge = challenge
+            alice.nc += 1
+            self.assert_left(registrar, alice, self.next_register(alice))
+            self.assert_left(registrar, alice, self.next_register(alice))  # its counts have a gap
+            alice.nc -= 1
+            self.assert_left(registrar, alice, self.next_register(alice), 401)
+            alice.challenge = {}
+            self.assertEqual(alice.register(CONTACT).status, 200)
+            alice.password = "wrong"
+            self.assert_left(registrar, alice, self.next_register(alice), 401)
+            alice.nc, alice.password = alice.nc - 1, PASSWORDS["alice"]
+            self.assert_taken(alice, self.next_register(alice))
+            registrar.clock.advance(3601)
+            self.assert_left(registrar, alice, self.next_register(alice), 401)
+
+    def test_one_too_many(self) -> None:
+        """Who sends too much is turned away at once, and nothing is changed."""
+        for registrar, alice in self.phones(admission=AdmissionConfig(requests_per_source=2)):
+            registrar.clock.advance(1)
+            self.assert_taken(alice, self.next_register(alice))
+            self.assert_taken(alice, self.next_register(alice))
+            records = dict(registrar.location.records)
+            answer = alice.offer(self.next_register(alice))
+            assert answer is not None
+            self.assertEqual(_response(answer).status, 503)
+            self.assertEqual(registrar.location.records, records)
+
+    def test_it_is_counted(self) -> None:
+        """Metrics do not tell the ways apart, whenever they are read."""
+        for registrar, alice in self.phones():
+            transport, with_password = alice.flow.transport, bool(alice.challenge)
+            for number in (1, 2):
+                self.assert_taken(alice, self.next_register(alice))
+                self.assertEqual(registrar.counts("rollcall_registrations_total"),
+                                 {("new", transport): 1, ("refreshed", transport): number})
+                counted = registrar.counted
+                self.assertEqual(counted("rollcall_answers_total", method="REGISTER", status="200"), 1 + number)
+                self.assertEqual(
+                    counted("rollcall_answer_seconds_count", method="REGISTER"), 1 + number + with_password)
+                self.assertEqual(counted("rollcall_authentications_total", outcome="accepted"),
+                                 (1 + number) * with_password)
+
+
+def _all_that_is_noted(registrar: Registrar) -> object:
+    """Return what a request may leave behind."""
+    names = "rollcall_registrations_total", "rollcall_answers_total", "rollcall_authentications_total"
+    return (dict(registrar.location.records), registrar.location.saves, repr(vars(registrar.admission.beginning)),
+            [registrar.counts(name) for name in names])
 
 
 def _response(data: bytes) -> Response:

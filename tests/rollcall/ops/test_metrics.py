@@ -92,6 +92,14 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(self.samples(), {("sound", ()): 1})
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_counts_from_elsewhere_are_brought_in_first(self) -> None:
+        """Who counts by himself is asked before each page, and hides nothing when he breaks."""
+        cell = self.metrics.counter("answers_total", "Answers sent").cell()
+        self.metrics.settle_by(list[None]().pop)
+        self.metrics.settle_by(cell.add)
+        self.assertEqual([self.samples()["answers_total", ()] for _ in range(2)], [1, 2])
+        self.assertEqual(len(self.flushLoggedErrors(IndexError)), 2)
+
     def test_a_name_is_counted_once(self) -> None:
         """The same name twice would make the page invalid and is refused."""
         self.metrics.counter("twice_total", "Twice")

@@ -222,6 +222,13 @@ class NonceCountsTests(SynchronousTestCase):
             self.assertEqual(accepted, plain.accept(nonce, nc, NOW))
         self.assertEqual(asked.born_at(nonce), plain.born_at(nonce))
 
+    def test_careful_acceptance_of_the_next_count(self) -> None:
+        """A nonce whose next count took the careful way is quick to accept again, as long as none was left out."""
+        self.assertEqual(self.accept(1, 2), [True, True])
+        self.assertTrue(self.counts.accept_known(self.nonce, 3, NOW, 600))
+        self.assertEqual(self.accept(3, 5), [False, True])
+        self.assertFalse(self.counts.accept_known(self.nonce, 6, NOW, 600))
+
     def test_quick_acceptance_is_for_the_next_count(self) -> None:
         """An unknown nonce, a gap, a repetition and an old nonce take the careful way, and nothing is noted."""
         self.assertFalse(self.counts.accept_known(self.nonce, 1, NOW, 600))
