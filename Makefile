@@ -8,7 +8,7 @@
 #   make lint   ruff, mypy, the floor check, changelog fragments
 #   make bench  CPU and memory of the server beside Debian's Kamailio    (BENCH="--case tcp-digest" to choose)
 #   make bench-full     the same with every case and more rounds, half an hour
-#   make bench-million  a million registered phones at once, which needs 20 GiB
+#   make bench-million  a million registered phones at once, which needs 16 GiB
 #   make soak   a long run under load
 #   make lock   resolve the requirements again
 #   make clean  remove what the targets above made, the demo's database too

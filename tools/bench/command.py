@@ -136,7 +136,7 @@ def hold_command(phones: int, rate: float, per_worker: int, digest: bool, indepe
         raise click.ClickException(str(error))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": machine, "sentences": held.sentences(), "held": asdict(held)}, indent=1))
-    console.print("\n".join(held.sentences()), f"written to {path}", sep="\n", soft_wrap=True)
+    console.print(f"written to {path}")
     sys.exit(0 if held.clean else 1)
 
 

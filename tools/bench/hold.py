@@ -5,10 +5,11 @@ kernel needs is counted for the whole machine, and so for both ends of each conn
 """
 
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from attrs import frozen
@@ -114,7 +115,7 @@ def hold(
             one.begin(REFRESH_SECONDS, requests=part, rate=rate * part / phones)
         refreshing = together([one.done() for one in held])
         time.sleep(SETTLE_SECONDS)
-        return Held(
+        found = Held(
             phones=phones,
             workers=processes,
             registering=together([one.ready for one in held]),
@@ -122,6 +123,9 @@ def hold(
             looks=(before, full, _look(servers)),
             opened_seconds=opened_seconds,
         )
+        for sentence in found.sentences():  # before anything ends, which takes a while
+            tell(sentence)
+        return found
 
 
 def _part(phones: int, processes: int, number: int) -> int:
@@ -168,7 +172,12 @@ def _servers(count: int, subscribers: int, independent: bool) -> Iterator[Sequen
             wait_for_listeners(port, count)
         else:
             made = [stack.enter_context(rollcall(workers=count, subscribers=subscribers)(subscribers > 0, folder))]
-        yield made
+        try:
+            yield made
+        finally:
+            for one in made:  # all at once: each takes seconds to let so many phones go
+                with suppress(ProcessLookupError):
+                    os.kill(one.pid, signal.SIGTERM)
 
 
 def kernel_memory(meminfo: str) -> int:
