@@ -68,7 +68,7 @@ bench-full: $(BENCH_READY) $(COMPILED)
 
 bench-million: $(BENCH_READY) $(COMPILED)
 	@mkdir -p results
-	@bash -o pipefail -c '$(BIN)/python -m tools.bench hold --phones 1000000 --rate 8000 2>&1 | tee results/hold-1000000.log'
+	@bash -o pipefail -c '$(BIN)/python -m tools.bench hold --phones 1000000 --rate 8000 --independent 2>&1 | tee results/hold-1000000.log'
 
 soak: $(BENCH_READY) $(COMPILED)
 	@exec $(BIN)/python -m tools.bench soak
