@@ -54,6 +54,7 @@ from rollcall.ops.logs import LoggedService
 from rollcall.ops.metrics import Metrics
 from rollcall.ops.turns import Turns
 from rollcall.sip.chance import random_name
+from rollcall.sip.scanner import COMPILED
 
 
 class Options(UsageOptions):
@@ -128,6 +129,8 @@ class RegistrarService(LoggedService):
             self._parts.domains.answer_at(_in_uri(listener.local[0]), listener.local[1])
         if self._config_file is not None:
             self._on_hang_up = signal(SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload))
+        if not COMPILED:
+            self._log.info("no compiled modules: what they do is done in Python, at several times the cost")
         served = ", ".join(self._parts.domains.names)
         self._log.info("ready: node {node}, domains {domains}", node=self._node, domains=served)
 
