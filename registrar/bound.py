@@ -4,6 +4,7 @@ What is bound to a flow is nearly always one address-of-record; its record key t
 it, the same object that the record is filed under. A trunk's flow has a set of them.
 """
 
+from registrar.records import aor_of_key
 from rollcall.net.flow import Flow
 
 
@@ -35,3 +36,10 @@ def untie(flow: Flow, key: bytes) -> None:
             flow.bound = None
     elif bound == key:
         flow.bound = None
+
+
+def let_go(flow: Flow, key: bytes) -> None:
+    """Take note that none does any more, and close a flow that has no other use."""
+    untie(flow, key)
+    if flow.bound is None and not flow.holds:
+        flow.close(f"{aor_of_key(key)} is not bound to it any more")

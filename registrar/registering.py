@@ -14,7 +14,7 @@ from registrar.answering import answer_headers
 from registrar.auth import Accepted, Authentication, StoreUnavailable
 from registrar.authorising import Refusal
 from registrar.bindings import SUPPORTED_EXTENSIONS, register, superseded
-from registrar.bound import keys_on, tie, untie
+from registrar.bound import keys_on, let_go, tie, untie
 from registrar.gruu import GruuMaker
 from registrar.location.contract import Conflict, LocationStore, LocationUnavailable
 from registrar.observing import Observing
@@ -171,21 +171,18 @@ class Registering:
                 untie(flow, record_key(wish.aor))
         for source in superseded(outcome, wish.source):
             if source.node == self._node and source.epoch == self._epoch:
-                self.release(source.flow_id, record_key(wish.aor))
+                self._release(source.flow_id, record_key(wish.aor))
 
     def _is_on(self, binding: Binding, flow_id: int) -> bool:
         source = binding.source
         return (binding.connection_bound and source.flow_id == flow_id and source.epoch == self._epoch
                 and source.node == self._node)
 
-    def release(self, flow_id: int, key: bytes) -> None:
+    def _release(self, flow_id: int, key: bytes) -> None:
         """Let go of a connection that carries no binding of this record any more: close it, unless others need it."""
         flow = self._find_flow(flow_id)
-        if flow is None:
-            return
-        untie(flow, key)
-        if flow.bound is None and not flow.holds:
-            flow.close(f"{aor_of_key(key)} is not bound to it any more")
+        if flow is not None:
+            let_go(flow, key)
 
     def _report(self, wish: Register, outcome: Stored, bound_before: int) -> None:
         kind = _kind(outcome, bound_before)

@@ -121,28 +121,14 @@ class ShortWay:
         if not is_at_once or not seconds or agent is None:
             return None
         old = location.records.get(key)
-        if old is None:
-            new = self._first(register, address, face.place, flow.id, agent, seconds, 0, now)
-        else:
-            start = HEAD_SIZE + len(address)
-            end = register.same_as(old, start)
-            if end < 0 or not old.startswith(address, HEAD_SIZE) or _wants_gruus(register):
-                return None
-            new = renewed(old, start, end, face.place, flow.id, agent, register.cseq, now, seconds, 0)
+        new = self._record(register, old, address, face.place, flow.id, agent, seconds, 0, now)
         if new is None or not self._is_proven(register, key, served, now):
             return None
         if not self._admits(address[PORT_BYTES:], now):
             return self._turn_away(register, address, face, now)
+        self._keep(key, old is None, new, face, address)
         if old is None:
-            location.insert(key, new, face.transport)
             tie(flow, key)
-            face.bound(aor_of_key(key), address)
-        else:
-            if is_early(new):
-                location.refresh(key, new)
-            else:
-                location.records[key] = new
-            face.refreshed.value += 1
         return self._accept(register, random_tag(), address, seconds, now, face, True)
 
     def plainly_in_datagram(self, register: UsualRegister, listener: Listener, address: PackedAddress,
@@ -174,29 +160,14 @@ class ShortWay:
         chance = random_number()
         repeat = (hash(transaction) & LOW_HALF) << 32 | chance
         old = location.records.get(key)
-        if old is None:
-            new = self._first(register, address, face.place, 0, agent, seconds, repeat, now)
-        else:
-            start = HEAD_SIZE + len(address)
-            end = register.same_as(old, start)
-            if end < 0 or not old.startswith(address, HEAD_SIZE) or _wants_gruus(register):
-                return None
-            new = renewed(old, start, end, face.place, 0, agent, register.cseq, now, seconds, repeat)
-            if new is None:
-                return self._repeated(register, old, start, address, repeat, face, now)
+        new = self._record(register, old, address, face.place, 0, agent, seconds, repeat, now)
+        if new is None and old is not None:
+            return self._repeated(register, old, address, repeat, now)
         if new is None or not self._is_proven(register, key, served, now):
             return None
         if not self._admits(address[PORT_BYTES:], now):
             return self._turn_away(register, address, face, now)
-        if old is None:
-            location.insert(key, new, face.transport)
-            face.bound(aor_of_key(key), address)
-        else:
-            if is_early(new):
-                location.refresh(key, new)
-            else:
-                location.records[key] = new
-            face.refreshed.value += 1
+        self._keep(key, old is None, new, face, address)
         return self._accept(register, b"%08x" % chance, address, seconds, now, face, False)
 
     def _granted(self, asked: int) -> int:
@@ -219,6 +190,28 @@ class ShortWay:
         span = self._spans[asked] = most, most * config.expiry_jitter, min(seconds, config.min_expires_seconds)
         return span
 
+    def _record(self, register: UsualRegister, old: bytes | None, address: PackedAddress, place: int, flow_id: int,
+                agent: int, seconds: int, repeat: int, now: float) -> bytes | None:
+        """Return the record as it is after this request, or None for the whole way."""
+        if old is None:
+            return self._first(register, address, place, flow_id, agent, seconds, repeat, now)
+        end = _same_binding(register, old, address)
+        if end < 0 or _wants_gruus(register):
+            return None
+        return renewed(old, HEAD_SIZE + len(address), end, place, flow_id, agent, register.cseq, now, seconds, repeat)
+
+    def _keep(self, key: bytes, is_first: bool, record: bytes, face: Face, address: PackedAddress) -> None:
+        """Put a record into its place, and count it."""
+        if is_first:
+            self._location.insert(key, record, face.transport)
+            face.bound(aor_of_key(key), address)
+            return
+        if is_early(record):
+            self._location.refresh(key, record)
+        else:
+            self._location.records[key] = record
+        face.refreshed.value += 1
+
     def _first(self, register: UsualRegister, address: PackedAddress, place: int, flow_id: int, agent: int,
                seconds: int, repeat: int, now: float) -> bytes | None:
         """Return the record of an address-of-record with its first binding, or None for the whole way."""
@@ -229,12 +222,12 @@ class ShortWay:
         return HEAD.pack(1, int(expires_at // SLOT_SECONDS), kind, len(address), agent, place, expires_at, now, now,
                          register.cseq, flow_id, repeat) + address + register.identity
 
-    def _repeated(self, register: UsualRegister, record: bytes, start: int, address: PackedAddress, repeat: int,
-                  face: Face, now: float) -> bytes | None:
+    def _repeated(self, register: UsualRegister, record: bytes, address: PackedAddress, repeat: int,
+                  now: float) -> bytes | None:
         """Return the answer to the request that made the record what it is, when it comes again."""
         head = HEAD.unpack_from(record)
         kind, length, expires_at, refreshed_at, cseq, last = head[2], head[3], head[6], head[7], head[9], head[11]
-        if not kind & COMPACT or HEAD_SIZE + length != start:
+        if not kind & COMPACT or length != len(address) or _same_binding(register, record, address) < 0:
             return None
         if cseq != register.cseq or last >> 32 != repeat >> 32 or now - refreshed_at > self._repeated_within:
             return None
@@ -338,6 +331,11 @@ def _is_from(register: UsualRegister, address: PackedAddress) -> bool:
     """Say whether a request comes from where its Via says: then the answer goes there (RFC 3261 §18.2.2)."""
     host, port = unpack_address(address)
     return register.via_host == host.encode() and (register.via_port or DEFAULT_PORT) == port
+
+
+def _same_binding(register: UsualRegister, record: bytes, address: PackedAddress) -> int:
+    """Return where the identity of a record's binding ends, if it came from `address` and is this one's; else -1."""
+    return register.same_as(record, HEAD_SIZE + len(address)) if record.startswith(address, HEAD_SIZE) else -1
 
 
 def _wants_gruus(register: UsualRegister) -> bool:

@@ -15,7 +15,10 @@ class AtOnceStore(Protocol):
     packing: Packing
 
     def takes_at_once(self, key: bytes, connection_bound: bool) -> bool:
-        """Say whether a binding, on a connection or not, may be put into this record now, be it there or not."""
+        """Say whether a binding, on a connection or not, may be put into this record now, be it there or not.
+
+        A store that would have to fetch the record says no, and may begin to fetch it.
+        """
 
     def refresh(self, key: bytes, record: bytes) -> None:
         """Replace a record of one binding by its next version, in which only numbers differ."""

@@ -10,9 +10,8 @@ from weakref import WeakValueDictionary
 
 from twisted.logger import Logger
 
-from registrar.bound import untie
+from registrar.bound import let_go
 from registrar.location.held import HeldLocation
-from registrar.records import aor_of_key
 from registrar.workers.messages import (
     Datagram,
     Gone,
@@ -127,11 +126,8 @@ class WorkerSiblings:
     def release(self, flow_id: int, key: bytes) -> None:
         """Let go of one of our connections that a record has nothing more on; close it when it has no other use."""
         flow = self._transports.flow(flow_id)
-        if flow is None:
-            return
-        untie(flow, key)
-        if flow.bound is None and not flow.holds:
-            flow.close(f"{aor_of_key(key)} is not bound to it any more")
+        if flow is not None:
+            let_go(flow, key)
 
     # --- what the siblings say
 
