@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.application.service import Service
 
+from rollcall.ops.longest import Longest
 from rollcall.ops.metrics import Metrics
 
 THRESHOLDS = (10_000, 3, 100)
@@ -20,9 +21,6 @@ THRESHOLDS = (10_000, 3, 100)
 A million objects take 0.3 s: the first is 3 ms, the second, with what survived three of the first, below 10 ms. The
 third walks over everything, connections too, but is due only after four million objects that came and did not go.
 """
-
-PERIOD_SECONDS = 60.0
-"""The longest pause is remembered that long at least, and until it was asked for: several may scrape."""
 
 
 class Collecting(Service):
@@ -33,8 +31,8 @@ class Collecting(Service):
         self._clock = clock
         self._began_at = 0.0
         self._seconds = 0.0
-        self._asked_at = clock()
-        self._longest = self._longest_before = 0.0
+        self._longest = Longest(clock)
+        self.longest = self._longest.read
         self._thresholds = gc.get_threshold()
         metrics.gauge("rollcall_gc_pause_longest_seconds", "The longest garbage collection in the last minute or two.",
                       (), self.longest)
@@ -56,22 +54,13 @@ class Collecting(Service):
             gc.unfreeze()
         return super().stopService()
 
-    def longest(self) -> float:
-        """Return the length of the longest pause in the last one to two minutes, or since this was last asked."""
-        longest = max(self._longest, self._longest_before)
-        now = self._clock()
-        if now - self._asked_at >= PERIOD_SECONDS:
-            self._asked_at = now
-            self._longest_before, self._longest = self._longest, 0.0
-        return longest
-
     def _heard(self, phase: str, info: dict[str, int]) -> None:
         if phase == "start":
             self._began_at = self._clock()
         else:
             seconds = self._clock() - self._began_at
             self._seconds += seconds
-            self._longest = max(self._longest, seconds)
+            self._longest.note(seconds)
 
 
 def settle() -> None:

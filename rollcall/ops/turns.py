@@ -15,6 +15,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.logger import Logger
 
+from rollcall.ops.longest import Longest
 from rollcall.ops.metrics import Metrics
 
 LONG_SECONDS = 0.05
@@ -22,9 +23,6 @@ LONG_SECONDS = 0.05
 
 MAX_READY = 64
 """Sockets that are served in one turn, when nobody says otherwise: a TLS client's REGISTER takes about 0.2 ms."""
-
-PERIOD_SECONDS = 60.0
-"""The longest turn is remembered that long at least, and until it was asked for: several may scrape."""
 
 
 class Turns(Service):
@@ -39,8 +37,7 @@ class Turns(Service):
         self._slow_seconds = slow_seconds
         self._max_ready = max_ready
         self._clock = clock
-        self._asked_at = clock()
-        self._longest = self._longest_before = 0.0
+        self._longest = Longest(clock)
         self._long_turns = 0
         self._long_seconds = 0.0
         self._watched: _WatchedPoller | None = None
@@ -69,25 +66,21 @@ class Turns(Service):
 
     def longest(self) -> float:
         """Return the length of the longest turn in the last one to two minutes, or since this was last asked."""
-        longest = max(self._longest, self._longest_before)
-        now = self._clock()
-        if now - self._asked_at >= PERIOD_SECONDS:
-            self._asked_at = now
-            self._longest_before, self._longest = self._longest, 0.0
-            if self._watched is not None:
-                self._watched.notable = 0.0
+        longest = self._longest.read()
+        if self._watched is not None and not self._longest.current:
+            self._watched.notable = 0.0
         return longest
 
     def _note(self, seconds: float) -> float:
         """Take a turn that is worth a look; return how long the next one must be for that."""
-        self._longest = max(self._longest, seconds)
+        self._longest.note(seconds)
         if seconds > LONG_SECONDS:
             self._long_turns += 1
             self._long_seconds += seconds
         if self._slow_seconds and seconds > self._slow_seconds:
             self._log.warn("nobody was answered for {seconds:.3f} s: so long took a turn of the reactor",
                            seconds=seconds, log_rationed=True)
-        return min(self._longest, LONG_SECONDS)
+        return min(self._longest.current, LONG_SECONDS)
 
 
 class _WatchedPoller:

@@ -206,6 +206,17 @@ class PasswordTests(ShortWayCase):
         bob.challenge["nonce"] = "A" * 32
         self.assertIsNone(self.short_answer(bob, "sip:bob@192.0.2.30"))
 
+    def test_strangers_name_no_user_agents(self) -> None:
+        """A User-Agent is given a number, for good, only when a phone has proved its password."""
+        self.alice.register(CONTACT)
+        self.alice.password = "wrong"
+        agents = self.registrar.location.packing.agents
+        self.alice.register(CONTACT, headers=(("User-Agent", "Made up"),))
+        self.assertIsNone(agents.known(b"Made up"))
+        self.alice.password = PASSWORDS["alice"]
+        self.alice.register(CONTACT, headers=(("User-Agent", "Made up"),))
+        self.assertIsNotNone(agents.known(b"Made up"))
+
     def test_a_count_is_used_once(self) -> None:
         """What was proven to the short way is a replay for the whole way, too."""
         self.alice.register(CONTACT)

@@ -4,7 +4,8 @@ import gc
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from rollcall.ops.collecting import PERIOD_SECONDS, THRESHOLDS, Collecting
+from rollcall.ops.collecting import THRESHOLDS, Collecting
+from rollcall.ops.longest import PERIOD_SECONDS
 from rollcall.ops.metrics import Metrics
 
 

@@ -14,8 +14,9 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from rollcall.ops.longest import PERIOD_SECONDS
 from rollcall.ops.metrics import Metrics
-from rollcall.ops.turns import PERIOD_SECONDS, Turns
+from rollcall.ops.turns import Turns
 
 
 class PollingReactor:
