@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from secrets import token_urlsafe
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from attrs import frozen
 
@@ -33,6 +33,43 @@ class _Listing:
     per_page: int
 
 
+T = TypeVar("T")
+
+
+class Listings(Generic[T]):
+    """Where listings stopped after a page, each under a name: the latest ones only."""
+
+    def __init__(self) -> None:
+        self._stopped: dict[str, T] = {}
+
+    def resumed(self, call: Call) -> T | None:
+        """Return the listing whose next page is asked for; None for the first page. Raises ApiError (410)."""
+        after = call.text("after")
+        if after is None:
+            return None
+        listing = self._stopped.pop(after, None)
+        if listing is None:
+            raise ApiError(410, "after: this listing is over; begin again without it")
+        return listing
+
+    def keep(self, listing: T) -> str:
+        """Return the name under which `listing` goes on."""
+        while len(self._stopped) >= MAX_LISTINGS:
+            del self._stopped[next(iter(self._stopped))]
+        place = token_urlsafe(9)
+        self._stopped[place] = listing
+        return place
+
+
+def asked_for(call: Call) -> tuple[str | None, int]:
+    """Return the one address-of-record that is asked for, if any, and the size of a page. Raises ApiError (400)."""
+    unknown = call.query.keys() - PARAMETERS
+    if unknown:
+        raise ApiError(400, f"{', '.join(sorted(unknown))}: only {', '.join(sorted(PARAMETERS))} are allowed")
+    aor = call.text("aor")
+    return None if aor is None else canonical(aor), call.number("size", DEFAULT_PAGE, 1, MAX_PAGE)
+
+
 class Contacts:
     """Answers with the bindings of one address-of-record, or page by page with all.
 
@@ -45,7 +82,7 @@ class Contacts:
         self._location = location
         self._now = now
         self._pause = pause
-        self._listings: dict[str, _Listing] = {}
+        self._listings: Listings[_Listing] = Listings()
 
     def mount(self, routes: Routes) -> None:
         """Add what is answered here to the admin site."""
@@ -57,27 +94,15 @@ class Contacts:
         {"contacts": […], "next": "…"}; a page may be empty although another follows. 410 when a listing is not known
         any more, or a page of it is asked for again.
         """
-        unknown = call.query.keys() - PARAMETERS
-        if unknown:
-            raise ApiError(400, f"{', '.join(sorted(unknown))}: only {', '.join(sorted(PARAMETERS))} are allowed")
-        aor = call.text("aor")
+        aor, size = asked_for(call)
         if aor is not None:
-            aor = canonical(aor)
             return Reply({"contacts": self._shown(aor, await self._location.load(aor)), "next": None})
-        listing = self._listing(call)
-        shown = await self._page(listing)
-        return Reply({"contacts": shown or [], "next": None if shown is None else self._keep(listing)})
-
-    def _listing(self, call: Call) -> _Listing:
-        size = call.number("size", DEFAULT_PAGE, 1, MAX_PAGE)
-        after = call.text("after")
-        if after is None:
-            per_page = -(-size // SLICE)
-            return _Listing(self._location.pages(size // per_page), per_page)
-        listing = self._listings.pop(after, None)
+        listing = self._listings.resumed(call)
         if listing is None:
-            raise ApiError(410, "after: this listing is over; begin again without it")
-        return listing
+            per_page = -(-size // SLICE)
+            listing = _Listing(self._location.pages(size // per_page), per_page)
+        shown = await self._page(listing)
+        return Reply({"contacts": shown or [], "next": None if shown is None else self._listings.keep(listing)})
 
     async def _page(self, listing: _Listing) -> list[dict[str, Any]] | None:
         """Return the contacts of the next page; None when there is no more."""
@@ -91,13 +116,6 @@ class Contacts:
             for aor, snapshot in entries:
                 shown += self._shown(aor, snapshot)
         return shown
-
-    def _keep(self, listing: _Listing) -> str:
-        while len(self._listings) >= MAX_LISTINGS:
-            del self._listings[next(iter(self._listings))]
-        place = token_urlsafe(9)
-        self._listings[place] = listing
-        return place
 
     def _shown(self, aor: str, snapshot: Snapshot) -> list[dict[str, Any]]:
         now = self._now()

@@ -1,13 +1,12 @@
 """What the admin site of several workers says about bindings: what its workers say, and what only the file knows."""
 
 from collections.abc import Awaitable, Callable
-from secrets import token_urlsafe
 from typing import Any
 
 import msgspec
 from attrs import define
 
-from registrar.api import DEFAULT_PAGE, MAX_LISTINGS, MAX_PAGE, PARAMETERS, as_shown, canonical
+from registrar.api import Listings, as_shown, asked_for
 from registrar.bindings import Binding
 from registrar.records import record_key
 from registrar.workers.hub import NoAnswer
@@ -43,7 +42,7 @@ class AllContacts:
         self._hub = supervisor.hub
         self._now = now
         self._read_after = read_after
-        self._listings: dict[str, _Listing] = {}
+        self._listings: Listings[_Listing] = Listings()
 
     def mount(self, routes: Routes) -> None:
         """Add what is answered here to the admin site."""
@@ -51,39 +50,19 @@ class AllContacts:
 
     async def contacts(self, call: Call) -> Reply:
         """Answer about one address-of-record, or page by page about all."""
-        unknown = call.query.keys() - PARAMETERS
-        if unknown:
-            raise ApiError(400, f"{', '.join(sorted(unknown))}: only {', '.join(sorted(PARAMETERS))} are allowed")
-        aor = call.text("aor")
+        aor, size = asked_for(call)
         try:
             if aor is not None:
-                return await self._of_one(canonical(aor))
-            listing = self._listing(call)
+                return await self._of_one(aor)
+            listing = self._listings.resumed(call) or _Listing(size, list(self._supervisor.workers))
             shown, is_over = await self._page(listing)
         except NoAnswer as problem:
             raise ApiError(503, str(problem)) from problem
-        return Reply({"contacts": shown, "next": None if is_over else self._keep(listing)})
+        return Reply({"contacts": shown, "next": None if is_over else self._listings.keep(listing)})
 
     async def _of_one(self, aor: str) -> Reply:
         answer = await self._hub.ask_holder(aor, self._supervisor.a_ready_one, PATH, {"aor": aor})
         return Reply(answer.content, answer.status, answer.content_type)
-
-    def _listing(self, call: Call) -> _Listing:
-        size = call.number("size", DEFAULT_PAGE, 1, MAX_PAGE)
-        after = call.text("after")
-        if after is None:
-            return _Listing(size, list(self._supervisor.workers))
-        listing = self._listings.pop(after, None)
-        if listing is None:
-            raise ApiError(410, "after: this listing is over; begin again without it")
-        return listing
-
-    def _keep(self, listing: _Listing) -> str:
-        while len(self._listings) >= MAX_LISTINGS:
-            del self._listings[next(iter(self._listings))]
-        place = token_urlsafe(9)
-        self._listings[place] = listing
-        return place
 
     async def _page(self, listing: _Listing) -> tuple[list[dict[str, Any]], bool]:
         """Return the contacts of the next page, and whether it is the last."""
