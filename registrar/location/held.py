@@ -75,7 +75,7 @@ class Directory(Protocol):
         """Ask for a record; `HeldLocation.granted` follows."""
 
     def anticipate(self, key: bytes) -> None:
-        """Ask for a record that nobody has; `HeldLocation.granted` may follow."""
+        """Ask for a record if nobody has it; `HeldLocation.granted` or `HeldLocation.denied` follows."""
 
     def released(self, key: bytes, record: Record | None) -> None:
         """Give away a record that was asked back; None when it stands in the file, if anywhere."""
@@ -107,6 +107,9 @@ class HeldLocation:
         self._config = config
         self._release_flow = release_flow
         self._asked: dict[bytes, list[Deferred[None]]] = {}
+        # What the directory has been asked for and is not held here yet. It is never asked twice: an answer that came
+        # after the record was given back would make two of us hold it.
+        self._asking: set[bytes] = set()
         self._reading: set[bytes] = set()
         self._wanted: set[bytes] = set()
         self._leaving: set[bytes] = set()
@@ -140,7 +143,8 @@ class HeldLocation:
         """
         if self.holds(key):
             return self._local.takes_at_once(key, connection_bound)
-        if key not in self._asked and not self._directory.is_behind:
+        if key not in self._asking and len(self._asking) < self._config.max_waiting and not self._directory.is_behind:
+            self._asking.add(key)
             self._directory.anticipate(key)
         return False
 
@@ -211,9 +215,14 @@ class HeldLocation:
         if self.holds(key):
             self._serve(key)
         elif key not in self._reading:
-            # Who is granted it twice, as it was anticipated and then needed, reads it once.
             self._reading.add(key)
             start(self._read(key), lambda failure: self._not_read(key, failure))
+
+    def denied(self, key: bytes) -> None:
+        """Hear that somebody else has a record that was anticipated; who needs it by now has it asked back."""
+        self._asking.discard(key)
+        if self._asked.get(key):
+            self._ask(key)
 
     def release(self, key: bytes) -> None:
         """Give away a record, once nothing of it is still to be written."""
@@ -264,9 +273,13 @@ class HeldLocation:
         self._asked.setdefault(key, []).append(granted)
         timer = self._wheel.call_later(self._config.patience_seconds, self._waited_in_vain, key, granted)
         granted.addBoth(_passed_on, timer)
-        if is_first:
-            self._directory.acquire(key)
+        if key not in self._asking:
+            self._ask(key)
         return granted
+
+    def _ask(self, key: bytes) -> None:
+        self._asking.add(key)
+        self._directory.acquire(key)
 
     def _waited_in_vain(self, key: bytes, granted: "Deferred[None]") -> None:
         waiting = self._asked.get(key)
@@ -285,6 +298,7 @@ class HeldLocation:
     def _not_read(self, key: bytes, failure: Failure) -> None:
         """Hold nothing that may not be all there is."""
         self._reading.discard(key)
+        self._asking.discard(key)
         if key in self._wanted:
             self._wanted.discard(key)
             self._directory.released(key, None)
@@ -305,6 +319,7 @@ class HeldLocation:
         self._serve(key)
 
     def _serve(self, key: bytes) -> None:
+        self._asking.discard(key)
         for granted in self._asked.pop(key, ()):
             granted.callback(None)
 

@@ -31,7 +31,15 @@ class Release:
     key: bytes
 
 
-Step = Grant | Release
+@frozen
+class Deny:
+    """Tell `worker` that somebody else has the record of `key`, which it had not needed yet."""
+
+    worker: Worker
+    key: bytes
+
+
+Step = Grant | Release | Deny
 
 
 class Directory:
@@ -65,7 +73,7 @@ class Directory:
 
     def anticipate(self, worker: Worker, key: bytes) -> list[Step]:
         """Let `worker` have the record if nobody has it: it is not asked back from anybody for a mere guess."""
-        return [] if key in self._holders else self.acquire(worker, key)
+        return [Deny(worker, key)] if key in self._holders else self.acquire(worker, key)
 
     def released(self, worker: Worker, key: bytes, record: Record | None) -> list[Step]:
         """Pass on what `worker` was asked for. Whoever was not asked is not listened to."""

@@ -13,13 +13,14 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.logger import Logger
 
 from registrar.records import aor_of_key, record_key
-from registrar.workers.directory import Directory, Grant, Record, Step
+from registrar.workers.directory import Deny, Directory, Grant, Record, Step
 from registrar.workers.link import Link
 from registrar.workers.messages import (
     Acquire,
     Answer,
     Anticipate,
     Ask,
+    Denied,
     GiveBack,
     Granted,
     Hello,
@@ -187,7 +188,7 @@ class Hub:
             else:
                 if step.worker in granted:
                     self.send(step.worker, Granted(tuple(granted.pop(step.worker))))
-                self.send(step.worker, Release(step.key))
+                self.send(step.worker, Denied(step.key) if isinstance(step, Deny) else Release(step.key))
         for worker, records in granted.items():
             self.send(worker, Granted(tuple(records)))
 

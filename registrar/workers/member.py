@@ -15,6 +15,7 @@ from registrar.workers.messages import (
     Answer,
     Anticipate,
     Ask,
+    Denied,
     Drain,
     GiveBack,
     Granted,
@@ -146,6 +147,8 @@ class Membership:
 
     def _take(self, message: Message) -> None:
         match message:
+            case Denied(key=key):
+                self._location.denied(key)
             case Release(key=key):
                 self._location.release(key)
             case Passed(message=content, sender=sender):

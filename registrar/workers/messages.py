@@ -64,6 +64,12 @@ class Granted(Message, frozen=True, array_like=True, tag=True):
     records: tuple[tuple[bytes, tuple[int, str] | None], ...]
 
 
+class Denied(Message, frozen=True, array_like=True, tag=True):
+    """The supervisor: the record of this key, which you anticipated, is another's."""
+
+    key: bytes
+
+
 class Release(Message, frozen=True, array_like=True, tag=True):
     """The supervisor: hand over the record of this key."""
 
@@ -161,8 +167,8 @@ class Datagram(Message, frozen=True, array_like=True, tag=True):
     only_known: bool
 
 
-Kinds = (Hello | Members | State | Drain | Acquire | Anticipate | Granted | Release | Released | GiveBack | Lost | Ask
-         | Answer | Passed | Write | Hold | Gone | Unbound | Stray | Datagram)
+Kinds = (Hello | Members | State | Drain | Acquire | Anticipate | Granted | Denied | Release | Released | GiveBack
+         | Lost | Ask | Answer | Passed | Write | Hold | Gone | Unbound | Stray | Datagram)
 
 _DECODER: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Kinds)
 _ENCODER = msgspec.msgpack.Encoder()

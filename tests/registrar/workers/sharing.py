@@ -19,7 +19,7 @@ from registrar.location.contract import Conflict, LocationUnavailable, Snapshot
 from registrar.location.held import HeldLocation, HoldingConfig, MovableStore, Record
 from registrar.location.memory import MemoryLocation
 from registrar.records import Source
-from registrar.workers.directory import Directory, Grant, Step
+from registrar.workers.directory import Deny, Directory, Grant, Step
 from rollcall.net.wheel import TimerWheel
 from tests.registrar.examples import ALICE
 
@@ -183,4 +183,6 @@ def _said(worker: SharingWorker, step: Step) -> Callable[[], None]:
     if isinstance(step, Grant):
         record = step.record
         return lambda: worker.location.granted(step.key, record)
+    if isinstance(step, Deny):
+        return lambda: worker.location.denied(step.key)
     return lambda: worker.location.release(step.key)

@@ -1,6 +1,6 @@
 """Records that move between workers: whoever needs one gets it, one at a time, and nothing acknowledged is lost."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -249,6 +249,16 @@ class EndTests(SharingCase):
         self.sharing.deliver()
         self.assertEqual(self.sharing.workers[1].released, [(7, record_key(BOB))])
 
+    def test_anticipated_then_needed(self) -> None:
+        """What was anticipated is asked for once, and asked back from another only when it is needed."""
+        self.add(self.one, a_binding(A))
+        self.assertFalse(self.two.takes_at_once(KEY, True))
+        loading = self.sharing.load(self.two)
+        self.assertEqual(len(self.sharing.workers[2].outbox), 1)
+        self.sharing.deliver()
+        self.assertEqual([binding.contact for binding in self.successResultOf(loading).bindings], [A])
+        self.assertEqual((self.one.holds(KEY), self.two.holds(KEY)), (False, True))
+
     def test_holder_ends_while_asked(self) -> None:
         """Who waits for a record of a worker that ends gets what there is: in memory alone, nothing."""
         self.add(self.one, a_binding(A))
@@ -284,6 +294,8 @@ OPERATIONS = st.lists(
 
 
 class HeldModelTests(SynchronousTestCase):
+    # What was anticipated and then needed too was granted twice, and given back between.
+    @example([("time", 1, "")] * 5 + [("out", 1, ""), ("out", 2, ""), ("remove", 2, A), ("in", 2, ""), ("time", 2, "")])
     @settings(deadline=None)
     @given(OPERATIONS)
     def test_nothing_is_lost(self, operations: list[tuple[str, int, str]]) -> None:
