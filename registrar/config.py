@@ -13,6 +13,7 @@ from registrar.location.sqlite import MAX_WAITING
 from registrar.routing import ProxyConfig, spelling
 from registrar.subscribers.sqlite import SqliteConfig
 from registrar.workers.config import WorkersConfig
+from rollcall.cluster.config import ClusterConfig, RedisConfig
 from rollcall.net.config import (
     EngineConfig,
     KeepaliveConfig,
@@ -66,15 +67,27 @@ class AuthSection(AuthConfig):
 class LocationConfig:
     """[location]: where bindings are kept beyond memory."""
 
-    kind: Literal["sqlite", "memory"] = "sqlite"
-    """"memory" forgets all bindings at a restart."""
+    kind: Literal["sqlite", "memory", "redis"] = "sqlite"
+    """"memory" forgets all bindings at a restart; "redis" shares them with other registrars, see [redis], [cluster]."""
     file: Path | None = None
     """Default: location.sqlite in data_dir."""
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
     """"FULL" waits for the disk itself: what was acknowledged survives a power cut too. "NORMAL" survives the end of
     the process, however sudden, and is faster."""
     max_waiting: int = field(default=MAX_WAITING, validator=at_least(1))
-    """Writes that wait for the disk; beyond that REGISTERs are answered 503."""
+    """Writes that wait for the disk, or for Redis; beyond that REGISTERs are answered 503."""
+    max_records: int = field(default=1_000_000, validator=at_least(1000))
+    """With "redis": addresses-of-record that are remembered in memory; the longest unused ones are forgotten."""
+    when_unavailable: Literal["journal", "refuse"] = "journal"
+    """With "redis", while it does not answer: write into a journal on disk, or answer 503."""
+    slow_seconds: float = field(default=0.4, validator=at_least(0.01))
+    """With "redis": a write that has taken so long goes into the journal too, and the phone gets its answer."""
+    journal_file: Path | None = None
+    """Default: location.journal in data_dir; with workers each has one of its own, with its number appended."""
+    max_journal_writes: int = field(default=200_000, validator=at_least(1))
+    """Addresses-of-record with changes in the journal; beyond that REGISTERs are answered 503."""
+    max_journal_bytes: int = field(default=268_435_456, validator=at_least(1_048_576))
+    """The size of the journal on disk; beyond that too."""
 
 
 @frozen(kw_only=True)
@@ -107,6 +120,8 @@ class RegistrarConfig:
     limits: LimitsConfig = LimitsConfig()
     tls: TlsConfig = TlsConfig()
     resolver: ResolverConfig = ResolverConfig()
+    redis: RedisConfig = RedisConfig()
+    cluster: ClusterConfig = ClusterConfig()
     engine: EngineConfig = EngineConfig()
     admission: AdmissionConfig = AdmissionConfig()
     transactions: TransactionConfig = TransactionConfig()

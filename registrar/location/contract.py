@@ -27,6 +27,9 @@ class Snapshot:
     """Counts the changes; 0 when there is no record. A record without bindings may be forgotten at any time."""
     bindings: tuple[Binding, ...] = ()
     """May hold lapsed ones: readers compare `expires_at` with their `now`."""
+    lost_at: float = 0.0
+    """When the last binding was lost with its connection, in seconds since the epoch; 0 when it was not, or when that
+    is not known any more. Nothing is bound then, but the phone may be on its way back."""
 
     def followed_by(self, bindings: tuple[Binding, ...]) -> "Snapshot":
         """Return what to save in place of this snapshot."""

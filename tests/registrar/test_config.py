@@ -24,10 +24,13 @@ transport = "udp"
 ILLUSTRATED = {
     "registrar.node", "domain.aliases", "listen.name", "listen.transport", "listen.host", "listen.advertise_host",
     "listen.advertise_port", "listen.proxy_protocol_from", "listen.allowed_origins", "tls.certificates",
-    "tls.trust_roots_file", "resolver.servers", "admin.token", "log.levels", "log.file",
+    "tls.trust_roots_file", "redis.tls_authority_file", "redis.tls_certificate_file", "redis.tls_key_file",
+    "cluster.internal_certificate_file", "cluster.internal_key_file", "cluster.internal_authority_file",
+    "resolver.servers", "admin.token", "log.levels", "log.file",
 }
 # What follows from other settings when it is not given.
-DERIVED = {"registrar.secret_file", "location.file", "subscribers.file", "keepalive.user_timeout"}
+DERIVED = {"registrar.secret_file", "location.file", "location.journal_file", "subscribers.file",
+           "keepalive.user_timeout"}
 
 
 def sections() -> dict[str, Any]:
@@ -125,7 +128,7 @@ class MistakeTests(SynchronousTestCase):
             "admission.window_seconds": "0", "transactions.t1_seconds": "0", "auth.algorithms": '["SHA-1"]',
             "auth.required": '"no"',
             "bindings.max_contacts": "0", "bindings.service_route": '["<sip:edge.example.com>"]',
-            "proxy.strangers": '"welcome"', "proxy.timer_c_seconds": "180", "location.kind": '"redis"',
+            "proxy.strangers": '"welcome"', "proxy.timer_c_seconds": "180", "location.kind": '"tables"',
             "location.synchronous": '"OFF"', "subscribers.threads": "0", "admin.port": "65536", "log.level": '"loud"',
         }
         text = LEAST
