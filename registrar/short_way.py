@@ -4,6 +4,9 @@ A usual REGISTER, as the scanner calls it, that refreshes the one contact of its
 one, changes a few numbers of a packed record. It takes the steps of the whole way (`registrar.registering`) and leaves
 the same binding and the same answer. Whatever needs a further rule, has to wait for somebody, or is to be refused for
 another reason than missing credentials returns None and takes the whole way: until then nothing was changed.
+
+Where bindings are kept elsewhere first, the answer is written when that is acknowledged, and what could not be kept
+takes the whole way after all.
 """
 
 import sys
@@ -11,19 +14,20 @@ from collections.abc import Callable
 from random import random
 
 from attrs import frozen
+from twisted.logger import Logger
 
 from registrar.answering import ROUNDING_SECONDS, SUPPORTED, sip_date
 from registrar.auth import Authentication, register_ha2
 from registrar.bindings import BRIEF_BELOW_SECONDS
 from registrar.bound import tie
-from registrar.location.at_once import AtOnceStore
+from registrar.location.at_once import AtOnceStore, LaterStore
 from registrar.location.memory import SLOT_SECONDS
 from registrar.location.packing import COMPACT, CONNECTION_BOUND, DIRECT, HEAD
 from registrar.location.renewal import is_early, renewed
 from registrar.observing import ANSWER_SECONDS, Face, Observing
 from registrar.records import BindingConfig, aor_of_key
 from registrar.routing import Domains
-from rollcall.net.flow import PORT_BYTES, Flow, Listener, PackedAddress, unpack_address
+from rollcall.net.flow import PORT_BYTES, Flow, FlowClosed, Listener, PackedAddress, unpack_address
 from rollcall.net.transactions import Transactions
 from rollcall.sip.chance import random_number, random_tag
 from rollcall.sip.compiled import compiled_module
@@ -46,6 +50,9 @@ HEAD_SIZE = HEAD.size
 NO_BODY = "Content-Length: 0\r\n\r\n"
 DEFAULT_PORT = 5060
 
+LATER = b""
+"""The answer to what will be answered later."""
+
 LOW_HALF = 0xFFFFFFFF
 """Of a hash as much as fits beside the 32 bits of chance in a tag, which RFC 3261 §19.3 asks for at least."""
 
@@ -63,16 +70,36 @@ class Served:
     """H(A2) by MD5 of a REGISTER to this Request-URI."""
 
 
+@frozen
+class Waiting:
+    """What requests need that wait until their record is kept elsewhere."""
+
+    location: LaterStore
+    whole_way: Callable[[bytes, Flow], None]
+    """Takes a message that could not be answered here after all."""
+    flow_to: Callable[[Listener, PackedAddress], Flow | None]
+    """Returns the way back to where a datagram came from."""
+    flow_closed: Callable[[Flow], None]
+    """Unbinds what is tied to a connection that has ended meanwhile."""
+
+
 class ShortWay:
     """Answers usual REGISTERs, those over connections and those in datagrams."""
+
+    _log = Logger()
 
     def __init__(self, *, domains: Domains, location: AtOnceStore, authentication: Authentication | None,
                  admits: Callable[[bytes, float], bool], refuse: Callable[[PackedAddress, str], int],
                  config: BindingConfig, node: str, epoch: int, transactions: Transactions,
-                 now: Callable[[], float], observing: Observing) -> None:
+                 now: Callable[[], float], observing: Observing, waiting: Waiting | None = None,
+                 refuses_new: Callable[[], bool] = lambda: False) -> None:
         """`admits(source, now)` counts a request; `refuse(address, transport)` logs one too many, and returns the
-        seconds for Retry-After.
+        seconds for Retry-After. `waiting` is there for a location that keeps later. `refuses_new` says whether first
+        bindings are refused now, which the whole way does.
         """
+        self._waiting = waiting
+        self._refuses_new = refuses_new
+        self._under_way: set[str] = set()
         self._admits = admits
         self._refuse = refuse
         self._domains = domains
@@ -95,7 +122,7 @@ class ShortWay:
         self._end = self._end_outbound = self._end_over_flow = b""
         self.over_connection, self.in_datagram = self.plainly_over_connection, self.plainly_in_datagram
         """Answer what came over a connection, or in a datagram; compiled where that could be done (_short_way.pyx)."""
-        if _compiled is not None:
+        if _compiled is not None and waiting is None:
             shortest = _compiled.ShortestWay(
                 self.over_connection, self.in_datagram, self._serve, self._span, self._face, self._end_at,
                 self._turn_away, location, admits, transactions.knows, now, authentication, ANSWER_SECONDS)
@@ -126,6 +153,8 @@ class ShortWay:
             return None
         if not self._admits(address[PORT_BYTES:], now):
             return self._turn_away(register, address, face, now)
+        if self._waiting is not None:
+            return self._keep_later(register, key, old, new, address, face, flow, random_tag(), seconds, now)
         self._keep(key, old is None, new, face, address)
         if old is None:
             tie(flow, key)
@@ -145,6 +174,8 @@ class ShortWay:
         key = register.user + served.ending
         location = self._location
         transaction = register.transaction_key
+        if transaction in self._under_way:
+            return LATER
         if self._transactions.knows(transaction):
             return None
         is_at_once = location.takes_at_once(key, False)
@@ -167,6 +198,10 @@ class ShortWay:
             return None
         if not self._admits(address[PORT_BYTES:], now):
             return self._turn_away(register, address, face, now)
+        if self._waiting is not None:
+            flow = self._waiting.flow_to(listener, address)
+            return None if flow is None else self._keep_later(
+                register, key, old, new, address, face, flow, b"%08x" % chance, seconds, now)
         self._keep(key, old is None, new, face, address)
         return self._accept(register, b"%08x" % chance, address, seconds, now, face, False)
 
@@ -204,18 +239,44 @@ class ShortWay:
         """Put a record into its place, and count it."""
         if is_first:
             self._location.insert(key, record, face.transport)
-            face.bound(aor_of_key(key), address)
-            return
-        if is_early(record):
+        elif is_early(record):
             self._location.refresh(key, record)
         else:
             self._location.records[key] = record
-        face.refreshed.value += 1
+        _count(key, is_first, face, address)
+
+    def _keep_later(self, register: UsualRegister, key: bytes, old: bytes | None, new: bytes, address: PackedAddress,
+                    face: Face, flow: Flow, tag: bytes, seconds: int, now: float) -> bytes:
+        """Have a record kept, and answer when it is; a request that it could not be for takes the whole way."""
+        waiting = self._waiting
+        assert waiting is not None
+        over_flow = flow.id != 0
+        transaction = "" if over_flow else register.transaction_key
+        self._under_way.add(transaction)
+
+        def kept(is_kept: bool) -> None:
+            self._under_way.discard(transaction)
+            if not is_kept:
+                waiting.whole_way(register.message, flow)
+                return
+            _count(key, old is None, face, address)
+            if old is None and over_flow:
+                tie(flow, key)
+                if not flow.is_open:
+                    waiting.flow_closed(flow)
+            try:
+                flow.write(self._accept(register, tag, address, seconds, now, face, over_flow))
+            except FlowClosed as problem:
+                self._log.debug("nobody is left to hear that {aor} is bound: {why}", aor=aor_of_key(key),
+                                why=str(problem))
+
+        waiting.location.keep(key, old, new, face.transport, kept)
+        return LATER
 
     def _first(self, register: UsualRegister, address: PackedAddress, place: int, flow_id: int, agent: int,
                seconds: int, repeat: int, now: float) -> bytes | None:
         """Return the record of an address-of-record with its first binding, or None for the whole way."""
-        if place < 0 or not register.is_plain:
+        if place < 0 or not register.is_plain or self._refuses_new():
             return None
         expires_at = now + seconds
         kind = COMPACT | DIRECT | (CONNECTION_BOUND if flow_id else 0)
@@ -325,6 +386,14 @@ class ShortWay:
         place = self._location.packing.places.index(listener.transport, listener.name, self._node, self._epoch)
         face = self._faces[listener.name] = Face(self._observing, listener.transport, -1 if place is None else place)
         return face
+
+
+def _count(key: bytes, is_first: bool, face: Face, address: PackedAddress) -> None:
+    """Count what was kept."""
+    if is_first:
+        face.bound(aor_of_key(key), address)
+    else:
+        face.refreshed.value += 1
 
 
 def _is_from(register: UsualRegister, address: PackedAddress) -> bool:

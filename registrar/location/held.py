@@ -93,6 +93,7 @@ class Directory(Protocol):
 class HeldLocation:
     """The LocationStore of one worker, over a store of its own."""
 
+    keeps_later = False
     _log = Logger()
 
     def __init__(self, local: MovableStore, directory: Directory, node: str, wheel: TimerWheel,

@@ -34,6 +34,8 @@ _LATEST = float((_NEVER - 1) * SLOT_SECONDS)
 class MemoryLocation:
     """Keeps bindings for as long as the process lives."""
 
+    keeps_later = False
+
     def __init__(self, wheel: TimerWheel, wall: Callable[[], float], lapsed: Lapsed | None = None,
                  forgotten: Forgotten = lambda key: None) -> None:
         """`wall` gives the seconds since the epoch, which is what bindings lapse by."""

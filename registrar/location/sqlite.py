@@ -60,6 +60,7 @@ _Batch = dict[str, _Write]
 class SqliteLocation:
     """Keeps bindings in memory and, unless they live on a connection, in an SQLite file."""
 
+    keeps_later = False
     _log = Logger()
 
     def __init__(self, rows: Rows, writer: Writer, wheel: TimerWheel, wall: Callable[[], float],

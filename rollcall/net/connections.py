@@ -212,7 +212,8 @@ class Connections:
             answer = self.short_way(register, flow, self.wheel.now())
             if answer is not None:
                 try:
-                    flow.write(answer)
+                    if answer:
+                        flow.write(answer)
                 except FlowClosed as error:
                     self._log.debug("no flow left to answer on: {flow}: {error}", flow=flow, error=error)
                 return

@@ -135,7 +135,8 @@ class DatagramPort:
             if register is not None and register.end == len(data) and len(address) <= UNSCOPED_BYTES:
                 answer = user.datagram_short_way(register, listener, address, now)
             if answer is not None:
-                self._answers.append((answer, address))
+                if answer:
+                    self._answers.append((answer, address))
                 continue
             self._connections.hand_over(data, DatagramFlow(self, address))
             if not self.is_open:

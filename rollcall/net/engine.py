@@ -169,7 +169,7 @@ class Engine:
                     if answer is None:
                         self._send_each(answers)
                         connections.hand_over(data, flow)
-                    else:
+                    elif answer:
                         answers.append((flow, answer, descriptor))
                     continue
                 self._send_each(answers)

@@ -163,7 +163,7 @@ class EngineFlow(StreamReading):
             answer = connections.short_way(register, self, now)
             if answer is None:
                 connections.hand_over(data[place : register.end], self)
-            elif self._state is State.OPEN:
+            elif answer and self._state is State.OPEN:
                 self._send(answer)
             place = register.end
             if place == len(data) or self._state is not State.OPEN:

@@ -148,7 +148,8 @@ class FlowUser(Protocol):
     def short_way(self, register: UsualRegister, flow: Flow, now: float) -> bytes | None:
         """Answer a usual REGISTER that came over a connection at once, or return None: it is then delivered whole.
 
-        The caller writes the answer. `now` is in seconds since the epoch. Never raises.
+        The caller writes the answer; an empty one says that it will be written later. `now` is in seconds since the
+        epoch. Never raises.
         """
 
     def datagram_short_way(self, register: UsualRegister, listener: Listener, address: PackedAddress,

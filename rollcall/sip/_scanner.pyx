@@ -37,6 +37,7 @@ cdef enum:
     MAX_PORT = 65535
     MAX_HOPS = 255
 
+cdef Py_ssize_t METHOD_BYTES = len("REGISTER ")
 cdef int64_t MAX_SECONDS = 4294967295
 cdef int64_t MAX_CSEQ = 2147483647
 cdef Py_ssize_t MAX_HEAD_BYTES = _MAX_HEAD_BYTES
@@ -62,6 +63,11 @@ cdef bytes OK = b"SIP/2.0 200 OK"
 @cython.freelist(256)
 cdef class CompiledRegister:
     """A usual REGISTER; see `scanner.UsualRegister`."""
+
+    @property
+    def message(self):
+        # The Request-URI stands behind the method and one blank.
+        return self.data[self.found.request_uri.p - <Place>PyBytes_AS_STRING(self.data) - METHOD_BYTES:self.end]
 
     @property
     def has_length(self):

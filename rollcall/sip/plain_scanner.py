@@ -70,6 +70,7 @@ class PlainRegister:
     """A usual REGISTER; see `scanner.UsualRegister`."""
 
     end: int
+    message: bytes
     has_length: bool
     request_uri: bytes
     user: bytes
@@ -208,6 +209,7 @@ def _scan(data: bytes, start: int) -> PlainRegister:
         expires = int(values[EXPIRES])
     return PlainRegister(
         end=end,
+        message=data[start:end],
         has_length=LENGTH in values,
         request_uri=request_uri,
         user=_user(values[TO], request_uri),

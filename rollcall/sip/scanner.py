@@ -39,6 +39,10 @@ class UsualRegister(Protocol):
         """Where the message ends in the data that was scanned."""
 
     @property
+    def message(self) -> bytes:
+        """The whole message."""
+
+    @property
     def has_length(self) -> bool:
         """Whether it has a Content-Length, which a stream cannot do without (§18.3). Without one it ends the data."""
 
