@@ -53,7 +53,8 @@ class Registering:
     def __init__(self, *, domains: Domains, location: LocationStore, authentication: Authentication | None,
                  gruus: GruuMaker, config: BindingConfig, node: str, epoch: int,
                  find_flow: Callable[[int], Flow | None], now: Callable[[], float], retry_after: Callable[[], int],
-                 observing: Observing) -> None:
+                 observing: Observing, refuses_new: Callable[[], bool] = lambda: False) -> None:
+        """`refuses_new` says whether only what is bound to an open connection is refreshed: phones shall move over."""
         self._domains = domains
         self._location = location
         self._authentication = authentication
@@ -66,6 +67,7 @@ class Registering:
         self._retry_after = retry_after
         self._observing = observing
         self._saved = observing.of_store("location")
+        self._refuses_new = refuses_new
 
     def receive(self, request: Request, server: ServerTransaction) -> None:
         """Answer a REGISTER; every way out answers `server`."""
@@ -147,6 +149,8 @@ class Registering:
             outcome = register(wish, current.bindings, self._config, self._now(), random)
             if isinstance(outcome, Refused):
                 raise Refusal(outcome.status, outcome.reason, outcome.headers)
+            if self._refuses_new() and self._brings_new(wish, outcome, flow):
+                raise Refusal(503, "Moving Elsewhere", (("Retry-After", str(self._retry_after())),))
             try:
                 if outcome.changed:
                     asked_at = self._now()
@@ -158,6 +162,11 @@ class Registering:
             self._report(wish, outcome, len(current.bindings))
             return tuple(answer_headers(outcome, wish, self._config, self._now(), self._gruus))
         raise Conflict
+
+    def _brings_new(self, wish: Register, outcome: Stored, flow: Flow) -> bool:
+        """Say whether a REGISTER binds what no open connection of ours has bound already."""
+        is_known = record_key(wish.aor) in keys_on(flow)
+        return not is_known and any(binding.source == wish.source for binding in outcome.bindings)
 
     def _bind(self, wish: Register, outcome: Stored, flow: Flow) -> None:
         """Tie new bindings to their connection and let go of connections that lost their last one."""

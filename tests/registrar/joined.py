@@ -8,7 +8,7 @@ transcript:
     self.assertEqual(self.registrar.bound("alice"), ["sip:alice@192.0.2.20"])
 """
 
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from itertools import count
 from typing import Any, TypeVar, cast
 
@@ -27,8 +27,9 @@ from registrar.records import BindingConfig
 from registrar.registering import Registering
 from registrar.requests import Requests
 from registrar.routing import Domains, ProxyConfig, ServedDomain
-from registrar.short_way import ShortWay
+from registrar.short_way import ShortWay, Waiting
 from registrar.subscribers.memory import MemorySubscribers
+from rollcall.net.flow import Flow, Listener, PackedAddress, unpack_address
 from rollcall.net.transports import Transports
 from rollcall.ops.metrics import Metrics
 from rollcall.sip.digest import Credentials, expected_response, ha1
@@ -110,19 +111,44 @@ class HeldLocation(MemoryLocation):
             raise LocationUnavailable("the disk is full")
 
 
+class LaterLocation(HeldLocation):
+    """A LaterStore: what is kept at once waits until the test says what became of it."""
+
+    keeps_later = True
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(layer)
+        self.kept_later: list[tuple[bytes, bytes | None, bytes, str, Callable[[bool], None]]] = []
+
+    def keep(self, key: bytes, old: bytes | None, new: bytes, transport: str, kept: Callable[[bool], None]) -> None:
+        """Wait for `settle`."""
+        self.kept_later.append((key, old, new, transport, kept))
+
+    def settle(self, is_kept: bool) -> None:
+        """Keep what waits, or say that it could not be."""
+        waiting, self.kept_later = self.kept_later, []
+        for key, old, new, transport, kept in waiting:
+            if is_kept and old is None:
+                self.insert(key, new, transport)
+            elif is_kept:
+                self.refresh(key, new)
+            kept(is_kept)
+
+
 class Registrar:
     """All parts of a registrar but its sockets, joined as the service joins them."""
 
     def __init__(self, *, bindings: BindingConfig = EXACT, proxy: ProxyConfig | None = None,
                  admission: AdmissionConfig | None = None, with_passwords: bool = True,
-                 takes_short_way: bool = True) -> None:
+                 takes_short_way: bool = True, location: type[HeldLocation] = HeldLocation) -> None:
         self.takes_short_way = takes_short_way
         self.layer = layer = Layer()
         self.clock = layer.clock
         self.clock.advance(NOW)
         self.network = Network(layer)
         self.metrics = Metrics(process=False)
-        self.location = HeldLocation(layer)
+        self.location = location(layer)
+        self.is_draining = False
         self.subscribers = MemorySubscribers()
         done(self.subscribers.start())
         for name, password in PASSWORDS.items():
@@ -149,7 +175,7 @@ class Registrar:
         registering = Registering(
             domains=self.domains, location=self.location, authentication=authentication, gruus=gruus, config=bindings,
             node=NODE, epoch=EPOCH, find_flow=transports.flow, now=now, retry_after=lambda: RETRY_AFTER,
-            observing=self.observing)
+            observing=self.observing, refuses_new=lambda: self.is_draining)
         proxying = Proxying(
             domains=self.domains, location=self.location, callers=callers, exists=self._exists, gruus=gruus,
             tokens=self.network.tokens, transactions=transactions, sender=self.network.sending, config=proxy, now=now,
@@ -157,9 +183,18 @@ class Registrar:
         short_way = ShortWay(
             domains=self.domains, location=self.location, authentication=authentication, admits=self.admission.admits,
             refuse=self.requests.refuse_register, config=bindings, node=NODE, epoch=EPOCH, transactions=transactions,
-            now=now, observing=self.observing)
+            now=now, observing=self.observing, waiting=self._waiting(registering),
+            refuses_new=lambda: self.is_draining)
         self.requests.serve(cast(Transports, transports), short_way, registering, proxying)
         transactions.user = self.requests
+
+    def _waiting(self, registering: Registering) -> Waiting | None:
+        if not isinstance(self.location, LaterLocation):
+            return None
+        return Waiting(self.location, self.requests.message_received, self._flow_to, registering.flow_closed)
+
+    def _flow_to(self, listener: Listener, address: PackedAddress) -> Flow | None:
+        return self.network.transports.datagram_flow(listener.name, *unpack_address(address))
 
     async def _exists(self, aor: str) -> bool:
         uri = parse_sip_uri(aor)
@@ -269,7 +304,8 @@ class Client:
             self.receive_whole(data)
         else:
             self.flow.confirm()
-            self.flow.write(answer)
+            if answer:
+                self.flow.write(answer)
 
     def receive_whole(self, data: bytes) -> None:
         """Let it receive them by the whole way."""
