@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -105,6 +105,21 @@ class SubscriberTable:
                 self._connection().execute(_INSERT, (subscriber.username, subscriber.domain, *_hashes(subscriber)))
             except sqlite3.IntegrityError:
                 raise SubscriberExists(f"{username}@{domain} exists already") from None
+
+    def add_all(self, subscribers: Iterable[tuple[str, str, str]]) -> None:
+        """Add many, each (username, domain, password), all or none. Raises SubscriberExists, InvalidSubscriber.
+
+        The disk is waited for once: for thousands that is what makes it quick.
+        """
+        made = [subscriber_with(*each) for each in subscribers]
+        with self._wrapped():
+            connection = self._connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                with connection:
+                    connection.executemany(_INSERT, [(each.username, each.domain, *_hashes(each)) for each in made])
+            except sqlite3.IntegrityError:
+                raise SubscriberExists("one of them exists already") from None
 
     def set_password(self, username: str, domain: str, password: str) -> None:
         """Give a subscriber another password. Raises NoSuchSubscriber, InvalidSubscriber."""

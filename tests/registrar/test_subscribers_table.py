@@ -50,6 +50,14 @@ class SubscriberTableTests(SynchronousTestCase):
         self.assertEqual(self.table.count(), 0)
         self.table.version()
 
+    def test_many_at_once(self) -> None:
+        """Many are added as one; and none of them when one is there already."""
+        self.table.add_all((name, DOMAIN, "secret") for name in ("alice", "bob"))
+        self.assertEqual(self.table.find("bob", DOMAIN), subscriber_with("bob", DOMAIN, "secret"))
+        with self.assertRaises(SubscriberExists):
+            self.table.add_all((name, DOMAIN, "secret") for name in ("carol", "alice"))
+        self.assertEqual(self.table.count(), 2)
+
     def test_file_is_private(self) -> None:
         """Nobody else on the machine may read the hashes, which are as good as passwords."""
         self.table.add("alice", DOMAIN, "secret")
