@@ -40,6 +40,7 @@ from rollcall.sip.uri import SipUri, parse_uri
 ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "REGISTER", "OPTIONS", "MESSAGE", "SUBSCRIBE", "NOTIFY", "REFER", "INFO",
            "PRACK", "UPDATE", "PUBLISH")
 SUPPORTED = ("path", "outbound", "gruu")
+ALLOW_EVENTS = ("reg",)  # what we tell about ourselves (RFC 3680); phones have events of their own
 # Requests that only ever come within a dialog (RFC 3261 §15, RFC 3262, 3311, 6086).
 WITHIN_DIALOGS = frozenset({"BYE", "PRACK", "UPDATE", "INFO"})
 
@@ -194,7 +195,7 @@ class Proxying:
         _refuse_unsupported(request, "Require", frozenset(SUPPORTED))
         if request.method == "OPTIONS":
             server.turn_away(200, None, (("Allow", ", ".join(ALLOWED)), ("Accept", "*/*"),
-                                      ("Supported", ", ".join(SUPPORTED))))
+                                      ("Supported", ", ".join(SUPPORTED)), ("Allow-Events", ", ".join(ALLOW_EVENTS))))
         elif request.method in WITHIN_DIALOGS:
             server.turn_away(481)
         elif request.method in ALLOWED:

@@ -1,6 +1,7 @@
 """What comes over the flows: parsed, checked, matched to transactions, and handed to the conversation it is for."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from twisted.logger import Logger
 
@@ -24,6 +25,19 @@ from rollcall.sip.uri import SipUri, parse_often
 OF_CALLS = frozenset({"ACK", "CANCEL"})
 
 
+class Events(Protocol):
+    """Who answers subscriptions to what we know ourselves (RFC 6665)."""
+
+    def wants(self, request: Request) -> bool:
+        """Say whether this SUBSCRIBE is for us, and not for a phone or another server."""
+
+    def receive(self, request: Request, server: ServerTransaction) -> None:
+        """Answer a SUBSCRIBE; every way out answers `server`."""
+
+    def flow_closed(self, flow: Flow) -> None:
+        """Learn that a connection has ended, and whoever subscribed over it with it."""
+
+
 class Requests:
     """The user of all flows and of all server transactions."""
 
@@ -44,6 +58,7 @@ class Requests:
         self._short_way: ShortWay
         self._registering: Registering
         self._proxying: Proxying
+        self._events: Events | None = None
 
     def serve(self, transports: Transports, short_way: ShortWay, registering: Registering, proxying: Proxying) -> None:
         """Join the conversations, which need the transports, which need this."""
@@ -51,6 +66,10 @@ class Requests:
         self._short_way = short_way
         self._registering = registering
         self._proxying = proxying
+
+    def serve_events(self, events: Events) -> None:
+        """Join who answers subscriptions."""
+        self._events = events
 
     def short_way(self, register: UsualRegister, flow: Flow, now: float) -> bytes | None:
         """Answer a usual REGISTER at once, if that can be; whatever happens, nothing is raised into the transport."""
@@ -95,6 +114,8 @@ class Requests:
         if not self._is_stopping:
             self._transactions.flow_closed(flow)
             self._registering.flow_closed(flow)
+            if self._events is not None:
+                self._events.flow_closed(flow)
 
     def stop(self) -> None:
         """Let flows close without a word about each: all of them do, and nobody is left to be told."""
@@ -109,6 +130,8 @@ class Requests:
             self._cancel(request, transaction)
         elif request.method == "REGISTER" and self._is_for_us(request):
             self._registering.receive(request, transaction)
+        elif request.method == "SUBSCRIBE" and self._events is not None and self._events.wants(request):
+            self._events.receive(request, transaction)
         else:
             self._proxying.receive(request, transaction)
 
