@@ -224,6 +224,42 @@ class ResolverConfig:
 
 
 @frozen(kw_only=True)
+class MemberConfig:
+    """How the nodes of a cluster reach each other. Its settings are those of the cluster."""
+
+    host: str = field(validator=_numeric_host)
+    """The address that other nodes speak to."""
+
+    port: int = field(validator=_port)
+    """The port to bind; 0 lets the kernel choose."""
+
+    advertise_host: str = ""
+    """What other nodes are told (Via, leases); empty for the bound address."""
+
+    tls: bool = False
+    """Whether nodes speak TLS to each other; the three files are needed then."""
+
+    certificate_file: Path | None = None
+    """PEM: this node's certificate, then its chain; shown as a server and as a client."""
+
+    key_file: Path | None = None
+    """PEM: its private key, without a passphrase."""
+
+    authority_file: Path | None = None
+    """PEM: the authorities that every node's certificate has to be from."""
+
+    handshake_seconds: float = field(default=3.0, validator=gt(0))
+    """How long it may take to connect, and then how long another node may take to prove that it is one."""
+
+    max_connections: int = field(default=1024, validator=ge(1))
+    """Connections of other nodes, those that have proved nothing yet included."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.tls and None in (self.certificate_file, self.key_file, self.authority_file):
+            raise ValueError("tls needs certificate_file, key_file and authority_file")
+
+
+@frozen(kw_only=True)
 class NetConfig:
     """All about transports."""
 

@@ -64,6 +64,9 @@ class Tallies:
     accept_pauses: int = 0
     """Times that no connection was accepted for a while because the system had no descriptor or memory for it."""
 
+    members_refused: int = 0
+    """Internal connections, to us or from us, whose other end did not prove to be the member it had to be."""
+
     datagrams_ignored: int = 0
     """Datagrams that were no SIP: keepalives without an answer, and noise."""
 
@@ -101,6 +104,12 @@ class Connections:
         self._opening: set[Opening] = set()
         self._by_source: Counter[bytes] = Counter()
         self._waiting_for_none: list[Deferred[None]] = []
+
+    def apart(self, limits: LimitsConfig) -> Connections:
+        """Return a further set for the same user, with limits of its own; no two flows of both share an id."""
+        further = Connections(self.wheel, self.user, limits, self.tallies)
+        further._odd_ids = self._odd_ids
+        return further
 
     # --- which there are
 

@@ -117,6 +117,11 @@ class Flow(ABC):
         """Whether TLS protects it."""
 
     @property
+    def member(self) -> str:
+        """The cluster's node at the other end of an internal connection, proven; empty for phones and all others."""
+        return ""
+
+    @property
     @abstractmethod
     def is_open(self) -> bool:
         """Whether a message can be written."""

@@ -18,6 +18,8 @@ from rollcall.net.connection import CRLF, ConnectionFlow, Origin, State
 from rollcall.net.flow import Address, PackedAddress
 from rollcall.sip.framing import FramingError, Keepalive, StreamFramer
 
+TOO_SLOW = "the handshake took too long"
+
 
 @implementer(IHandshakeListener, IProtocol, IPushProducer)
 class WireFlow(ConnectionFlow):
@@ -44,7 +46,7 @@ class WireFlow(ConnectionFlow):
         connections = self._origin.connections
         connections.opening(self)
         self._wire.registerProducer(self, True)
-        self._allow(connections.limits.handshake_seconds, self._abort, "the handshake took too long")
+        self._allow(connections.limits.handshake_seconds, self._abort, TOO_SLOW)
         if not self.secure:
             self._connected()
 

@@ -84,7 +84,7 @@ class Tls:
 
     def server_side(self, protocol: IProtocol) -> IProtocol:
         """Put TLS before a protocol that speaks with a client."""
-        return _ServerSide(self._server_layer, protocol, self._handshakes)
+        return ServerSide(self._server_layer, protocol, self._handshakes)
 
     def client_side(self, server_name: str) -> Layer:
         """Return what puts TLS before a protocol that speaks with `server_name`, a DNS name or IP address.
@@ -92,16 +92,16 @@ class Tls:
         Raises ValueError when it is neither.
         """
         creator = _ClientCreator(self._client_context, server_name, self._config.verify_peers)
-        return lambda protocol: _Side(self._bare_layer(creator, is_client=True), protocol)
+        return lambda protocol: Side(self._bare_layer(creator, is_client=True), protocol)
 
     def _bare_layer(self, creator: Any, is_client: bool) -> TLSMemoryBIOFactory:
         layer = TLSMemoryBIOFactory(creator, is_client, Factory(), self._clock)
         # A SIP message is one write: Twisted's gathering of small writes would delay it by a turn of the reactor.
-        layer.protocol = _Side
+        layer.protocol = Side
         return layer
 
 
-class _Side(TLSMemoryBIOProtocol):
+class Side(TLSMemoryBIOProtocol):
     """One end of a connection that leaves nothing behind."""
 
     def _tlsShutdownFinished(self, reason: Failure | None) -> None:
@@ -111,7 +111,7 @@ class _Side(TLSMemoryBIOProtocol):
             reason.cleanFailure()
 
 
-class _ServerSide(_Side):
+class ServerSide(Side):
     """Our end of a connection whose client greets first; until the handshake is done it has to share the turns."""
 
     def __init__(self, layer: TLSMemoryBIOFactory, protocol: IProtocol, handshakes: TurnShare) -> None:
@@ -235,7 +235,7 @@ def _is_one_of(certificate: x509.Certificate, ids: tuple[ServiceID, ...]) -> boo
 def _client_context(config: TlsConfig) -> SSL.Context:
     trusted = platformTrust()
     if config.trust_roots_file is not None:
-        roots = [crypto.X509.from_cryptography(each) for each in _certificates(config.trust_roots_file)]
+        roots = [crypto.X509.from_cryptography(each) for each in read_certificates(config.trust_roots_file)]
         trusted = trustRootFromCertificates([Certificate(root) for root in roots])
     options = CertificateOptions(
         trustRoot=trusted if config.verify_peers else None, raiseMinimumTo=VERSIONS[config.minimum_version]
@@ -247,8 +247,8 @@ def _load(config: CertificateConfig, tls: TlsConfig) -> ShownCertificate:
     # Twisted's annotations still name pyOpenSSL's own classes, which pyOpenSSL no longer wants.
     certificate: Any
     chain: Any
-    certificate, *chain = _certificates(config.certificate_file)
-    key = _key(config.key_file)
+    certificate, *chain = read_certificates(config.certificate_file)
+    key = read_key(config.key_file)
     if key.public_key() != certificate.public_key():
         raise ValueError(f"{config.key_file} is not the key of the certificate in {config.certificate_file}")
     options = CertificateOptions(
@@ -280,14 +280,16 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
     return tuple(name.lower() for name in extension.value.get_values_for_type(x509.DNSName))
 
 
-def _certificates(file: Path) -> list[x509.Certificate]:
+def read_certificates(file: Path) -> list[x509.Certificate]:
+    """Return the certificates in a PEM file. Raises ValueError."""
     try:
         return x509.load_pem_x509_certificates(_read(file))
     except ValueError as error:
         raise ValueError(f"{file} holds no certificate in PEM: {error}") from error
 
 
-def _key(file: Path) -> Any:
+def read_key(file: Path) -> Any:
+    """Return the private key in a PEM file, which has no passphrase. Raises ValueError."""
     data = _read(file)
     try:
         return load_pem_private_key(data, password=None)

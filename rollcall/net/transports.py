@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocol
 from twisted.logger import Logger
 
 from rollcall.net.accepting import Accepting
-from rollcall.net.config import SECURE_TRANSPORTS, ListenerConfig, NetConfig
+from rollcall.net.config import SECURE_TRANSPORTS, ListenerConfig, MemberConfig, NetConfig
 from rollcall.net.connections import Connections, Tallies
 from rollcall.net.datagram import DatagramPort
 from rollcall.net.dialling import Destination, Dialling
@@ -25,6 +25,7 @@ from rollcall.net.listening import (
     numeric_host,
     stream_socket,
 )
+from rollcall.net.members import Lost, Members
 from rollcall.net.tls import Layer, ShownCertificate, Tls
 from rollcall.net.wheel import TimerWheel
 
@@ -143,6 +144,15 @@ class Transports(MultiService):
             raise ConnectFailed(f"{transport} {host}:{port}: only clients open such connections")
         name = (server_name or host) if transport in SECURE_TRANSPORTS else None
         return await self._dialling(Destination(transport, host, port, name)).opened()
+
+    # --- the cluster
+
+    def members(self, config: MemberConfig, me: tuple[str, int], key: bytes, lost: Lost) -> Members:
+        """Return the way to the other nodes of a cluster; see Members. What comes over it has the same user.
+
+        Raises ValueError when its certificate, key or authority is unusable.
+        """
+        return Members(self._reactor, self._connections, config, me, key, lost)
 
     # --- TLS
 

@@ -1,0 +1,119 @@
+"""The flow to another node of the cluster: SIP over TCP or TLS, once both ends have proven who they are.
+
+Unlike a phone's connection it carries what thousands of phones say, so its bounds are others, and it is trusted: there
+is no time limit for a first request, and nothing that comes over it takes the short way of phones.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from rollcall.net.config import LimitsConfig, MemberConfig
+from rollcall.net.connection import Origin, State
+from rollcall.net.flow import Address
+from rollcall.net.member_handshake import AnotherLife, Handshake, HandshakeFailed, Life
+from rollcall.net.member_tls import channel_of
+from rollcall.net.stream import StreamReading, WireFlow
+from rollcall.sip.framing import Keepalive, StreamFramer
+
+MAX_DATAGRAM_BYTES = 65_535
+
+ADDED_BYTES = 16_384
+"""Room for what we add to a message on its way: Via, Route, Record-Route. Without it a message as large as a phone may
+send one would end the connection of all."""
+
+MAX_WRITE_BUFFER_BYTES = 8_388_608
+"""What may wait for a member that does not read: a second of 10,000 messages, far more than a pause of its takes."""
+
+
+def member_limits(limits: LimitsConfig, config: MemberConfig) -> LimitsConfig:
+    """Return the limits of internal connections: whatever phones may send has to fit through."""
+    return evolve(
+        limits,
+        connect_seconds=config.handshake_seconds,
+        handshake_seconds=config.handshake_seconds,
+        max_head_bytes=max(limits.max_head_bytes, MAX_DATAGRAM_BYTES) + ADDED_BYTES,
+        max_body_bytes=max(limits.max_body_bytes, MAX_DATAGRAM_BYTES),
+        max_write_buffer_bytes=MAX_WRITE_BUFFER_BYTES,
+    )
+
+
+class MemberFlow(StreamReading, WireFlow):
+    """An internal connection. `member` and `epoch` say whose it is, once that is proven."""
+
+    __slots__ = ("_handshake", "epoch", "framer", "member", "refusal")
+
+    member: str
+    epoch: int
+    refusal: HandshakeFailed | None
+    """Why the other end was not taken for a member."""
+
+    def __init__(self, origin: Origin, peer: Address, handshake: Handshake) -> None:
+        super().__init__(origin, peer)
+        self.framer: StreamFramer | None = None
+        self.member = ""
+        self.epoch = 0
+        self.refusal = None
+        self._handshake: Handshake | None = handshake
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]} member {self.member or 'unproven'}>"
+
+    @property
+    def life(self) -> Life:
+        """Which life of which node is at the other end."""
+        return Life(self.member, self.epoch)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Read it unless we closed."""
+        if self._state is State.OPEN:
+            self._read(data)
+        elif self._state is State.OPENING and self._handshake is not None:
+            self._go_on(self._handshake, data)
+
+    def pauseProducing(self) -> None:
+        """Our side is full. We go on reading: two nodes that each wait for the other to read would wait for ever."""
+        if self._unsent < 0:
+            self._unsent = 0
+
+    # --- see ConnectionFlow
+
+    def _connected(self) -> None:
+        if self._handshake is not None:
+            self._wire.write(self._handshake.begin(channel_of(self._wire) if self.secure else b""))
+
+    def _take(self, received: list[bytes | Keepalive]) -> None:
+        connections = self._origin.connections
+        for each in received:
+            if self._state is not State.OPEN:
+                return
+            if isinstance(each, bytes):
+                connections.hand_over(each, self)
+
+    # --- the handshake
+
+    def _go_on(self, handshake: Handshake, data: bytes) -> None:
+        try:
+            reply = handshake.receive_data(data)
+        except HandshakeFailed as error:
+            self._refuse(error)
+            return
+        if reply:
+            self._wire.write(reply)
+        if handshake.member is None:
+            return
+        self.member, self.epoch = handshake.member.node, handshake.member.epoch
+        self._handshake = None
+        self.confirmed = True
+        self._ready()
+        if handshake.rest and self.is_open:
+            self._read(handshake.rest)
+
+    def _refuse(self, error: HandshakeFailed) -> None:
+        self.refusal = error
+        self._handshake = None
+        if isinstance(error, AnotherLife) and error.reply:
+            self._wire.write(error.reply)
+            self._end(str(error))
+        else:
+            self._abort(str(error))
