@@ -145,7 +145,7 @@ class Registering:
     async def _store(self, wish: Register, flow: Flow) -> tuple[tuple[str, str], ...]:
         """Do steps 6 to 8: decide, keep, and say what is bound now."""
         for _ in range(MAX_CONFLICTS):
-            current = await self._location.load(wish.aor)
+            current = await self._location.load_for_update(wish.aor, _only_adds(wish))
             outcome = register(wish, current.bindings, self._config, self._now(), random)
             if isinstance(outcome, Refused):
                 raise Refusal(outcome.status, outcome.reason, outcome.headers)
@@ -206,6 +206,12 @@ class Registering:
             self._observing.registered(binding.source.transport, "unbound")
             self._log.info("{aor} unbound: its {transport} connection from {host}:{port} ended", aor=aor,
                            transport=binding.source.transport, host=binding.source.host, port=binding.source.port)
+
+
+def _only_adds(wish: Register) -> bool:
+    """Say whether a REGISTER binds contacts and removes none."""
+    asked = [wish.expires if contact.expires is None else contact.expires for contact in wish.contacts]
+    return bool(asked) and 0 not in asked
 
 
 def _kind(outcome: Stored, bound_before: int) -> str:

@@ -26,6 +26,10 @@ class Changes:
     def __len__(self) -> int:
         return len(self._watched)
 
+    def is_watched(self, key: bytes) -> bool:
+        """Say whether anybody waits for changes of this record."""
+        return key in self._watched
+
     def watch(self, key: bytes, changed: Changed) -> Callable[[], None]:
         """Call `changed` after each change of a record; return what ends that, which may be called twice."""
         self._watched.setdefault(key, []).append(changed)

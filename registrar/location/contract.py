@@ -35,6 +35,10 @@ class Snapshot:
         """Return what to save in place of this snapshot."""
         return Snapshot(self.version + 1, bindings)
 
+    def without_flow(self, left: tuple[Binding, ...], now: float) -> "Snapshot":
+        """Return what to save when a connection has ended and these bindings are left."""
+        return Snapshot(self.version + 1, left, 0.0 if left else now)
+
 
 @frozen
 class Counts:
@@ -63,6 +67,13 @@ class LocationStore(Protocol):
         """Return the bindings of `aor`, version 0 without bindings when there are none. Raises LocationUnavailable.
 
         A save that was accepted but has not returned yet may be seen already.
+        """
+
+    async def load_for_update(self, aor: str, only_adds: bool) -> Snapshot:
+        """Return the bindings of `aor` for a save that builds on them. Raises LocationUnavailable.
+
+        For who only adds bindings, and takes none away, it may be a snapshot without any when they cannot be read now:
+        what is saved then is joined later with what there is.
         """
 
     async def save(self, aor: str, new: Snapshot) -> None:

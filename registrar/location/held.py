@@ -164,6 +164,10 @@ class HeldLocation:
             await self._acquired(key)
         return await self._local.load(aor)
 
+    async def load_for_update(self, aor: str, only_adds: bool) -> Snapshot:
+        """Return the same."""
+        return await self.load(aor)
+
     async def save(self, aor: str, new: Snapshot) -> None:
         """Replace version `new.version - 1`. Raises Conflict, also when another worker holds the record now."""
         key = record_key(aor)

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 
 from registrar.bindings import Binding, unbind
 from registrar.location.calendar import Calendar
+from registrar.location.changes import Changes
 from registrar.location.contract import Conflict, Counts, Snapshot
 from registrar.location.packing import Packing, moved, slot_and_expiry, version_of
 from registrar.records import aor_of_key, record_key
@@ -37,12 +38,19 @@ class MemoryLocation:
     keeps_later = False
 
     def __init__(self, wheel: TimerWheel, wall: Callable[[], float], lapsed: Lapsed | None = None,
-                 forgotten: Forgotten = lambda key: None) -> None:
-        """`wall` gives the seconds since the epoch, which is what bindings lapse by."""
+                 forgotten: Forgotten = lambda key: None, changes: Changes | None = None,
+                 is_copy: bool = False) -> None:
+        """`wall` gives the seconds since the epoch, which is what bindings lapse by.
+
+        `changes` is told of all but plain refreshes. The records of a copy are kept elsewhere, with their versions:
+        time takes bindings from it as from any, but makes no new version of what is left.
+        """
         self._wheel = wheel
         self._wall = wall
         self._lapsed = lapsed
         self._forgotten = forgotten
+        self._changes = changes
+        self._is_copy = is_copy
         self.packing = Packing()
         self.records: dict[bytes, bytes] = {}
         self._calendar = Calendar()
@@ -69,6 +77,10 @@ class MemoryLocation:
         """Return the bindings of `aor`."""
         return self.peek(aor)
 
+    async def load_for_update(self, aor: str, only_adds: bool) -> Snapshot:
+        """Return the same."""
+        return await self.load(aor)
+
     async def save(self, aor: str, new: Snapshot) -> None:
         """Replace version `new.version - 1`. Raises Conflict when another version is stored."""
         self.put(aor, new)
@@ -79,7 +91,7 @@ class MemoryLocation:
         left = unbind(old.bindings, node, epoch, flow_id)
         if len(left) == len(old.bindings):
             return ()
-        self.put(aor, old.followed_by(left))
+        self.put(aor, old.without_flow(left, self._wall()))
         return tuple(binding for binding in old.bindings if binding not in left)
 
     def counts(self) -> Counts:
@@ -116,6 +128,19 @@ class MemoryLocation:
         record = self.records.pop(key, None)
         if record is not None:
             self._count(self.packing.transports(record), ())
+            self._tell(key)
+
+    def put_record(self, key: bytes, record: bytes) -> None:
+        """Put a packed record, of whatever version, into the place of the one that is there, if any, as the last."""
+        old = self.records.pop(key, None)
+        self._count(() if old is None else self.packing.transports(old), self.packing.transports(record))
+        slot, expires_at = slot_and_expiry(record)
+        if 0.0 < expires_at < slot * SLOT_SECONDS:
+            slot = slot_at(expires_at)
+            record = moved(record, slot)
+        self.records[key] = record
+        if old is None or slot_and_expiry(old)[0] != slot:
+            self._enter(slot, key)
 
     def takes_at_once(self, key: bytes, connection_bound: bool) -> bool:
         """Memory waits for nobody."""
@@ -125,7 +150,7 @@ class MemoryLocation:
         """Replace a record of one binding by its next version, which came the same way and stands in the same slot."""
         slot, expires_at = slot_and_expiry(record)
         if expires_at < slot * SLOT_SECONDS:
-            slot = _slot_at(expires_at)
+            slot = slot_at(expires_at)
             record = moved(record, slot)
             self._enter(slot, key)
         self.records[key] = record
@@ -137,6 +162,7 @@ class MemoryLocation:
         self._count((), (transport,))
         self.records[key] = record
         self._enter(slot_and_expiry(record)[0], key)
+        self._tell(key)
 
     async def fetch(self, aor: str) -> tuple[Binding, ...]:
         """Nothing is kept elsewhere."""
@@ -158,12 +184,20 @@ class MemoryLocation:
             return
         # A record without bindings keeps its place until the slot comes up: it remembers its version.
         slot = _NEVER if old is None else slot_and_expiry(old)[0]
-        first = min([_slot_at(binding.expires_at) for binding in new.bindings], default=_NEVER)
+        first = min([slot_at(binding.expires_at) for binding in new.bindings], default=_NEVER)
         record = self.packing.pack(new, min(slot, first))
         self._count(() if old is None else self.packing.transports(old), self.packing.transports(record))
         self.records[key] = record
         if first < slot:
             self._enter(first, key)
+        if self._changes is not None and self._changes.is_watched(key):
+            before = () if old is None else self.packing.unpack(old).bindings
+            if not is_refresh(before, new.bindings):
+                self._changes.tell(key)
+
+    def _tell(self, key: bytes) -> None:
+        if self._changes is not None:
+            self._changes.tell(key)
 
     def _count(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
         """Take note of a record whose bindings had one set of transports and have another now."""
@@ -204,7 +238,7 @@ class MemoryLocation:
         if noted_slot != slot:
             return
         if expires_at > now:
-            slot = _slot_at(expires_at)
+            slot = slot_at(expires_at)
             self.records[key] = moved(record, slot)
             self._enter(slot, key)
         else:
@@ -214,14 +248,17 @@ class MemoryLocation:
         """Drop a record's lapsed bindings, and the record when none is left."""
         old = self.packing.unpack(record)
         live = tuple([binding for binding in old.bindings if binding.expires_at > now])
-        left = old.followed_by(live) if live else _NOTHING
+        left = _NOTHING
         if live:
-            slot = min([_slot_at(binding.expires_at) for binding in live])
+            left = Snapshot(old.version, live) if self._is_copy else old.followed_by(live)
+        if live:
+            slot = min([slot_at(binding.expires_at) for binding in live])
             self.records[key] = self.packing.pack(left, slot)
             self._enter(slot, key)
         else:
             del self.records[key]
         self._count(_transports(old.bindings), _transports(live))
+        self._tell(key)
         if self._lapsed is not None and len(live) < len(old.bindings):
             gone = tuple([binding for binding in old.bindings if binding.expires_at <= now])
             self._lapsed(aor_of_key(key), gone, left)
@@ -229,9 +266,18 @@ class MemoryLocation:
             self._forgotten(key)
 
 
-def _slot_at(expires_at: float) -> int:
+def slot_at(expires_at: float) -> int:
     """Return the slot in which that moment is."""
     return int(min(max(expires_at, 0.0), _LATEST) // SLOT_SECONDS)
+
+
+def is_refresh(old: tuple[Binding, ...], new: tuple[Binding, ...]) -> bool:
+    """Say whether the same phones are bound, each where it was."""
+    return [_name(binding) for binding in old] == [_name(binding) for binding in new]
+
+
+def _name(binding: Binding) -> tuple[object, ...]:
+    return binding.contact, binding.instance, binding.reg_id, binding.q, binding.path, binding.source
 
 
 def _transports(bindings: tuple[Binding, ...]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from registrar.bindings import Binding, unbind
+from registrar.location.changes import Changes
 from registrar.location.contract import Counts, LocationUnavailable, Snapshot
 from registrar.location.memory import MemoryLocation
 from registrar.location.packing import is_kept_on_connection
@@ -65,18 +66,19 @@ class SqliteLocation:
 
     def __init__(self, rows: Rows, writer: Writer, wheel: TimerWheel, wall: Callable[[], float],
                  max_waiting: int = MAX_WAITING, shared: bool = False,
-                 forgotten: Callable[[bytes], None] = lambda key: None) -> None:
+                 forgotten: Callable[[bytes], None] = lambda key: None, changes: Changes | None = None) -> None:
         """`writer` is this store's own: no two of its calls may run at a time.
 
         A `shared` file is that of several processes, each of which writes what it holds: nothing is read at the start,
-        and somebody else has claimed it. `forgotten` is told the key of each record that time has ended.
+        and somebody else has claimed it. `forgotten` is told the key of each record that time has ended, and `changes`
+        of all but plain refreshes.
         """
         self._rows = rows
         self._writer = writer
         self._wall = wall
         self._max_waiting = max_waiting
         self._shared = shared
-        self._memory = MemoryLocation(wheel, wall, self._lapsed, forgotten)
+        self._memory = MemoryLocation(wheel, wall, self._lapsed, forgotten, changes)
         self.records, self.packing = self._memory.records, self._memory.packing
         self._open = False
         self._failing = False
@@ -147,6 +149,10 @@ class SqliteLocation:
 
     async def load(self, aor: str) -> Snapshot:
         """Return the bindings of `aor`, those that are being written included."""
+        return self._memory.peek(aor)
+
+    async def load_for_update(self, aor: str, only_adds: bool) -> Snapshot:
+        """Return the same."""
         return self._memory.peek(aor)
 
     async def save(self, aor: str, new: Snapshot) -> None:
