@@ -6,16 +6,15 @@ A record begins with HEAD. In the compact form, which fits the one contact of a 
 
 as the phone wrote them: params are e.g. `;reg-id=1;+sip.instance="<urn:…>"`, the generation is in decimal digits. What
 all phones of a site have in common, their User-Agent and the place they came in by, stands in HEAD by its number.
-Whatever would not come back from that exactly as it was takes the general form: everything, as Python's marshal writes
-it, which only the process that wrote it ever reads.
+Whatever would not come back from that exactly as it was takes the general form, msgpack (`registrar.location.general`).
+What is shared with other nodes is made of these records by `registrar.location.shared_form`.
 """
 
-import marshal
 from struct import Struct
 from struct import error as OutOfRange
-from typing import Any
 
 from registrar.location.contract import Snapshot
+from registrar.location.general import Decoder, PlainBinding, Text, bindings_of, encode, plain_binding
 from registrar.reading import HIGHEST_Q, read_instance, read_reg_id
 from registrar.records import Binding, Params, Source
 from rollcall.net.flow import pack_address, unpack_address
@@ -27,8 +26,12 @@ HEAD = Struct("<IIBBHHdddIQQ")
 repeat.
 
 `slot` is that of the calendar which the record stands in, and `repeat` belongs to who answers repeated requests. Of the
-general form the kind is 0 and `expires_at` is the first expiry, 0 without bindings; nothing else of it counts.
+general form the kind is 0, `expires_at` is the first expiry, `refreshed_at` the last one, 0 without bindings; all else of
+it counts for nothing.
 """
+
+Head = tuple[int, int, int, int, int, int, float, float, float, int, int, int]
+"""What HEAD unpacks."""
 
 COMPACT, DIRECT, CONNECTION_BOUND, GENERATION = 1, 2, 4, 8
 """Bits of kind: the form, what the binding says of itself, and whether a generation follows."""
@@ -99,6 +102,8 @@ class Packing:
     def __init__(self, most_numbers: int = MOST_NUMBERS) -> None:
         self.agents = Agents(most_numbers)
         self.places = Places(most_numbers)
+        self.tails: dict[bytes, bytes] = {}
+        """What a record is followed by where nodes share it, see `registrar.location.shared_form`."""
 
     def pack(self, snapshot: Snapshot, slot: int, repeat: int = 0) -> bytes:
         """Return the record of a snapshot: `unpack` returns an equal one."""
@@ -110,30 +115,20 @@ class Packing:
                 packed = None
             if packed is not None:
                 return packed
-        return _general(snapshot, slot)
+        return pack_general(snapshot, slot)
 
     def unpack(self, record: bytes) -> Snapshot:
         """Return the snapshot that was packed."""
-        (version, _, kind, length, agent, place, expires_at, refreshed_at, registered_at, cseq, flow_id,
-         _) = HEAD.unpack_from(record)
-        if not kind:
-            return _from_general(record)
-        start = HEAD.size + length
-        host, port = unpack_address(record[HEAD.size:start])
-        contact, params_text, call_id, *generation = record[start:].decode("utf-8", "surrogateescape").split("\0")
-        params, instance, reg_id = _read_params(params_text) if params_text else ((), None, None)
-        transport, listener, node, epoch = self.places.places[place]
-        return Snapshot(version, (Binding(
-            contact, params, HIGHEST_Q, expires_at, call_id, cseq, (), instance, reg_id,
-            Source(transport, host, port, listener, node, epoch, flow_id), bool(kind & DIRECT),
-            bool(kind & CONNECTION_BOUND), self.agents.texts[agent], registered_at, refreshed_at,
-            int(generation[0]) if generation else 0),))
+        head: Head = HEAD.unpack_from(record)
+        if not head[2]:
+            return read_general(record[HEAD.size:])
+        return read_compact(head, record[HEAD.size:], self.agents.texts[head[4]], self.places.places[head[5]])
 
     def transports(self, record: bytes) -> tuple[str, ...]:
         """Return the transport of each binding in a record."""
         if record[_KIND_AT]:
             return (self.places.places[HEAD.unpack_from(record)[5]][0],)
-        return tuple([binding.source.transport for binding in _from_general(record).bindings])
+        return tuple([binding.source.transport for binding in read_general(record[HEAD.size:]).bindings])
 
     def _compact(self, version: int, binding: Binding, slot: int, repeat: int) -> bytes | None:
         source = binding.source
@@ -158,10 +153,27 @@ class Packing:
                          repeat) + address + identity
 
 
+def read_compact(head: Head, data: bytes, agent: str, place: Place) -> Snapshot:
+    """Return the snapshot of a record of the compact form, of which `data` stands behind the head.
+
+    Raises ValueError and ParseError when it is none.
+    """
+    version, _, kind, length, _, _, expires_at, refreshed_at, registered_at, cseq, flow_id, _ = head
+    host, port = unpack_address(data[:length])
+    contact, params_text, call_id, *generation = data[length:].decode("utf-8", "surrogateescape").split("\0")
+    params, instance, reg_id = _read_params(params_text) if params_text else ((), None, None)
+    transport, listener, node, epoch = place
+    return Snapshot(version, (Binding(
+        contact, params, HIGHEST_Q, expires_at, call_id, cseq, (), instance, reg_id,
+        Source(transport, host, port, listener, node, epoch, flow_id), bool(kind & DIRECT),
+        bool(kind & CONNECTION_BOUND), agent, registered_at, refreshed_at,
+        int(generation[0]) if generation else 0),))
+
+
 def version_of(record: bytes) -> int:
     """Return the version of a record."""
     version: int = _VERSION.unpack_from(record)[0]
-    return version if version < HIGHEST_VERSION or record[_KIND_AT] else _from_general(record).version
+    return version if version < HIGHEST_VERSION or record[_KIND_AT] else read_general(record[HEAD.size:]).version
 
 
 def slot_and_expiry(record: bytes) -> tuple[int, float]:
@@ -198,31 +210,20 @@ def _read_params(text: str) -> tuple[Params, str | None, int | None]:
     return tuple(params.items()), read_instance(params.get("+sip.instance")), reg_id
 
 
-def _general(snapshot: Snapshot, slot: int) -> bytes:
-    expires_at = min([binding.expires_at for binding in snapshot.bindings], default=0.0)
+_Form = tuple[int, float, tuple[PlainBinding[Text], ...]]
+_DECODER = Decoder(_Form)
+
+
+def pack_general(snapshot: Snapshot, slot: int = 0) -> bytes:
+    """Return the record of a snapshot in the general form. Raises OverflowError for a number of more than 64 bits."""
+    expiries = [binding.expires_at for binding in snapshot.bindings] or [0.0]
     version = max(0, min(snapshot.version, HIGHEST_VERSION))
-    head = HEAD.pack(version, slot, GENERAL, 0, 0, 0, expires_at, 0.0, 0.0, 0, 0, 0)
-    return head + marshal.dumps((snapshot.version, [_plain(binding) for binding in snapshot.bindings]))
+    head = HEAD.pack(version, slot, GENERAL, 0, 0, 0, min(expiries), max(expiries), 0.0, 0, 0, 0)
+    lost_at = 0.0 if snapshot.bindings else snapshot.lost_at
+    return head + encode((snapshot.version, lost_at, tuple([plain_binding(one) for one in snapshot.bindings])))
 
 
-def _plain(binding: Binding) -> tuple[object, ...]:
-    """Return a binding as nothing but built-in values."""
-    source = binding.source
-    return (
-        (source.transport, source.host, source.port, source.listener, source.node, source.epoch, source.flow_id),
-        binding.contact, binding.params, binding.q, binding.expires_at, binding.call_id, binding.cseq, binding.path,
-        binding.instance, binding.reg_id, binding.direct, binding.connection_bound, binding.user_agent,
-        binding.registered_at, binding.refreshed_at, binding.generation,
-    )
-
-
-_SOURCE_AT = 9
-
-
-def _from_general(record: bytes) -> Snapshot:
-    version, bindings = marshal.loads(record[HEAD.size:])
-    return Snapshot(version, tuple([_binding(*fields) for fields in bindings]))
-
-
-def _binding(source: tuple[str, str, int, str, str, int, int], *fields: Any) -> Binding:
-    return Binding(*[*fields[:_SOURCE_AT], Source(*source), *fields[_SOURCE_AT:]])
+def read_general(data: bytes) -> Snapshot:
+    """Return the snapshot that stands behind the head of a record of the general form. Raises ValueError."""
+    version, lost_at, bindings = _DECODER.decode(data)
+    return Snapshot(version, bindings_of(bindings), lost_at)

@@ -42,14 +42,14 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual(foreign, set())
 
     def test_every_module(self) -> None:
-        """Each module and each SQL file of the three packages is shipped."""
+        """Each module, each SQL file and each script for Redis is shipped."""
         ours = {
             path.relative_to(ROOT).as_posix()
             for package in PACKAGES
-            for pattern in ("*.py", "*.sql")
+            for pattern in ("*.py", "*.sql", "*.lua")
             for path in (ROOT / package).rglob(pattern)
         }
-        self.assertTrue(any(name.endswith(".sql") for name in ours))
+        self.assertLessEqual({".sql", ".lua"}, {Path(name).suffix for name in ours})
         self.assertEqual(ours - self.names, set())
 
     def test_compiled(self) -> None:
