@@ -26,8 +26,8 @@ HEAD = Struct("<IIBBHHdddIQQ")
 repeat.
 
 `slot` is that of the calendar which the record stands in, and `repeat` belongs to who answers repeated requests. Of the
-general form the kind is 0, `expires_at` is the first expiry, `refreshed_at` the last one, 0 without bindings; all else of
-it counts for nothing.
+general form the kind is 0, and `expires_at` and `refreshed_at` are the first and the last expiry, both 0 without
+bindings; the rest counts for nothing.
 """
 
 Head = tuple[int, int, int, int, int, int, float, float, float, int, int, int]
