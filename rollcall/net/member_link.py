@@ -131,7 +131,8 @@ class Link:
         for flow in flows:
             if flow is not None:
                 flow.close(reason)
-        self._fail(reason)
+        waiting, self._waiting = self._waiting, []
+        self._fail(waiting, reason)
 
     # --- what happens to connections
 
@@ -172,9 +173,10 @@ class Link:
                        log_rationed=True)
         self._dialling = None
         self._failures += 1
+        waiting, self._waiting = self._waiting, []
         self._try_again()
-        self._fail(reason)
         self._lost(self, why)
+        self._fail(waiting, reason)
 
     # --- details
 
@@ -185,8 +187,7 @@ class Link:
         for each in waiting:
             each.callback(flow)
 
-    def _fail(self, reason: str) -> None:
-        waiting, self._waiting = self._waiting, []
+    def _fail(self, waiting: list[Deferred[Flow]], reason: str) -> None:
         for each in waiting:
             each.errback(ConnectFailed(f"member {self.life}: {reason}"))
 
@@ -280,7 +281,9 @@ class MemberDialling(ClientFactory):
             return
         if flow.refusal is not None:
             self.connections.tallies.members_refused += 1
-        self._link.failed(self, reason, self._why(flow, reason))
+        # A member that does not believe us only closes: the reason is in its own log.
+        told = reason if flow.refusal is not None else f"{reason}, while both proved who they are"
+        self._link.failed(self, told, self._why(flow, reason))
 
     def _why(self, flow: MemberFlow, reason: str) -> str:
         refusal = flow.refusal

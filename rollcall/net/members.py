@@ -98,8 +98,9 @@ class Members:
     async def flow(self, node: str, epoch: int, host: str, port: int) -> Flow:
         """Return the connection with a life of a member, opened now or before, by either end. Raises ConnectFailed."""
         life = Life(node, epoch)
-        if self._port is None or life == self._me:
-            raise ConnectFailed(f"member {life}: {'that is this node' if life == self._me else 'not listening'}")
+        if self._port is None or node == self._me.node:
+            why = "not listening" if self._port is None else "that is this node"
+            raise ConnectFailed(f"member {life}: {why}")
         link = self._link(life)
         link.address = (host.strip("[]"), port)
         return await link.opened()
@@ -111,8 +112,8 @@ class Members:
         """
         if self._port is None:
             return
-        wanted = {Life(node, epoch): (host.strip("[]"), port) for node, epoch, host, port in nodes}
-        wanted.pop(self._me, None)
+        wanted = {Life(node, epoch): (host.strip("[]"), port) for node, epoch, host, port in nodes
+                  if node != self._me.node}
         for life, link in tuple(self._links.items()):
             if link.is_kept and life not in wanted:
                 link.leave("it is no member any more")
