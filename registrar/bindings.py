@@ -23,6 +23,7 @@ __all__ = [
     "Source",
     "Stored",
     "register",
+    "same_contact",
     "superseded",
     "unbind",
 ]
@@ -68,6 +69,16 @@ def register(request: Register, current: Sequence[Binding], config: BindingConfi
 def unbind(current: Iterable[Binding], node: str, epoch: int, flow_id: int) -> tuple[Binding, ...]:
     """Return the bindings that are left when a connection has ended (RFC 5626 §7)."""
     return tuple(binding for binding in current if not _lives_on(binding, node, epoch, flow_id))
+
+
+def same_contact(one: Binding, other: Binding) -> bool:
+    """Say whether a registration of one would replace the other (RFC 3261 §10.3 step 7, RFC 5626 §6).
+
+    Raises ParseError when one of them is no URI and no other name is there.
+    """
+    if one.reg_id is not None or other.reg_id is not None:
+        return one.reg_id == other.reg_id and one.instance == other.instance
+    return one.contact == other.contact or _are_same(one.contact, other.contact)
 
 
 def superseded(stored: Stored, source: Source) -> tuple[Source, ...]:
