@@ -22,7 +22,7 @@ class RedisUnavailable(Exception):
 
 
 class RedisRefused(Exception):
-    """The server has answered with an error, whose text this is; the command has done nothing."""
+    """The server has answered with an error, whose text this is. A script may have done a part before."""
 
 
 def _sha_of(script: "Script") -> bytes:
