@@ -2,14 +2,18 @@
 
 RFC 3261 §§16.7 to 16.10 (responses, timer C, errors, CANCEL), RFC 3263 §4.3 (the next address),
 RFC 5626 §7 (the next flow of the same phone), RFC 4320 §4 (no 408 to anything but INVITE).
+
+When nobody is left but phones whose flows were lost, the request may wait for them to come back.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
+from attrs import evolve
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from registrar.routing import ByUri, ProxyConfig, best_response, merge_challenges
+from registrar.routing import ByUri, OverMember, ProxyConfig, best_response, merge_challenges, within_breadth
 from registrar.sending import Attempt, Forwarded, Sender, Undeliverable
 from rollcall.net.flow import Flow
 from rollcall.net.transactions import ClientTransaction, ServerTransaction, Transactions
@@ -25,7 +29,7 @@ class Branch:
     """One target of a fork: a client transaction at a time, over one address or flow after another."""
 
     __slots__ = ("_attempts", "_client", "_fork", "_is_cancelled", "_is_over", "_rang", "_reasons", "_targets",
-                 "_timer", "attempt", "was_superseded")
+                 "_timer", "attempt", "was_lost", "was_superseded")
 
     def __init__(self, fork: "Fork", attempt: Attempt) -> None:
         self._fork = fork
@@ -39,6 +43,8 @@ class Branch:
         self._reasons: Sequence[str] = ()
         self._is_over = False
         self.was_superseded = False
+        self.was_lost = False
+        """Whether the phone's connection broke, or that of the node which has it."""
 
     @property
     def pending(self) -> bool:
@@ -48,12 +54,15 @@ class Branch:
     def start(self) -> None:
         """Try the first way, or the next one that is left."""
         self._forget_client()
+        self.was_lost = False
         self.attempt = self._attempts.pop(0)
         hop = self.attempt.hop
         if isinstance(hop, ByUri):
             start(self._resolve(), self._broke)
         elif isinstance(hop, Flow):
             self._send(hop)
+        elif isinstance(hop, OverMember):
+            start(self._to_member(hop), self._broke)
         else:
             flow = self._fork.sender.held(hop)
             if flow is None:
@@ -100,7 +109,20 @@ class Branch:
     def request_failed(self, transaction: ClientTransaction, timed_out: bool) -> None:
         """Go on with the next address or flow, or end as 408 or, for a broken transport, 503 (§§16.6, 16.9)."""
         if not self._is_over:
+            self.was_lost = not timed_out and not isinstance(self.attempt.hop, ByUri)
             self._end_or_go_on(408 if timed_out else 503)
+
+    async def _to_member(self, hop: OverMember) -> None:
+        try:
+            flow = await self._fork.sender.member(hop)
+        except Undeliverable as problem:
+            self._fork.log.info("no way to {uri}: {problem}", uri=self.attempt.uri, problem=str(problem),
+                                log_rationed=True)
+            if not self._is_over:
+                self._end_or_go_on(430)
+        else:
+            if not self._is_over:
+                self._send(flow)
 
     async def _resolve(self) -> None:
         try:
@@ -223,13 +245,31 @@ SILENT = _Silent()
 ELSEWHERE = ('SIP;cause=200;text="Call completed elsewhere"',)
 
 
+Groups = list[list[Attempt]]
+
+
+class Return(Protocol):
+    """The phones that a request is for, and whether those that were lost are worth waiting for."""
+
+    def wait(self, found: Callable[[Groups], None]) -> bool:
+        """Call `found` once, later: with ways that were not known before, or with none when the time is over.
+
+        False: there is nothing to wait for, and `found` is never called.
+        """
+
+    def stop(self) -> None:
+        """Wait no more; `found` is not called."""
+
+
 class Fork:
     """A request on its way to one or many targets, and the server transaction that waits for the outcome."""
 
     log = Logger()
 
-    def __init__(self, server: ServerTransaction, forwarded: Forwarded, groups: list[list[Attempt]], sender: Sender,
-                 transactions: Transactions, config: ProxyConfig, on_end: Callable[["Fork", int], None]) -> None:
+    def __init__(self, server: ServerTransaction, forwarded: Forwarded, groups: Groups, sender: Sender,
+                 transactions: Transactions, config: ProxyConfig, on_end: Callable[["Fork", int], None],
+                 returning: Return | None = None) -> None:
+        """Without `groups` the fork begins with waiting for those who are `returning`."""
         self.server = server
         self.forwarded = forwarded
         self.request = forwarded.request
@@ -244,6 +284,8 @@ class Fork:
         self._ring_timer: Timer | None = None
         self._trying_timer: Timer | None = None
         self._on_end = on_end
+        self._returning = returning
+        self._is_waiting = False
         self._is_done = False
 
     def start(self) -> None:
@@ -256,7 +298,10 @@ class Fork:
             waited = self.transactions.wheel.now() - self.server.received_at
             patience = seconds_until_t2(self.transactions.config)
             self._trying_timer = self.later(patience - waited, lambda: self.server.refuse(100))
-        self._next_group()
+        if self._groups:
+            self._next_group()
+        elif not self._waits():
+            self._answer(480)
 
     def later(self, seconds: float, function: Callable[[], None]) -> Timer:
         """Call `function` in `seconds` on the wheel of all transactions."""
@@ -264,6 +309,10 @@ class Fork:
 
     def cancel(self, cancel: Request) -> None:
         """Do as the caller's `cancel` asks, for the reason that it gives (RFC 3261 §16.10, RFC 3326 §2)."""
+        if self._is_waiting and self._returning is not None:
+            self._is_waiting = False
+            self._returning.stop()
+            self._answer(487)
         self._stop_ringing_others(cancel.get_all("Reason"))
 
     def progressed(self, response: Response) -> None:
@@ -282,6 +331,7 @@ class Fork:
 
     def failed(self, branch: Branch, response: Response) -> None:
         """Keep a refusal; when nobody is left, ring the next group or answer the best (§16.7 steps 4 to 6)."""
+        branch.was_lost |= response.status == 430
         if not (branch.was_superseded and response.status == 487):
             self._responses.append(response)
         if response.status >= 600:
@@ -290,8 +340,33 @@ class Fork:
             return
         if self._groups:
             self._next_group()
-        else:
+        elif not (self._were_lost() and (self._passes_back() or self._waits())):
             self._answer_best()
+
+    def _waits(self) -> bool:
+        """Begin to wait for phones to come back, if that is worth it."""
+        self._is_waiting = self._returning is not None and self._returning.wait(self._found)
+        return self._is_waiting
+
+    def _were_lost(self) -> bool:
+        """Say whether all has failed because flows were lost, and for no other reason."""
+        return all(branch.was_lost for branch in self._branches)
+
+    def _passes_back(self) -> bool:
+        """Tell another node that the flow it sent us to is gone: it knows better where the phone is now."""
+        if self.forwarded.source.member:
+            self._answer(430)
+        return bool(self.forwarded.source.member)
+
+    def _found(self, groups: Groups) -> None:
+        self._is_waiting = False
+        if groups:
+            # However many they are, no more copies go out at a time than before.
+            self._groups, breadth = within_breadth(groups, self.forwarded.breadth)
+            self.forwarded = evolve(self.forwarded, breadth=breadth)
+            self._next_group()
+        else:
+            self._answer(480)
 
     def _next_group(self) -> None:
         if self._ring_timer is not None:
@@ -313,6 +388,7 @@ class Fork:
 
     def _stop_ringing_others(self, reasons: Sequence[str]) -> None:
         self._groups.clear()
+        self._returning = None
         if self._ring_timer is not None:
             self._ring_timer.cancel()
         if self.is_invite:
@@ -341,6 +417,11 @@ class Fork:
             status = best.status
             merge_challenges(best, self._responses)
             self.server.respond(best)
+        self._end(status)
+
+    def _answer(self, status: int) -> None:
+        self._is_done = True
+        self.server.refuse(status)
         self._end(status)
 
     def _end(self, status: int) -> None:

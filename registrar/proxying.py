@@ -5,34 +5,39 @@ A request within a dialog carries back the flow tokens that its Record-Route was
 one that is valid for its Call-ID needs no other permission (RFC 5626 §5.3).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from attrs import evolve
+from attrs import evolve, frozen
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from registrar.auth import StoreUnavailable
 from registrar.authorising import Callers, Refusal
-from registrar.forking import Fork
+from registrar.bound import keys_on
+from registrar.dialogs import Dialogs, Moved
+from registrar.forking import Fork, Groups
 from registrar.gruu import GruuMaker, NoSuchGruu
 from registrar.location.contract import LocationStore, LocationUnavailable
+from registrar.owners import phone_name, record_of, same_phone, way_to
+from registrar.reconnecting import Phones, Reconnecting
+from registrar.records import Binding, aor_of_key, record_key
 from registrar.routing import (
     ByUri,
     Candidate,
     Domains,
+    OverMember,
     ProxyConfig,
     aor_of,
-    next_hop,
     target_groups,
     within_breadth,
 )
-from registrar.sending import Attempt, Forwarded, Sender, dialog_context
+from registrar.sending import NO_DIALOG, Attempt, Forwarded, Sender, dialog_context
 from rollcall.net.flow import Flow
-from rollcall.net.tokens import NO_FLOW, BadToken, FlowGone, FlowTokens, NoFlow
+from rollcall.net.tokens import FlowTokens
 from rollcall.net.transactions import ServerTransaction, Transactions
 from rollcall.ops.coroutines import start
 from rollcall.sip.errors import ParseError
-from rollcall.sip.forwarding import has_looped, loop_mark, max_breadth, max_forwards, take_own_routes
+from rollcall.sip.forwarding import has_looped, loop_mark, max_breadth, max_forwards
 from rollcall.sip.headers import option_tags, parse_name_addr
 from rollcall.sip.message import Request
 from rollcall.sip.uri import SipUri, parse_uri
@@ -45,6 +50,14 @@ ALLOW_EVENTS = ("reg",)  # what we tell about ourselves (RFC 3680); phones have 
 WITHIN_DIALOGS = frozenset({"BYE", "PRACK", "UPDATE", "INFO"})
 
 
+@frozen
+class Way:
+    """Where a request goes: group after group, and whose phones to wait for should all of them have been lost."""
+
+    groups: Groups
+    phones: Phones | None = None
+
+
 class Proxying:
     """Forwards requests to bindings, over dialogs' flows, and for subscribers to other domains."""
 
@@ -53,14 +66,21 @@ class Proxying:
     def __init__(self, *, domains: Domains, location: LocationStore, callers: Callers,
                  exists: Callable[[str], Awaitable[bool]], gruus: GruuMaker, tokens: FlowTokens,
                  transactions: Transactions, sender: Sender, config: ProxyConfig, now: Callable[[], float],
-                 retry_after: Callable[[], int], ended: Callable[[Fork, int], None]) -> None:
-        """`exists` tells whether an AOR has a subscriber; `ended` is told each fork's final status."""
+                 retry_after: Callable[[], int], ended: Callable[[Fork, int], None],
+                 reconnecting: Reconnecting | None = None) -> None:
+        """`exists` tells whether an AOR has a subscriber; `ended` is told each fork's final status.
+
+        Without `reconnecting` there is no other node, and no phone is waited for.
+        """
         self._domains = domains
         self._location = location
         self._callers = callers
         self._exists = exists
         self._gruus = gruus
-        self._tokens = tokens
+        self._node = tokens.node
+        self._is_own = tokens.is_own
+        self._reconnecting = reconnecting or Reconnecting(location=location, wheel=transactions.wheel, now=now)
+        self._dialogs = Dialogs(domains, tokens, self._reconnecting.cluster)
         self._transactions = transactions
         self._sender = sender
         self._config = config
@@ -76,20 +96,37 @@ class Proxying:
         """Forward the ACK of a 2xx over its dialog's flow, without state (RFC 3261 §16.11); drop any other."""
         try:
             forwarded = self._validated(request, flow)
-            attempt = self._within_dialog(request, flow)
-            if attempt is None:
+            dialog = self._dialogs.take(request, flow)
+            if dialog is None:
                 raise Refusal(481, "it is of no dialog of ours")
         except (ParseError, Refusal) as problem:
             self._log.debug("dropped an ACK from {peer}: {problem}", peer=flow.peer, problem=str(problem))
             return
-        start(self._sender.pass_on(forwarded, attempt),
-              lambda failure: self._log.info("an ACK was lost: {why}", why=failure.getErrorMessage(),
-                                             log_rationed=True))
+        start(self._pass_on(forwarded, dialog), self._ack_was_lost)
+
+    async def _pass_on(self, forwarded: Forwarded, dialog: Attempt | Moved) -> None:
+        if isinstance(dialog, Attempt):
+            await self._sender.pass_on(forwarded, dialog)
+            return
+        phones = self._phone_of(dialog.phone, forwarded.request)
+        groups = await phones.look()
+
+        def found(groups: Groups) -> None:
+            for attempt in [attempt for group in groups for attempt in group][:1]:
+                start(self._sender.pass_on(forwarded, attempt), self._ack_was_lost)
+
+        if groups or not (phones.may_return and phones.wait(found)):
+            found(groups)
+
+    def _ack_was_lost(self, failure: Failure) -> None:
+        self._log.info("an ACK was lost: {why}", why=failure.getErrorMessage(), log_rationed=True)
 
     async def _route(self, request: Request, server: ServerTransaction) -> None:
         try:
             forwarded = self._validated(request, server.flow)
-            groups = await self._groups(request, server)
+            way = await self._way(request, server)
+            if way is not None and way.groups:
+                forwarded = evolve(forwarded, caller=await self._caller(forwarded))
         except Refusal as refusal:
             server.turn_away(refusal.status, refusal.reason, refusal.headers)
         except ParseError as problem:
@@ -99,10 +136,17 @@ class Proxying:
             server.turn_away(503, None, (("Retry-After", str(self._retry_after())),))
         else:
             # A CANCEL may have ended the request while a store was asked.
-            if groups and not server.answered:
-                groups, breadth = within_breadth(groups, forwarded.breadth)
-                forwarded = evolve(forwarded, breadth=breadth)
-                Fork(server, forwarded, groups, self._sender, self._transactions, self._config, self._ended).start()
+            if way is not None and not server.answered:
+                self._fork(server, forwarded, way)
+
+    def _fork(self, server: ServerTransaction, forwarded: Forwarded, way: Way) -> None:
+        groups = way.groups
+        if groups:
+            groups, breadth = within_breadth(groups, forwarded.breadth)
+            forwarded = evolve(forwarded, breadth=breadth)
+        # Another node counts the calls that it sends through us.
+        ended = _uncounted if server.flow.member else self._ended
+        Fork(server, forwarded, groups, self._sender, self._transactions, self._config, ended, way.phones).start()
 
     def _broke(self, failure: Failure, server: ServerTransaction) -> None:
         self._log.failure("a {method} broke", failure=failure, method=server.request.method)
@@ -122,73 +166,80 @@ class Proxying:
         breadth = max_breadth(request, self._config.max_breadth)
         if not breadth:
             raise Refusal(440)
-        self._callers.drop_asserted(request)
+        if not source.member:
+            self._callers.drop_asserted(request)
         sender = parse_name_addr(request.get("From") or "").tag
         return Forwarded(request, source, mark, len(vias) == 1, dialog_context(request, sender), breadth)
 
-    async def _groups(self, request: Request, server: ServerTransaction) -> list[list[Attempt]]:
-        """Return where to send `request`, group after group; none when it was answered here."""
-        dialog = self._within_dialog(request, server.flow)
+    async def _caller(self, forwarded: Forwarded) -> bytes:
+        """Return whose phone has sent a request that may begin a dialog, so that it is found again when it moves."""
+        keys, flow = keys_on(forwarded.source), forwarded.source
+        if len(keys) != 1 or not forwarded.from_phone or forwarded.request.method in NO_DIALOG:
+            return b""
+        try:
+            bindings = (await self._location.load(aor_of_key(keys[0]))).bindings
+        except LocationUnavailable:
+            bindings = ()
+        on_it = (binding.instance for binding in bindings
+                 if binding.connection_bound and binding.source.flow_id == flow.id
+                 and self._is_own(binding.source.node, binding.source.epoch))
+        return phone_name(keys[0], next(on_it, None))
+
+    async def _way(self, request: Request, server: ServerTransaction) -> Way | None:
+        """Return where to send `request`; None when it was answered here."""
+        dialog = self._dialogs.take(request, server.flow)
         uri = parse_uri(request.uri)
         if not isinstance(uri, SipUri):
             # RFC 3261 §16.3 step 2
             raise Refusal(416)
         domain = self._domains.served(uri)
-        if dialog is not None and (domain is None or uri.user is None or self._stays_on_flow(dialog, uri)):
-            return [[dialog]]
+        if dialog is not None and (server.flow.member or domain is None or uri.user is None
+                                   or self._stays_on_flow(dialog, uri)):
+            return await self._along(dialog, request, server.flow)
         if request.values("Route"):
             # A Route that is not ours takes the request elsewhere, whoever its Request-URI names.
             domain = None
         elif self._domains.is_ours(uri) and (domain is None or uri.user is None):
             self._answer_as_server(request, server)
-            return []
+            return None
         if dialog is None:
             await self._callers.authorise(request, domain)
         if domain is None:
-            return [[dialog or Attempt(request.uri, ByUri())]]
-        return await self._of_user(uri, domain)
+            return await self._along(dialog or Attempt(request.uri, ByUri()), request, server.flow)
+        return await self._of_user(request, uri, domain, request.method == "INVITE" or dialog is not None)
 
-    def _within_dialog(self, request: Request, source: Flow) -> Attempt | None:
-        """Take our Routes off `request` and return where they send it; None when that is no permission.
+    async def _along(self, dialog: Attempt | Moved, request: Request, source: Flow) -> Way:
+        """Return the way over a dialog's flow, or to where its phone is now."""
+        if not dialog.phone or source.member:
+            assert isinstance(dialog, Attempt)
+            return Way([[dialog]])
+        phones = self._phone_of(dialog.phone, request)
+        if isinstance(dialog, Attempt):
+            if isinstance(dialog.hop, OverMember):
+                phones.was_tried(dialog.hop.flow)
+            return Way([[dialog]], phones)
+        phones.was_tried(dialog.flow)
+        groups = await phones.look()
+        if groups or phones.may_return:
+            return Way(groups, phones)
+        # RFC 5626 §5.3.1
+        raise Refusal(430)
 
-        Both our Record-Route values come back (see Sending): the first names the sender, the last the other side.
-        A request without a To tag begins a dialog, whatever it brings along. And to wherever its Request-URI leads, a
-        request goes only when it came over the very flow that its first Route names: a phone's in a dialog that
-        it began or took part in, nobody else's.
-        """
-        taken = take_own_routes(request, self._domains.is_ours)
-        if not taken or taken[-1].user is None:
-            return None
-        try:
-            flow = self._resolved(taken[-1].user, request)
-        except BadToken as problem:
-            # RFC 5626 §5.3.1: "tampered with, the proxy SHOULD send a 403", "no longer exists … 430"
-            raise Refusal(403, "Flow Token Refused") from problem
-        except FlowGone as problem:
-            raise Refusal(430) from problem
-        if parse_name_addr(request.get("To") or "").tag is None:
-            return None
-        if flow is NO_FLOW:
-            return Attempt(request.uri, ByUri()) if self._names(taken[0], request, source) else None
-        return Attempt(request.uri, flow)
+    def _phone_of(self, phone: bytes, request: Request) -> Phones:
+        """Return the other side's phone of a dialog; its Request-URI goes on to name it, wherever it is bound now."""
+        key, is_secure = record_of(phone), request.uri[:5].lower() == "sips:"
 
-    def _names(self, route: SipUri, request: Request, source: Flow) -> bool:
-        try:
-            return self._resolved(route.user or "", request) == source
-        except (BadToken, FlowGone):
-            return False
+        def choose(bindings: Sequence[Binding], now: float) -> Groups:
+            found = same_phone(phone, request.uri, bindings)
+            groups = target_groups(found, now, 1, secure_only=is_secure)
+            return [[self._attempt(candidate, key, request.uri) for candidate in group] for group in groups]
 
-    def _resolved(self, token: str, request: Request) -> Flow | NoFlow:
-        """Return what `token` names; it was made for the tag of whoever sent the request that it went out with."""
-        tags = [parse_name_addr(request.get(name) or "").tag for name in ("From", "To")]
-        try:
-            return self._tokens.resolve(token, dialog_context(request, tags[0]))
-        except BadToken:
-            return self._tokens.resolve(token, dialog_context(request, tags[1]))
+        return self._reconnecting.phones(aor_of_key(key), choose, request.get("Call-ID") or "", is_one=True)
 
-    def _stays_on_flow(self, dialog: Attempt, uri: SipUri) -> bool:
+    def _stays_on_flow(self, dialog: Attempt | Moved, uri: SipUri) -> bool:
         """Say whether a dialog's flow leads to `uri`, a user of ours: unless it is a GRUU, it is a phone's Contact."""
-        return not isinstance(dialog.hop, ByUri) and not self._gruus.is_gruu(uri)
+        by_uri = isinstance(dialog, Attempt) and isinstance(dialog.hop, ByUri)
+        return not by_uri and not self._gruus.is_gruu(uri)
 
     def _answer_as_server(self, request: Request, server: ServerTransaction) -> None:
         """Answer a request for this node itself (RFC 3261 §§8.2, 11.2)."""
@@ -205,35 +256,48 @@ class Proxying:
             # RFC 3261 §21.5.2: 405 is for methods that the server recognizes.
             server.turn_away(501, None, (("Allow", ", ".join(ALLOWED)),))
 
-    async def _of_user(self, uri: SipUri, domain: str) -> list[list[Attempt]]:
+    async def _of_user(self, request: Request, uri: SipUri, domain: str, may_wait: bool) -> Way:
         """Return the phones of the user that `uri` names (RFC 3261 §16.5, RFC 5627 §5.2)."""
-        gruu = None
         try:
-            if self._gruus.is_gruu(uri):
-                gruu = self._gruus.resolve(uri, domain)
-            aor = aor_of(uri, domain) if gruu is None else gruu.aor
-            snapshot = await self._location.load(aor)
-            now = self._now()
-            bindings = snapshot.bindings if gruu is None else gruu.contacts(snapshot.bindings, now)
+            gruu = self._gruus.resolve(uri, domain) if self._gruus.is_gruu(uri) else None
         except NoSuchGruu as problem:
             raise Refusal(404) from problem
-        groups = target_groups(bindings, now, self._config.max_branches, secure_only=uri.scheme == "sips")
-        if groups:
-            return [[_attempt(candidate) for candidate in group] for group in groups]
-        if snapshot.bindings or await self._exists(aor):
+        aor = aor_of(uri, domain) if gruu is None else gruu.aor
+        key, is_secure = record_key(aor), uri.scheme == "sips"
+
+        def choose(bindings: Sequence[Binding], now: float) -> Groups:
+            meant = bindings if gruu is None else gruu.contacts(bindings, now)
+            groups = target_groups(meant, now, self._config.max_branches, secure_only=is_secure)
+            return [[self._attempt(candidate, key) for candidate in group] for group in groups]
+
+        phones = self._reconnecting.phones(aor, choose, request.get("Call-ID") or "", is_one=gruu is not None)
+        groups: Groups = []
+        try:
+            groups = await phones.look()
+        except NoSuchGruu as problem:
+            if not (may_wait and phones.may_return):
+                raise Refusal(404) from problem
+        if groups or (may_wait and phones.may_return):
+            return Way(groups, phones if may_wait else None)
+        if phones.snapshot.bindings or await self._exists(aor):
             raise Refusal(480)
         raise Refusal(404)
+
+    def _attempt(self, candidate: Candidate, key: bytes, uri: str | None = None) -> Attempt:
+        """Return the ways to a phone; `uri` is what it is called, unless by its contacts."""
+        first, *others = [
+            Attempt(uri or binding.contact, way_to(binding, self._node, self._reconnecting.cluster),
+                    asked_from=binding.source.host, phone=phone_name(key, binding.instance))
+            for binding in (candidate.binding, *candidate.alternates)
+        ]
+        return evolve(first, alternates=tuple(others))
+
+
+def _uncounted(fork: Fork, status: int) -> None:
+    """Hear of a call that another node counts."""
 
 
 def _refuse_unsupported(request: Request, header: str, known: frozenset[str]) -> None:
     unsupported = option_tags(request, header) - known
     if unsupported:
         raise Refusal(420, None, (("Unsupported", ", ".join(sorted(unsupported))),))
-
-
-def _attempt(candidate: Candidate) -> Attempt:
-    first, *others = [
-        Attempt(binding.contact, next_hop(binding), asked_from=binding.source.host)
-        for binding in (candidate.binding, *candidate.alternates)
-    ]
-    return evolve(first, alternates=tuple(others))

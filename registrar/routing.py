@@ -12,6 +12,7 @@ from attrs import field, frozen
 from attrs.validators import ge, gt, in_
 
 from registrar.records import Binding, Source
+from rollcall.net.tokens import FlowName
 from rollcall.sip.errors import ParseError
 from rollcall.sip.message import Response
 from rollcall.sip.uri import SipUri, parse_sip_uri, parse_uri
@@ -135,6 +136,17 @@ class OverDatagrams:
 
 
 @frozen
+class OverMember:
+    """Send through the node that has the phone's connection, or the socket that the phone knows."""
+
+    flow: FlowName
+    face: str = ""
+    """The "host:port" that the node's phones are told; empty when it is not known."""
+    transport: str = ""
+    """How the phone is connected."""
+
+
+@frozen
 class ByUri:
     """Find the next hop by RFC 3263, from `routes` when there are any, else from the contact."""
 
@@ -143,7 +155,7 @@ class ByUri:
 
 Target = TypeVar("Target")
 
-Hop = OverFlow | OverDatagrams | ByUri
+Hop = OverFlow | OverDatagrams | OverMember | ByUri
 
 
 def next_hop(binding: Binding) -> Hop:

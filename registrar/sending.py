@@ -1,6 +1,7 @@
 """The way out: a request's copy gets its Via, Record-Route and Route, and leaves over a flow (RFC 3261 §16.6).
 
-A phone is reached over the flow that it registered on, anything else by RFC 3263.
+A phone is reached over the flow that it registered on, anything else by RFC 3263. When another node has that flow, the
+request goes there with the flow's token as its Route (RFC 5626 §5.3).
 """
 
 from collections.abc import Sequence
@@ -9,11 +10,12 @@ from typing import Protocol
 
 from attrs import evolve, frozen
 
-from registrar.routing import ByUri, Hop, OverDatagrams, OverFlow, may_reach
-from rollcall.net.flow import ConnectFailed, Flow, FlowClosed, Listener
+from registrar.owners import Cluster, OneNode
+from registrar.routing import ByUri, Hop, OverDatagrams, OverFlow, OverMember, may_reach
+from rollcall.net.flow import Address, ConnectFailed, Flow, FlowClosed, Listener
 from rollcall.net.remote import Siblings
 from rollcall.net.resolver import Resolver, Unresolvable
-from rollcall.net.tokens import FlowTokens
+from rollcall.net.tokens import Connection, FlowTokens
 from rollcall.net.transactions import ClientTransaction, ClientUser, Transactions
 from rollcall.net.transports import Transports
 from rollcall.sip.errors import ParseError
@@ -48,6 +50,8 @@ class Forwarded:
     """What the flow tokens in its Record-Route are bound to."""
     breadth: int
     """How many branches each of its copies may have at a time, all further forks included (RFC 5393 §5.3)."""
+    caller: bytes = b""
+    """Whose phone the sender is, for the token that names its flow (see `registrar.owners`); empty when not known."""
 
 
 @frozen(eq=False)
@@ -59,6 +63,8 @@ class Attempt:
     alternates: tuple["Attempt", ...] = ()
     asked_from: str = ""
     """The address of who named the place, for a Contact that of the phone; empty for the sender of the request."""
+    phone: bytes = b""
+    """Whose phone it is, for the token that names its flow; empty when not known."""
 
 
 class Sender(Protocol):
@@ -73,6 +79,9 @@ class Sender(Protocol):
     async def connect(self, target: Target) -> Flow:
         """Return a flow to `target`. Raises Undeliverable."""
 
+    async def member(self, hop: OverMember) -> Flow:
+        """Return the connection with the node that has a phone's flow. Raises Undeliverable."""
+
     def send(self, forwarded: Forwarded, attempt: Attempt, flow: Flow, user: ClientUser) -> ClientTransaction:
         """Forward a copy over `flow` within a new client transaction."""
 
@@ -80,16 +89,34 @@ class Sender(Protocol):
         """Forward a copy without state, as an ACK is. Raises Undeliverable."""
 
 
+class MemberFlows(Protocol):
+    """The connections with the other nodes of the cluster."""
+
+    async def flow(self, node: str, epoch: int, host: str, port: int) -> Flow:
+        """Return the connection with a life of a node, opened now or before. Raises ConnectFailed."""
+
+
+class NoMembers:
+    """The MemberFlows of a node that has no other."""
+
+    async def flow(self, node: str, epoch: int, host: str, port: int) -> Flow:
+        """See MemberFlows."""
+        raise ConnectFailed("there is no other node")
+
+
 class Sending:
     """The Sender over real transports."""
 
     def __init__(self, transports: Transports, resolver: Resolver, transactions: Transactions,
-                 tokens: FlowTokens, siblings: Siblings | None = None) -> None:
+                 tokens: FlowTokens, siblings: Siblings | None = None, cluster: Cluster | None = None,
+                 members: MemberFlows | None = None) -> None:
         self._transports = transports
         self._resolver = resolver
         self._transactions = transactions
         self._tokens = tokens
         self._siblings = siblings
+        self._cluster = cluster or OneNode()
+        self._members = members or NoMembers()
         self._worker = siblings.index if siblings is not None else 0
 
     def held(self, hop: OverFlow | OverDatagrams) -> Flow | None:
@@ -126,6 +153,17 @@ class Sending:
         except ConnectFailed as problem:
             raise Undeliverable(str(problem)) from problem
 
+    async def member(self, hop: OverMember) -> Flow:
+        """Return the connection with the node that has a phone's flow, while that life of the node goes on."""
+        named = hop.flow
+        owner = self._cluster.node(named.node)
+        if owner is None or (isinstance(named, Connection) and named.epoch != owner.epoch):
+            raise Undeliverable(f"the node {named.node} that had its flow has ended")
+        try:
+            return await self._members.flow(owner.node, owner.epoch, owner.host, owner.port)
+        except ConnectFailed as problem:
+            raise Undeliverable(str(problem)) from problem
+
     def send(self, forwarded: Forwarded, attempt: Attempt, flow: Flow, user: ClientUser) -> ClientTransaction:
         """Forward a copy over `flow` within a new client transaction."""
         branch = new_branch(forwarded.mark, self._worker)
@@ -137,8 +175,15 @@ class Sending:
         hop = attempt.hop
         if isinstance(hop, Flow):
             flow = hop
-        else:
+        elif isinstance(hop, OverMember):
+            flow = await self.member(hop)
+        elif isinstance(hop, ByUri):
             flow = await self.connect((await self.targets(forwarded, attempt))[0])
+        else:
+            held = self.held(hop)
+            if held is None:
+                raise Undeliverable("its flow is gone")
+            flow = held
         received = (forwarded.request.first_value("Via") or "").encode("utf-8", "surrogateescape")
         branch = f"{MAGIC_COOKIE}{md5(received, usedforsecurity=False).hexdigest()[:16]}.{forwarded.mark}"
         try:
@@ -148,22 +193,28 @@ class Sending:
 
     def _connection(self, hop: OverFlow) -> Flow | None:
         siblings, source = self._siblings, hop.source
-        if siblings is None or source is None:
+        if source is None:
             return self._transports.flow(hop.flow_id)
-        if source.node != siblings.node:
+        if siblings is not None and source.node != siblings.node:
             return siblings.flow(source.node, source.epoch, hop.flow_id, source.transport, source.listener,
                                  (source.host, source.port))
-        return self._transports.flow(hop.flow_id) if source.epoch == siblings.epoch else None
+        # One of another node, or of an earlier life of this one, may have the number of one that is here.
+        ours = siblings.epoch == source.epoch if siblings else self._tokens.is_own(source.node, source.epoch)
+        return self._transports.flow(hop.flow_id) if ours else None
 
     def _copy(self, forwarded: Forwarded, attempt: Attempt, flow: Flow, branch: str) -> Request:
         copy = forwarded.request.copy()
         copy.uri = _as_request_uri(attempt.uri)
         spend_hop(copy)
         copy.set("Max-Breadth", str(forwarded.breadth))
-        if copy.method not in NO_DIALOG:
+        if copy.method not in NO_DIALOG and not forwarded.source.member:
+            # What came from another node was recorded there, for both sides.
             self._record(copy, forwarded, attempt, flow)
         if isinstance(attempt.hop, ByUri):
             push_routes(copy, attempt.hop.routes)
+        elif isinstance(attempt.hop, OverMember):
+            token = self._tokens.token(attempt.hop.flow, forwarded.token_context, attempt.phone)
+            push_routes(copy, [record_route(token, _host_port(flow.peer), flow.transport, False)])
         make_strict(copy)
         face = self._face(flow)
         copy.prepend("Via", f"SIP/2.0/{flow.transport} {face.host}:{face.port};branch={branch}")
@@ -176,12 +227,28 @@ class Sending:
         its URI is found by its URI again; its token only proves that the dialog passed here.
         """
         secure = copy.uri[:5].lower() == "sips:"
-        inward = forwarded.source if forwarded.from_phone else None
-        outward = None if isinstance(attempt.hop, ByUri) else flow
-        for named, side in ((inward, forwarded.source), (outward, flow)):
-            face = self._face(side)
-            token = self._tokens.token(named, forwarded.token_context)
-            copy.prepend("Record-Route", record_route(token, f"{face.host}:{face.port}", face.transport, secure))
+        hop, context = attempt.hop, forwarded.token_context
+        face = self._face(forwarded.source)
+        inward = self._tokens.token(forwarded.source if forwarded.from_phone else None, context, forwarded.caller)
+        copy.prepend("Record-Route", record_route(inward, f"{face.host}:{face.port}", face.transport, secure))
+        if isinstance(hop, OverMember):
+            outward = self._tokens.token(hop.flow, context, attempt.phone)
+            host, transport = self._face_there(hop)
+        else:
+            outward = self._tokens.token(None if isinstance(hop, ByUri) else flow, context, attempt.phone)
+            face = self._face(flow)
+            host, transport = f"{face.host}:{face.port}", face.transport
+        copy.prepend("Record-Route", record_route(outward, host, transport, secure))
+
+    def _face_there(self, hop: OverMember) -> tuple[str, str]:
+        """Return the "host:port" and transport by which a phone knows its own node.
+
+        One that is not known may be any of ours: what is signed is taken by every node, whatever host stands there.
+        """
+        if hop.face and hop.transport:
+            return hop.face, hop.transport
+        face = self._transports.listener_for(hop.transport) or next(iter(self._transports.listeners.values()))
+        return f"{face.host}:{face.port}", face.transport
 
     def _face(self, flow: Flow) -> Listener:
         """Return the listener whose name we give to the peer of `flow`."""
@@ -193,6 +260,11 @@ class Sending:
 def dialog_context(request: Request, tag: str | None) -> bytes:
     """Return what binds a flow token to a dialog: its Call-ID and the tag of the side that it was made for."""
     return f"{request.get('Call-ID')}\0{tag}".encode("utf-8", "surrogateescape")
+
+
+def _host_port(peer: Address) -> str:
+    host, port = peer
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _is_large(request: Request) -> bool:

@@ -3,11 +3,15 @@
     token   = base64url( mac[10] body ), without padding
     body    = fields, each a length octet and that many octets:
               "C" node epoch flow-id          a connection; with workers also transport and listener (may be empty)
+              "P" phone, then the same        a connection, and whose it is
               "D" node listener ip port scope a datagram peer
               "N"                             no flow
     mac     = HMAC-SHA256(key, label  length-of-body[2]  body  context), its first 80 bits
 
 All nodes share the keys, so a node can tell a genuine token of another node (and its owner) from a forged one.
+
+Whose a connection is, is nobody's business but ours: a caller may have hidden his name from whom he calls. That field
+alone is masked, with as many octets of HMAC-SHA256(key, mask-label  mac) as it has; the mac is that of the plain body.
 """
 
 from __future__ import annotations
@@ -19,12 +23,43 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
+from attrs import frozen
+
 from rollcall.net.flow import Address, Flow
 from rollcall.net.remote import RemoteFlow, Siblings
 
 LABEL = b"rollcall flow 1"
+MASK_LABEL = b"rollcall phone 1"
 MAC_BYTES = 10
-CONNECTION, DATAGRAM, NO_FLOW_KIND = b"C", b"D", b"N"
+CONNECTION, PHONE, DATAGRAM, NO_FLOW_KIND = b"C", b"P", b"D", b"N"
+
+MOST_PHONE_BYTES = 255
+"""What is longer does not fit a field, and a token goes without it."""
+
+
+@frozen
+class Connection:
+    """The name of a connection, on whatever node."""
+
+    node: str
+    epoch: int
+    flow_id: int
+    transport: str = ""
+    """How it is called in Via, as far as that is known."""
+    listener: str = ""
+
+
+@frozen
+class DatagramPeer:
+    """The name of a datagram flow: a peer, and whose listener of which name it is spoken to from."""
+
+    node: str
+    listener: str
+    host: str
+    port: int
+
+
+FlowName = Connection | DatagramPeer
 
 
 class NoFlow(Enum):
@@ -40,16 +75,22 @@ class BadToken(Exception):
     """We did not make this token, or not for this context (RFC 5626 §5.3.1: 403)."""
 
 
+@frozen
+class Named:
+    """What a token says."""
+
+    flow: FlowName | None
+    """None: no flow."""
+    phone: bytes = b""
+    """Whose it is, as whoever made the token put it."""
+
+
 class FlowGone(Exception):
-    """The token is genuine but its flow is not here (RFC 5626 §5.3.1: 430).
+    """The token is genuine but its flow is not here (RFC 5626 §5.3.1: 430). `name` tells which it was."""
 
-    `node` and `epoch` tell whose it was; an epoch of 0 means any.
-    """
-
-    def __init__(self, node: str, epoch: int) -> None:
-        super().__init__(f"the flow of node {node}, epoch {epoch}, is not here")
-        self.node = node
-        self.epoch = epoch
+    def __init__(self, name: FlowName) -> None:
+        super().__init__(f"{name} is not here")
+        self.name = name
 
 
 class FlowElsewhere(FlowGone):
@@ -82,45 +123,75 @@ class FlowTokens:
         self._datagram = datagram
         self._siblings = siblings
 
-    def token(self, flow: Flow | None, context: bytes = b"") -> str:
-        """Return the name of `flow`, fit for the user part of a SIP URI; None means no flow.
+    @property
+    def node(self) -> str:
+        """The name of the node whose flows have no other."""
+        return self._node
 
-        `context` (e.g. a Call-ID) is not carried, but has to be given again to resolve the token.
+    def is_own(self, node: str, epoch: int) -> bool:
+        """Say whether connections of that life of a node are here."""
+        return node == self._node and epoch == self._epoch
+
+    def name(self, flow: Flow) -> FlowName:
+        """Return what names `flow` on any node. Raises ValueError for a datagram flow without a listener."""
+        listener = flow.listener.name if flow.listener is not None else ""
+        if not flow.id:
+            if not listener:
+                raise ValueError("a datagram flow without a listener cannot be named")
+            return DatagramPeer(self._node, listener, *flow.peer)
+        if isinstance(flow, RemoteFlow):
+            return Connection(flow.node, flow.epoch, flow.id, flow.transport, listener)
+        return Connection(self._node, self._epoch, flow.id, flow.transport, listener)
+
+    def token(self, flow: Flow | FlowName | None, context: bytes = b"", phone: bytes = b"") -> str:
+        """Return a signed name of a flow, fit for the user part of a SIP URI; None means no flow.
+
+        `context` (e.g. a Call-ID) is not carried, but has to be given again to resolve the token. `phone`, whatever it
+        says of whom the connection belongs to, is carried where only we can read it.
         """
-        body = self._body(flow)
+        named = self.name(flow) if isinstance(flow, Flow) else flow
+        phone = phone if isinstance(named, Connection) and len(phone) <= MOST_PHONE_BYTES else b""
+        body = self._body(named, phone)
         mac = _mac(self._keys[0], body, context)
+        if phone:
+            body = _masked(self._keys[0], mac, body)
         return urlsafe_b64encode(mac + body).rstrip(b"=").decode("ascii")
+
+    def read(self, token: str, context: bytes = b"") -> Named:
+        """Return what a token of any of our nodes says. Raises BadToken."""
+        kind, *fields = _fields(self._verified(token, context))
+        if kind == NO_FLOW_KIND:
+            return Named(None)
+        if kind == DATAGRAM:
+            return Named(DatagramPeer(fields[0].decode(), fields[1].decode(), *_unpacked(fields[2:])))
+        phone = fields.pop(0) if kind == PHONE else b""
+        epoch, flow_id = (int.from_bytes(field, "big") for field in fields[1:3])
+        return Named(Connection(fields[0].decode(), epoch, flow_id, *(field.decode() for field in fields[3:])), phone)
+
+    def find(self, name: FlowName) -> Flow:
+        """Return the open flow of this name. Raises FlowGone or FlowElsewhere."""
+        flow = self._datagrams_to(name) if isinstance(name, DatagramPeer) else self._connection(name)
+        if flow is None or not flow.is_open:
+            raise FlowGone(name)
+        return flow
 
     def resolve(self, token: str, context: bytes = b"") -> Flow | NoFlow:
         """Return the open flow that `token` names, or NO_FLOW. Raises BadToken, FlowGone or FlowElsewhere."""
-        fields = _fields(self._verified(token, context))
-        if fields[0] == NO_FLOW_KIND:
-            return NO_FLOW
-        node = fields[1].decode()
-        if fields[0] == DATAGRAM:
-            return self._resolve_datagram(node, fields[2:])
-        return self._resolve_connection(node, fields[2:])
+        name = self.read(token, context).flow
+        return NO_FLOW if name is None else self.find(name)
 
-    def _body(self, flow: Flow | None) -> bytes:
-        if flow is None:
+    def _body(self, name: FlowName | None, phone: bytes) -> bytes:
+        if name is None:
             return _join(NO_FLOW_KIND)
-        node = self._node.encode()
-        if flow.id:
-            return self._connection(flow)
-        if flow.listener is None:
-            raise ValueError("a datagram flow without a listener cannot be named")
-        return _join(DATAGRAM, node, flow.listener.name.encode(), *_packed(flow.peer))
-
-    def _connection(self, flow: Flow) -> bytes:
-        node, epoch = self._node, self._epoch
-        if isinstance(flow, RemoteFlow):
-            node, epoch = flow.node, flow.epoch
-        named = _join(CONNECTION, node.encode(), _number(epoch), _number(flow.id))
+        node = name.node.encode()
+        if isinstance(name, DatagramPeer):
+            return _join(DATAGRAM, node, name.listener.encode(), *_packed((name.host, name.port)))
+        kind = (PHONE, phone) if phone else (CONNECTION,)
+        named = _join(*kind, node, _number(name.epoch), _number(name.flow_id))
         if self._siblings is None:
             return named
         # Who does not have the connection must still know what to write into Via.
-        listener = flow.listener.name if flow.listener is not None else ""
-        return named + _join(flow.transport.encode(), listener.encode())
+        return named + _join(name.transport.encode(), name.listener.encode())
 
     def _verified(self, token: str, context: bytes) -> bytes:
         try:
@@ -130,37 +201,44 @@ class FlowTokens:
         except (Base64Error, ValueError):
             raise BadToken("not a flow token") from None
         mac, body = raw[:MAC_BYTES], raw[MAC_BYTES:]
-        genuine = False
+        genuine, plain = False, body
         for key in self._keys:
-            genuine |= hmac.compare_digest(mac, _mac(key, body, context))
+            tried = _masked(key, mac, body) if body[:2] == _PHONE_FIRST else body
+            if hmac.compare_digest(mac, _mac(key, tried, context)):
+                genuine, plain = True, tried
         if not (genuine and canonical):
             raise BadToken("a forged flow token, or one made for something else")
-        return body
+        return plain
 
-    def _resolve_datagram(self, node: str, fields: list[bytes]) -> Flow:
+    def _datagrams_to(self, name: DatagramPeer) -> Flow | None:
         # A datagram flow has no state that an epoch could end: it outlives the process, and all workers have its port.
-        if node != self._node and not self._is_sibling(node):
-            raise FlowElsewhere(node, 0)
-        listener, (host, port) = fields[0].decode(), _unpacked(fields[1:])
-        flow = self._datagram(listener, host, port)
-        if flow is None:
-            raise FlowGone(node, 0)
-        return flow
+        if name.node != self._node and not self._is_sibling(name.node):
+            raise FlowElsewhere(name)
+        return self._datagram(name.listener, name.host, name.port)
 
-    def _resolve_connection(self, node: str, fields: list[bytes]) -> Flow:
-        epoch, flow_id = (int.from_bytes(field, "big") for field in fields[:2])
-        if node == self._node:
-            flow = self._find(flow_id) if epoch == self._epoch else None
-        elif self._siblings is not None and self._siblings.knows(node) and len(fields) == 4:
-            flow = self._siblings.flow(node, epoch, flow_id, fields[2].decode(), fields[3].decode())
-        else:
-            raise FlowElsewhere(node, epoch)
-        if flow is None or not flow.is_open:
-            raise FlowGone(node, epoch)
-        return flow
+    def _connection(self, name: Connection) -> Flow | None:
+        if name.node == self._node:
+            return self._find(name.flow_id) if name.epoch == self._epoch else None
+        if self._siblings is not None and name.transport and self._siblings.knows(name.node):
+            return self._siblings.flow(name.node, name.epoch, name.flow_id, name.transport, name.listener)
+        raise FlowElsewhere(name)
 
     def _is_sibling(self, node: str) -> bool:
         return self._siblings is not None and self._siblings.knows(node)
+
+
+_PHONE_FIRST = bytes((len(PHONE),)) + PHONE
+
+
+def _masked(key: bytes, mac: bytes, body: bytes) -> bytes:
+    """Return a "P" body with its second field masked, or unmasked again."""
+    begin = len(_PHONE_FIRST) + 1
+    field = body[begin : begin + body[begin - 1]] if len(body) >= begin else b""
+    mask = b""
+    while len(mask) < len(field):
+        mask += hmac.digest(key, MASK_LABEL + mac + bytes((len(mask) // 32,)), "sha256")
+    hidden = bytes(octet ^ other for octet, other in zip(field, mask, strict=False))
+    return body[:begin] + hidden + body[begin + len(field) :]
 
 
 def _mac(key: bytes, body: bytes, context: bytes) -> bytes:

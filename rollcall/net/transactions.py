@@ -27,6 +27,7 @@ from rollcall.sip.transaction import (
     Table,
     TransactionConfig,
     acknowledge,
+    cancellation,
     event_for,
     keeps_timers,
     timer_seconds,
@@ -161,6 +162,11 @@ class ServerTransaction(Transaction):
         # Whoever waits for an answer needs the flow that it comes over.
         flow.holds += 1
 
+    def cancel(self) -> None:
+        """Do as if a CANCEL had come, when that still has an effect."""
+        if self.on_cancel is not None:
+            self.on_cancel(cancellation(self.request))
+
     def respond(self, response: Response) -> None:
         """Send `response`, or drop it when a final one has gone (but for more 2xx to an INVITE, RFC 6026)."""
         if response.status >= 200 and not self.answered:
@@ -219,6 +225,11 @@ class ClientTransaction(Transaction):
     def pending(self) -> bool:
         """Whether a final response may still come."""
         return self.state in (State.CALLING, State.TRYING, State.PROCEEDING)
+
+    def fail(self) -> None:
+        """End as after a transport error, a request that has a provisional answer too."""
+        self.abandon()
+        self._user.request_failed(self, timed_out=False)
 
     def _tell(self, action: Action, message: Request | Response | None) -> None:
         if action is Action.PASS_UP:
@@ -345,11 +356,18 @@ class Transactions:
     def flow_closed(self, flow: Flow) -> None:
         """Fail the requests that wait for an answer on `flow` (RFC 3261 §17.1.4).
 
-        A ringing phone is waited for: it may answer over a new connection (§18.2.2).
+        A ringing phone is waited for: it may answer over a new connection (§18.2.2). Another node of ours that is gone
+        never will: what rings through it fails, and what it had us ring is cancelled.
         """
-        if flow.holds:
-            for client in [client for client in self._clients.values() if client.flow is flow and client.pending]:
-                client.fire(Event.TRANSPORT_ERROR)
+        if not flow.holds:
+            return
+        for client in [client for client in self._clients.values() if client.flow is flow and client.pending]:
+            client.fire(Event.TRANSPORT_ERROR)
+            if flow.member and client.pending:
+                client.fail()
+        if flow.member:
+            for server in [server for server in self._servers.values() if server.flow is flow and server.on_cancel]:
+                server.cancel()
 
     def forget(self, transaction: Transaction) -> None:
         """Drop a terminated transaction."""

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rollcall.net.flow import Flow
 from rollcall.net.stream import StreamFlow
-from rollcall.net.tokens import NO_FLOW, BadToken, FlowElsewhere, FlowGone, FlowTokens
+from rollcall.net.tokens import NO_FLOW, BadToken, Connection, DatagramPeer, FlowElsewhere, FlowGone, FlowTokens
 from rollcall.sip.uri import parse_sip_uri
 from tests.rollcall.net.fakes import Wire
 from tests.rollcall.net.test_datagram import a_port
@@ -42,7 +42,7 @@ class FlowTokensTests(SynchronousTestCase):
         self.assertIs(self.tokens.resolve(token), self.flow)
         self.wire.end()
         failure = self.assertRaises(FlowGone, self.tokens.resolve, token)
-        self.assertEqual((failure.node, failure.epoch), ("node-1", 1_700_000_000_123))
+        self.assertEqual(failure.name, Connection("node-1", 1_700_000_000_123, self.flow.id))
 
     def test_closing_connections(self) -> None:
         """A connection that is about to end counts as gone."""
@@ -65,7 +65,7 @@ class FlowTokensTests(SynchronousTestCase):
         """A token of a listener that is no longer configured is a flow that is gone."""
         flow = a_port(self.net, name="former").flow_to("192.0.2.1", 40000)
         failure = self.assertRaises(FlowGone, self.tokens.resolve, self.tokens.token(flow))
-        self.assertEqual((failure.node, failure.epoch), ("node-1", 0))
+        self.assertEqual(failure.name, DatagramPeer("node-1", "former", "192.0.2.1", 40000))
 
     def test_no_flow(self) -> None:
         """A token can say that there is no flow; it is signed like any other."""
@@ -89,17 +89,17 @@ class FlowTokensTests(SynchronousTestCase):
         """A connection of an earlier life of this node is gone, though a new one has its id."""
         token = self.tokens_of(epoch=5).token(self.flow)
         failure = self.assertRaises(FlowGone, self.tokens.resolve, token)
-        self.assertEqual((failure.node, failure.epoch), ("node-1", 5))
+        self.assertEqual(failure.name, Connection("node-1", 5, self.flow.id))
         self.assertNotIsInstance(failure, FlowElsewhere)
 
     def test_another_node(self) -> None:
         """A genuine token of another node says whose it is, so that the request can go there."""
         there = self.tokens_of(node="nœud-2", epoch=5)
         failure = self.assertRaises(FlowElsewhere, self.tokens.resolve, there.token(self.flow))
-        self.assertEqual((failure.node, failure.epoch), ("nœud-2", 5))
+        self.assertEqual(failure.name, Connection("nœud-2", 5, self.flow.id))
         datagram = there.token(self.port.flow_to("192.0.2.1", 40000))
         failure = self.assertRaises(FlowElsewhere, self.tokens.resolve, datagram)
-        self.assertEqual((failure.node, failure.epoch), ("nœud-2", 0))
+        self.assertEqual(failure.name, DatagramPeer("nœud-2", "main", "192.0.2.1", 40000))
 
     def test_rotated_keys(self) -> None:
         """The first key signs, all verify: a key leaves only when its tokens are of no more use."""

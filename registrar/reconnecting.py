@@ -1,0 +1,233 @@
+"""Phones that have lost their connection: found where they are bound now, and waited for while they may be coming back.
+
+A connection ends with the node that had it, or because the phone's network changed; the phone then registers anew, with
+whatever node it reaches. What is for it meanwhile waits, as long as that can still be.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from registrar.forking import Groups
+from registrar.gruu import NoSuchGruu
+from registrar.location.contract import LocationStore, LocationUnavailable, Snapshot
+from registrar.owners import Cluster, OneNode, living
+from registrar.records import Binding, record_key
+from rollcall.net.tokens import Connection, FlowName
+from rollcall.net.wheel import Timer, TimerWheel
+from rollcall.ops.coroutines import start
+from rollcall.ops.metrics import Metrics
+
+RECHECK_SECONDS = 1.0
+"""How often a record is looked at without being told: a node may turn out to live, or Redis be away that tells."""
+
+MAX_WAITS = 3
+"""How often one request waits: a phone whose connections break again and again holds up nobody for long."""
+
+Choose = Callable[[Sequence[Binding], float], Groups]
+"""Makes ways to the phones that are meant out of the bindings of a record and the time."""
+
+
+class Watched(Protocol):
+    """Who tells of changes, see `registrar.location.changes`."""
+
+    def watch(self, key: bytes, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed` after each change of a record; return what ends that."""
+
+
+class _Unwatched:
+    """The Watched of who keeps nothing that others change."""
+
+    def watch(self, key: bytes, changed: Callable[[], None]) -> Callable[[], None]:
+        """See Watched."""
+        return lambda: None
+
+
+class Reconnecting:
+    """Knows which nodes live, and who waits for a phone."""
+
+    log = Logger()
+
+    def __init__(self, *, location: LocationStore, wheel: TimerWheel, now: Callable[[], float],
+                 cluster: Cluster | None = None, changes: Watched | None = None, wait_seconds: float = 0.0,
+                 max_waiting: int = 0) -> None:
+        """Phones are waited for `wait_seconds` since they were lost, by at most `max_waiting` requests at a time."""
+        self.location = location
+        self.wheel = wheel
+        self.now = now
+        self.cluster = cluster or OneNode()
+        self.changes = changes or _Unwatched()
+        self.wait_seconds = wait_seconds
+        self.max_waiting = max_waiting
+        self.waiting = 0
+        self.outcomes: Counter[str] = Counter({"returned": 0, "stayed_away": 0, "cancelled": 0, "too_many": 0})
+        """What became of waiting."""
+
+    def phones(self, aor: str, choose: Choose, call_id: str, is_one: bool = False) -> "Phones":
+        """Return the phones of a record that a request is for; `is_one`: one certain phone among them."""
+        return Phones(self, aor, choose, call_id, is_one)
+
+
+class Phones:
+    """Those of one request: looked up, and waited for when they are lost. See `registrar.forking.Return`."""
+
+    def __init__(self, reconnecting: Reconnecting, aor: str, choose: Choose, call_id: str, is_one: bool) -> None:
+        self._reconnecting = reconnecting
+        self._choose = choose
+        self._call_id = call_id
+        self._is_one = is_one
+        self._tried: set[tuple[object, ...]] = set()
+        self._waits = 0
+        self._since = self._until = 0.0
+        self._found: Callable[[Groups], None] | None = None
+        self._unwatch: Callable[[], None] = lambda: None
+        self._timer: Timer | None = None
+        self._is_looking = self._looks_again = False
+        self.aor = aor
+        self.snapshot = Snapshot()
+        """What was found last."""
+
+    async def look(self) -> Groups:
+        """Return the ways to those that are bound now and were not tried yet. Raises LocationUnavailable, NoSuchGruu.
+
+        What lived on a connection of a node that has ended is not there any more.
+        """
+        self.snapshot = await self._reconnecting.location.load(self.aor)
+        there = living(self.snapshot.bindings, self._reconnecting.cluster)
+        untried = [binding for binding in there if _identity(binding) not in self._tried]
+        groups = self._choose(untried, self._reconnecting.now()) if untried else []
+        if groups:
+            self._tried.update(_identity(binding) for binding in untried)
+        return groups
+
+    def was_tried(self, name: FlowName) -> None:
+        """Take note of a flow that does not lead to them any more."""
+        if isinstance(name, Connection):
+            self._tried.add((name.node, name.epoch, name.flow_id))
+
+    @property
+    def lost_at(self) -> float:
+        """When the last of them was lost, in seconds since the epoch; 0 when that is not known."""
+        cluster, ended = self._reconnecting.cluster, [self.snapshot.lost_at]
+        for binding in self.snapshot.bindings:
+            if binding.connection_bound:
+                ended.append(cluster.ended_at(binding.source.node, binding.source.epoch) or 0.0)
+        return max(ended)
+
+    @property
+    def may_return(self) -> bool:
+        """Whether they were lost so short a time ago that they may be on their way back.
+
+        When one phone was lost is not known while others of the record are there; it is waited for all the same.
+        """
+        lost_at, now = self.lost_at, self._reconnecting.now()
+        if not lost_at and self._is_one and self.snapshot.bindings:
+            lost_at = now
+        return now < lost_at + self._reconnecting.wait_seconds
+
+    # --- for the fork
+
+    def wait(self, found: Callable[[Groups], None]) -> bool:
+        """Call `found` when they are back, or with nothing when they stay away; see Return."""
+        reconnecting = self._reconnecting
+        now = reconnecting.now()
+        # Who was tried in vain just now was lost just now.
+        self._until = reconnecting.wait_seconds + (now if self._tried else self.lost_at or now)
+        if self._until <= now or self._waits >= MAX_WAITS:
+            return False
+        if reconnecting.waiting >= reconnecting.max_waiting:
+            reconnecting.outcomes["too_many"] += 1
+            reconnecting.log.warn("call {call_id} does not wait for {aor}: {waiting} wait already",
+                                  call_id=self._call_id, aor=self.aor, waiting=reconnecting.waiting, log_rationed=True)
+            return False
+        reconnecting.waiting += 1
+        self._waits += 1
+        self._since = now
+        self._found = found
+        self._unwatch = reconnecting.changes.watch(record_key(self.aor), self._look_soon)
+        self._tick()
+        return True
+
+    def stop(self) -> None:
+        """Wait no more: the request was cancelled."""
+        if self._found is not None:
+            self._end("cancelled")
+
+    # --- details
+
+    def _tick(self) -> None:
+        """Look, and look again in a while, until the time is over."""
+        left = self._until - self._reconnecting.now()
+        if left <= 0:
+            self._give_up()
+            return
+        self._timer = self._reconnecting.wheel.call_later(min(left, RECHECK_SECONDS), self._tick)
+        # Not within `wait`: whoever waits has to know first that he does.
+        self._reconnecting.wheel.call_later(0, self._look_soon)
+
+    def _give_up(self) -> None:
+        found = self._found
+        self._end("stayed_away")
+        if found is not None:
+            found([])
+
+    def _look_soon(self) -> None:
+        if self._found is None:
+            return
+        if self._is_looking:
+            self._looks_again = True
+            return
+        self._is_looking = True
+        start(self._look(), self._broke)
+
+    async def _look(self) -> None:
+        self._looks_again = True
+        while self._looks_again and self._found is not None:
+            self._looks_again = False
+            try:
+                groups = await self.look()
+            except (LocationUnavailable, NoSuchGruu) as problem:
+                self._reconnecting.log.debug("no look at {aor}: {problem}", aor=self.aor, problem=str(problem))
+                continue
+            found = self._found
+            if groups and found is not None:
+                self._end("returned")
+                self._is_looking = False
+                found(groups)
+                return
+        self._is_looking = False
+
+    def _broke(self, failure: Failure) -> None:
+        self._is_looking = False
+        self._reconnecting.log.failure("while waiting for {aor}", failure=failure, aor=self.aor)
+
+    def _end(self, outcome: str) -> None:
+        reconnecting = self._reconnecting
+        reconnecting.waiting -= 1
+        reconnecting.outcomes[outcome] += 1
+        self._found = None
+        self._unwatch()
+        if self._timer is not None:
+            self._timer.cancel()
+        reconnecting.log.info("call {call_id}: waited {seconds:.2f} s for {aor}, whose connection was lost: {outcome}",
+                              call_id=self._call_id, seconds=reconnecting.now() - self._since, aor=self.aor,
+                              outcome=outcome)
+
+
+def _identity(binding: Binding) -> tuple[object, ...]:
+    """Return what is another when the phone has registered again, over another connection if it was over one."""
+    if binding.connection_bound:
+        return binding.source.node, binding.source.epoch, binding.source.flow_id
+    return binding.contact, binding.path, binding.source, binding.refreshed_at
+
+
+def watch_reconnecting(metrics: Metrics, reconnecting: Reconnecting) -> None:
+    """Export who waits for phones to come back, and what became of those who did."""
+    metrics.gauge("rollcall_reconnect_waiting", "Requests that wait for a phone whose connection was lost.", (),
+                  lambda: reconnecting.waiting)
+    metrics.total("rollcall_reconnect_waits_total", "Requests that waited, or would have, by what became of it.",
+                  ("outcome",), lambda: {(outcome,): float(number) for outcome, number in
+                                         reconnecting.outcomes.items()})
