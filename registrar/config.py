@@ -10,6 +10,7 @@ from registrar.admission import AdmissionConfig
 from registrar.auth import AuthConfig
 from registrar.bindings import BindingConfig
 from registrar.location.sqlite import MAX_WAITING
+from registrar.regevent.asking import RegEventConfig
 from registrar.routing import ProxyConfig, spelling
 from registrar.subscribers.sqlite import SqliteConfig
 from registrar.workers.config import WorkersConfig
@@ -128,6 +129,7 @@ class RegistrarConfig:
     auth: AuthSection = AuthSection()
     bindings: BindingConfig = BindingConfig()
     proxy: ProxyConfig = ProxyConfig()
+    regevent: RegEventConfig = RegEventConfig()
     location: LocationConfig = LocationConfig()
     subscribers: SubscribersConfig = SubscribersConfig()
     admin: AdminConfig = AdminConfig()

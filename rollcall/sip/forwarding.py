@@ -156,8 +156,13 @@ def make_strict(request: Request) -> bool:
 
 def record_route(token: str, host: str, transport: str, secure_uri: bool) -> str:
     """Return a Record-Route value naming us at `host` ("name:port"), reached over `transport`, with `token`."""
+    return f"<{own_uri(token, host, transport, secure_uri)};lr>"
+
+
+def own_uri(user: str, host: str, transport: str, secure_uri: bool) -> str:
+    """Return a URI naming us at `host` ("name:port"), reached over `transport`."""
     if transport == "UDP" or (secure_uri and transport == "TLS"):
         named = ""  # RFC 3261 §26.2.2: sips says TLS by itself
     else:
         named = f";transport={'ws' if transport == 'WSS' else transport.lower()}"
-    return f"<{'sips' if secure_uri else 'sip'}:{token}@{host}{named};lr>"
+    return f"{'sips' if secure_uri else 'sip'}:{user}@{host}{named}"
