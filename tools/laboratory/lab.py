@@ -125,7 +125,7 @@ class Lab:
             "admin_token": self.admin_token,
             "users": [asdict(user) for user in self.users],
             "registrars": [node.as_json() for node in self.registrars],
-            "redis": self._redis_as_json(),
+            "redis": self._redis.described if self._redis is not None else [],
             "mysql": [],
             "media": [],
             "balancers": [],
@@ -158,15 +158,6 @@ class Lab:
             "location": {"kind": "memory" if self._redis is None else "redis"},
             **({} if self._redis is None else {"redis": self._redis.settings}),
         }
-
-    def _redis_as_json(self) -> list[dict[str, Any]]:
-        if self._redis is None:
-            return []
-        return [
-            {"role": role, "kind": self._redis.kind, "address": process.address, "pid": process.pid}
-            for role, processes in (("server", self._redis.servers), ("sentinel", self._redis.sentinels))
-            for process in processes
-        ]
 
     def __enter__(self) -> Self:
         self.start()

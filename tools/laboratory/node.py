@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -21,6 +22,7 @@ TWISTD = str(Path(sys.executable).with_name("twistd"))
 START_SECONDS = 45.0
 STOP_SECONDS = 30.0
 ANSWER_SECONDS = 10.0
+PAGE = 1000
 
 
 class Node:
@@ -41,7 +43,7 @@ class Node:
         self._before = () if outlives else WITH_US
         self._child: subprocess.Popen[bytes] | None = None
         (folder / "data").mkdir(parents=True, exist_ok=True)
-        self.config.write_text(toml_of(joined(self._own_sections(), sections)))
+        self.config.write_text(toml_of(joined(self._own_sections(), sections)), encoding="utf-8")
         self.config.chmod(0o600)
 
     @property
@@ -157,6 +159,17 @@ class Node:
         """Post a JSON object to the admin site and return what it answers, None for nothing."""
         answer = self.read(path, json.dumps(body or {}).encode())
         return json.loads(answer) if answer else None
+
+    def contacts(self, query: str = "") -> list[dict[str, Any]]:
+        """Return the bindings that the admin site lists, page by page; `query` as in "node=registrar-1"."""
+        found: list[dict[str, Any]] = []
+        after: str | None = ""
+        while after is not None:
+            more = f"&after={quote(after)}" if after else ""
+            page = self.get(f"/v1/contacts?size={PAGE}{more}{query and '&'}{query}")
+            found += page["contacts"]
+            after = page["next"]
+        return found
 
     def read(self, path: str, body: bytes | None = None) -> str:
         """Return the text that the admin site answers. Raises urllib.error.HTTPError when it refuses."""

@@ -1,0 +1,113 @@
+"""The command tools/lab: a cluster that stays when it returns, and ends when it is told to."""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.cluster.phone_text import uri_in
+from tests.interop.phone import Phone
+from tests.interop.process import wait_until
+from tools.laboratory.leftovers import end_all, processes_of
+
+COMMAND = str(Path(__file__).resolve().parents[2] / "tools" / "lab")
+KEYS = {"domain", "admin_token", "users", "registrars", "redis", "mysql", "media", "balancers", "dns"}
+REGISTRAR_KEYS = {"id", "pid", "udp", "tcp", "tls", "ws", "admin", "internal"}
+REDIS_PROCESSES = 6
+
+
+class LabTests(SynchronousTestCase):
+    """Each test has a folder of its own, which is empty again afterwards."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name) / "lab"
+        self.addCleanup(end_all, self.folder)
+
+    def run_lab(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Return what the command has said; it is started from elsewhere than the project's folder."""
+        return subprocess.run([COMMAND, *words, "--folder", str(self.folder)], cwd=self.folder.parent,
+                              capture_output=True, text=True, timeout=60, check=False)
+
+    def up(self, *words: str) -> dict[str, Any]:
+        """Return what it prints when it has started everything."""
+        done = self.run_lab("up", *words)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return dict(json.loads(done.stdout))
+
+    def test_up_and_down(self) -> None:
+        """One JSON names everything that runs, phones register at every address, and nothing is left at the end."""
+        lab = self.up("--registrars", "2", "--redis", "sentinel", "--users", "50")
+        self.assertLessEqual(KEYS, lab.keys())
+        self.assertEqual([REGISTRAR_KEYS - each.keys() for each in lab["registrars"]], [set(), set()])
+        self.assertEqual((len(lab["users"]), len(lab["redis"])), (50, REDIS_PROCESSES))
+        named = {each["pid"] for each in (*lab["registrars"], *lab["redis"])}
+        self.assertEqual(named, processes_of(self.folder).keys())
+        for registrar in lab["registrars"]:
+            for transport in ("UDP", "TCP", "TLS"):
+                self.check_registers(lab, registrar[transport.lower()], transport)
+        done = self.run_lab("down")
+        self.assertEqual((done.returncode, processes_of(self.folder), self.folder.exists()), (0, {}, False))
+
+    def check_registers(self, lab: dict[str, Any], address: str, transport: str) -> None:
+        """Register the first user there."""
+        host, port = address.split(":")
+        user = lab["users"][0]
+        with Phone(transport, (host, int(port)), user["username"], lab["domain"], user["password"]) as phone:
+            answer = phone.register()
+            self.assertEqual(answer.status, 200, answer.start_line)
+            self.assertIn(phone.contact, [uri_in(each) for each in answer.values("Contact")])
+
+    def test_sections(self) -> None:
+        """What is to be joined with the configuration of every registrar is, key by key, also that it is wrong."""
+        sections = self.folder.parent / "more.toml"
+        sections.write_text("[cluster]\nlease_seconds = 7.5\n")
+        self.up("--registrars", "1", "--redis", "none", "--sections", str(sections))
+        text = (self.folder / "registrar-1" / "registrar.toml").read_text()
+        self.assertEqual([line for line in text.splitlines() if line.startswith(("lease_seconds", "internal_host"))],
+                         ['internal_host = "127.0.0.1"', "lease_seconds = 7.5"])
+        self.run_lab("down")
+        sections.write_text("[cluster]\nlease_seconds = \"long\"\n")
+        done = self.run_lab("up", "--registrars", "1", "--redis", "single", "--sections", str(sections))
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("cluster.lease_seconds", done.stderr)
+        self.assertEqual(processes_of(self.folder), {})
+
+    def test_up_twice(self) -> None:
+        """A second one in the same folder is refused and does the first no harm."""
+        self.up("--registrars", "1", "--redis", "none")
+        running = processes_of(self.folder)
+        done = self.run_lab("up", "--registrars", "1", "--redis", "none")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("a lab runs in", done.stderr)
+        self.assertEqual(processes_of(self.folder), running)
+
+    def test_somebody_elses_folder(self) -> None:
+        """A folder that holds something else is neither filled nor emptied."""
+        self.folder.mkdir()
+        (self.folder / "letter").write_text("dear")
+        self.assertNotEqual(self.run_lab("up", "--redis", "none").returncode, 0)
+        self.assertEqual(self.run_lab("down").returncode, 0)
+        self.assertEqual([each.name for each in self.folder.iterdir()], ["letter"])
+
+    def test_down_after_a_killed_up(self) -> None:
+        """What a start that was killed half-way has left is ended too, also what was paused."""
+        with subprocess.Popen([COMMAND, "up", "--redis", "cluster", "--folder", str(self.folder)],
+                              stdout=subprocess.DEVNULL, start_new_session=True) as starting:
+            begun = wait_until(lambda: redis_of(self.folder) or None, "a Redis server", 30)
+            starting.kill()
+        os.kill(begun[0], signal.SIGSTOP)
+        self.assertEqual(self.run_lab("down").returncode, 0)
+        self.assertEqual(processes_of(self.folder), {})
+        self.assertFalse(self.folder.exists())
+
+
+def redis_of(folder: Path) -> list[int]:
+    """Return the ids of the processes of a lab that are Redis servers."""
+    return [pid for pid in processes_of(folder) if Path(f"/proc/{pid}/comm").read_text().startswith("redis")]
