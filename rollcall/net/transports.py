@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from attrs import evolve
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IProtocol
@@ -50,7 +51,7 @@ class Transports(MultiService):
         self._connections = Connections(wheel, user, config.limits, self.tallies)
         self._tls = Tls(config.tls, reactor)
         self._datagram_ports: dict[str, DatagramPort] = {}
-        self._ports: list[IListeningPort | EngineAccepting | DatagramPort] = []
+        self._ports: dict[str, IListeningPort | EngineAccepting | DatagramPort] = {}
         self._engine: Engine | None = None
         self._dialled: dict[Destination, Dialling] = {}
 
@@ -69,8 +70,8 @@ class Transports(MultiService):
 
     def stopService(self) -> "Deferred[None]":
         """Listen no more, close every connection, and return when all are gone."""
-        ports, self._ports = self._ports, []
-        ending: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in ports]
+        ports, self._ports = self._ports, {}
+        ending: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in ports.values()]
         for dialling in tuple(self._dialled.values()):
             dialling.give_up()
         ending.append(self._connections.close_all("shutting down").addCallback(lambda _: self._stop_engine()))
@@ -81,12 +82,20 @@ class Transports(MultiService):
 
     def stop_accepting(self) -> None:
         """Take no new connections; those that are open go on, and so do datagrams."""
-        staying = set(self._datagram_ports.values())
-        for port in [port for port in self._ports if port not in staying]:
-            self._ports.remove(port)
-            maybeDeferred(port.stopListening).addErrback(
+        for name in self._ports.keys() - self._datagram_ports.keys():
+            maybeDeferred(self._ports.pop(name).stopListening).addErrback(
                 lambda failure: self._log.failure("a listener did not stop", failure=failure)
             )
+
+    def accept_again(self) -> None:
+        """Take new connections where `stop_accepting` has ended that. Raises OSError; it may be called again then."""
+        for config in self._config.listeners:
+            if config.name in self.listeners and config.name not in self._ports:
+                self._listen(evolve(config, port=self.listeners[config.name].local[1]))
+
+    def flows(self) -> list[Flow]:
+        """Return every connection but those with other nodes, some of which may be about to end."""
+        return list(self._connections.flows())
 
     def close_idle(self, most: int, reason: str) -> int:
         """Close up to `most` connections that nobody waits for anything on; return how many such ones are left."""
@@ -208,16 +217,16 @@ class Transports(MultiService):
             port = DatagramPort(self._reactor, opened, listener, self._connections, self._config.engine)
             port.start()
             self._datagram_ports[config.name] = port
-            self._ports.append(port)
+            self._ports[config.name] = port
         elif transport == "TCP" and self._config.engine.enabled:
             accepting = EngineAccepting(config, listener, self._started_engine(), opened)
             accepting.start()
-            self._ports.append(accepting)
+            self._ports[config.name] = accepting
         else:
             factory = Accepting(config, listener, self._connections, self._server_layer(transport))
             adopted = self._reactor.adoptStreamPort(opened.fileno(), family_of(config.host), factory)
             accept_at_most(adopted, self._config.engine.max_accepts_per_turn)
-            self._ports.append(adopted)
+            self._ports[config.name] = adopted
             opened.close()
         self._log.info(
             "listener {name}: {transport} {host}:{port}",

@@ -9,6 +9,7 @@ from twisted.internet import reactor as the_reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import CertificateOptions
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from rollcall.net.config import KeepaliveConfig, LimitsConfig, ListenerConfig, NetConfig, TlsConfig
@@ -262,6 +263,35 @@ class DrainingTests(TransportsTestCase):
         (await self.start(listening("udp")).connect("UDP", server.local("udp"))).write(OPTIONS)
         _, flow = await server.user.messages.get()
         self.assertEqual(flow.transport, "UDP")
+
+    async def test_new_connections_again(self) -> None:
+        """Those who would come are let in again, at the same addresses; to do so twice changes nothing."""
+        server = self.start(listening("tcp"), listening("udp"), listening("ws"))
+        names = "tcp", "udp", "ws"
+        before = [server.local(name) for name in names]
+        _, inward = await self.connected(server)
+        server.transports.stop_accepting()
+        await deferLater(reactor, 0.05)
+        server.transports.accept_again()
+        server.transports.accept_again()
+        self.assertEqual([server.local(name) for name in names], before)
+        await self.connected(server)
+        await self.start().connect("TCP", server.local("ws"))
+        self.assertTrue(inward.is_open)
+        self.assertIn(inward, server.transports.flows())
+        server.transports.stop_accepting()
+        self.assertIn("refused", await self.failure(self.start().connect("TCP", server.local("tcp"))))
+
+    async def test_address_taken(self) -> None:
+        """When somebody else has the address by then it fails, and can be tried again."""
+        server = self.start(listening("tcp"))
+        server.transports.stop_accepting()
+        with socket.socket() as taken:
+            taken.bind(server.local("tcp"))
+            taken.listen()
+            self.assertRaises(OSError, server.transports.accept_again)
+        server.transports.accept_again()
+        await self.connected(server)
 
     async def test_idle_connections(self) -> None:
         """Connections that nobody waits on are closed, so many at a time; the others stay."""
