@@ -111,9 +111,10 @@ class Calling(Handshake):
 
     def _line(self, fields: list[bytes], rest: bytes) -> bytes:
         if not self._said:
+            answer = self._answer(fields)
             if rest:
                 raise HandshakeFailed("it says too much")
-            return self._answer(fields)
+            return answer
         self._check(fields)
         self.rest = rest
         return b""

@@ -150,6 +150,13 @@ class RefusalTests(SynchronousTestCase):
             fields[at] = b"YWFh"
             self.assertRaises(HandshakeFailed, ends.caller.receive_data, b" ".join(fields) + b"\n")
 
+    def test_moved_letters(self) -> None:
+        """A name is not the longer for the letters of the next field, though all of them together are the same."""
+        ends = Both(Calling(KEY, Life("a1", 23), B), Called(KEY, B))
+        fields = ends.caller.receive_data(ends.said_by_called[0]).rstrip(b"\n").split(b" ")
+        fields[1:3] = b"YTEy", b"Mw"  # "a12" and "3"
+        self.assertRaises(HandshakeFailed, ends.called.receive_data, b" ".join(fields) + b"\n")
+
     def test_another_life(self) -> None:
         """A node that has been restarted proves that it has, and both ends give up the connection."""
         for wanted in (Life("b.example", 6), Life("c", 7)):

@@ -5,13 +5,16 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import ClientFactory, Factory, Protocol, connectionDone
 from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
 
 from rollcall.net.config import MemberConfig
+from rollcall.net.flow import Address
 from rollcall.net.member_handshake import GREETING, Calling, Life
+from rollcall.net.member_tls import MemberTls
 from rollcall.net.members import CLOSED
 from tests.rollcall.net.certificates import an_authority
 from tests.rollcall.net.fakes import OK, OPTIONS
@@ -161,6 +164,46 @@ class Impostor:
         self.local = here.host, here.port
 
 
+class Between(Factory):
+    """Passes on what two ends say to each other over TLS, and keeps it: called by the one, it calls the other."""
+
+    def __init__(self, tls: MemberTls, other: Address) -> None:
+        self.tls = tls
+        self.other = other
+        self.passed: list[bytes] = []
+
+    def buildProtocol(self, addr: object) -> Any:
+        here = Passing(self)
+
+        class There(ClientFactory):
+            noisy = False
+
+            def buildProtocol(_, addr: object) -> Any:
+                here.partner = Passing(self, here)
+                return self.tls.client_side(here.partner)
+
+        reactor.connectTCP(*self.other, There())
+        return self.tls.server_side(here)
+
+
+class Passing(Protocol):
+    """One side of it."""
+
+    def __init__(self, between: Between, partner: "Passing | None" = None) -> None:
+        self.between = between
+        self.partner = partner
+
+    def dataReceived(self, data: bytes) -> None:
+        self.between.passed.append(data)
+        wire: Any = self.partner.transport if self.partner else None
+        wire.write(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        wire: Any = self.partner.transport if self.partner else None
+        if wire:
+            wire.loseConnection()
+
+
 class TlsTests(MembersTestCase):
     async def test_members(self) -> None:
         """Two nodes with certificates of the same authority speak over TLS, whatever names are in them."""
@@ -195,6 +238,22 @@ class TlsTests(MembersTestCase):
         self.assertIn("TLS failed", await self.failure(b.flow_to(client)))
         self.assertEqual((b.members.connected, client.members.connected), ((), ()))
         self.assertEqual((b.lost, client.lost), ([], []))
+
+    async def test_between(self) -> None:
+        """Somebody with a certificate who passes on what two members say does not get to hear them speak SIP."""
+        a, b = self.tls_node("a"), self.tls_node("b")
+        shown = self.authority.issue("between.example.com")
+        tls = MemberTls(MemberConfig(host="127.0.0.1", port=0, tls=True, certificate_file=shown.certificate_file,
+                                     key_file=shown.key_file, authority_file=self.authority.file), reactor)
+        between = Between(tls, b.local)
+        port = reactor.listenTCP(0, between, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        here = port.getHost()
+        self.assertIn("both proved", await self.failure(
+            Deferred.fromCoroutine(a.members.flow("b", 1, here.host, here.port))))
+        await self.until(lambda: b.transports.tallies.members_refused == 1)
+        self.assertEqual([each.count(b"\n") for each in between.passed], [1, 1])
+        self.assertEqual((a.members.connected, b.members.connected), ((), ()))
 
     async def test_plain(self) -> None:
         """A node that speaks no TLS and one that wants it do not come together."""

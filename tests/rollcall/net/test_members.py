@@ -85,7 +85,8 @@ class ConnectionTests(MembersTestCase):
 
     async def test_apart_from_phones(self) -> None:
         """No request for an address goes to a member, no id of a phone's connection is that of a member's."""
-        a, b = self.node("a"), self.node("b", listeners=(ListenerConfig(name="tcp", transport="tcp", port=0),))
+        listener = ListenerConfig(name="tcp", transport="tcp", host="127.0.0.1", port=0)
+        a, b = (self.node(name, listeners=(listener,)) for name in "ab")
         await a.flow_to(b)
         (came,) = b.flows
         phone = StreamPeer()
@@ -93,11 +94,14 @@ class ConnectionTests(MembersTestCase):
         phone.send(OPTIONS)
         _, flow = await b.user.messages.get()
         self.assertEqual((flow.member, came.member), ("", "a"))
-        self.assertNotEqual(flow.id, came.id)
+        dialled = await Deferred.fromCoroutine(b.transports.connect("TCP", *a.transports.listeners["tcp"].local))
+        self.assertEqual(len({flow.id, came.id, dialled.id}), 3)
+        dialled.close("enough")
+        await a.user.closed.get()
         self.assertIsNone(b.transports.flow(came.id))
         connecting = Deferred.fromCoroutine(b.transports.connect("TCP", *came.peer))
         self.assertIn("refused", await self.failure(connecting))
-        self.assertEqual(b.transports.flow_counts(), {"TCP": 1})
+        await self.until(lambda: b.transports.flow_counts() == {"TCP": 1})
         self.assertEqual(b.transports.close_idle(10, "drained"), 0)
         self.assertTrue(came.is_open)
         phone.leave()
