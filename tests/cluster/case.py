@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster.fleet import Behaviour, Fleet
+from tests.cluster.fleet_phone import FleetPhone
 from tools.laboratory.lab import Lab, RedisKind
 from tools.laboratory.node import Node
 
@@ -62,13 +63,17 @@ class ClusterCase(SynchronousTestCase):
             found.setdefault(user, []).append(contact)
         return found
 
-    def check_promises(self, fleet: Fleet, node: Node) -> None:
-        """Check that a registrar sees of these phones every binding that was acknowledged, and no other."""
+    def check_promises(self, fleet: Fleet, node: Node, gone: Iterable[FleetPhone] = ()) -> None:
+        """Check that a registrar sees of these phones every binding that was acknowledged, and no other.
+
+        Those that are `gone` must not be seen.
+        """
+        missing = set(gone)
         seen = self.bindings(node)
         promised = fleet.promised()
         wrong = {}
         for phone in fleet.phones:
-            wanted = [promised[phone.user].contact] if phone.user in promised else []
+            wanted = [promised[phone.user].contact] if phone.user in promised and phone not in missing else []
             found = [each["contact"] for each in seen.get(phone.user, [])]
             if found != wanted:
                 wrong[phone.user] = f"promised {wanted}, found {found}"

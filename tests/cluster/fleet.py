@@ -151,6 +151,11 @@ class Fleet:
         for phone in phones:
             self.loop.do(partial(phone.drop, come_back))
 
+    def stay_away(self, phones: Iterable[FleetPhone]) -> None:
+        """Let phones not come back when their connections end. Until then they do as before."""
+        for phone in phones:
+            phone.is_wanted = False
+
     def refresh(self, rate: float) -> None:
         """Keep so many refreshes in a second going, of all registered phones in turn; 0 ends it."""
         was_idle, self._refresh_rate = not self._refresh_rate, rate
