@@ -56,8 +56,8 @@ class RecordingClient:
 class Layer:
     """Transactions over memory flows. `user` may be exchanged for a real one."""
 
-    def __init__(self, config: TransactionConfig | None = None) -> None:
-        self.clock = Clock()
+    def __init__(self, config: TransactionConfig | None = None, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
         self.wheel = TimerWheel(self.clock, tick_seconds=STEP_SECONDS)
         self.answered: list[tuple[str, int]] = []
         self.user = RecordingUser()

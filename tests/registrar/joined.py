@@ -23,6 +23,7 @@ from registrar.location.contract import LocationUnavailable, Snapshot
 from registrar.location.memory import MemoryLocation
 from registrar.observing import Observing, watch_admission
 from registrar.proxying import Proxying
+from registrar.reconnecting import Reconnecting
 from registrar.records import BindingConfig
 from registrar.registering import Registering
 from registrar.requests import Requests
@@ -140,14 +141,19 @@ class Registrar:
 
     def __init__(self, *, bindings: BindingConfig = EXACT, proxy: ProxyConfig | None = None,
                  admission: AdmissionConfig | None = None, with_passwords: bool = True,
-                 takes_short_way: bool = True, location: type[HeldLocation] = HeldLocation) -> None:
+                 takes_short_way: bool = True, location: type[HeldLocation] = HeldLocation,
+                 network: Network | None = None, reconnecting: Reconnecting | None = None) -> None:
+        """Without a `network` the registrar is alone, at NOW; `reconnecting` has the location that nodes share."""
         self.takes_short_way = takes_short_way
-        self.layer = layer = Layer()
+        if network is None:
+            network = Network(Layer())
+            network.layer.clock.advance(NOW)
+        self.network = network
+        self.layer = layer = network.layer
         self.clock = layer.clock
-        self.clock.advance(NOW)
-        self.network = Network(layer)
         self.metrics = Metrics(process=False)
-        self.location = location(layer)
+        self.reconnecting = reconnecting
+        self.location = location(layer) if reconnecting is None else cast(HeldLocation, reconnecting.location)
         self.is_draining = False
         self.subscribers = MemorySubscribers()
         done(self.subscribers.start())
@@ -174,16 +180,17 @@ class Registrar:
         callers = Callers(self.domains, authentication, proxy, DOMAIN, now, self.observing.authenticated)
         registering = Registering(
             domains=self.domains, location=self.location, authentication=authentication, gruus=gruus, config=bindings,
-            node=NODE, epoch=EPOCH, find_flow=transports.flow, now=now, retry_after=lambda: RETRY_AFTER,
+            node=self.network.node, epoch=self.network.epoch, find_flow=transports.flow, now=now,
+            retry_after=lambda: RETRY_AFTER,
             observing=self.observing, refuses_new=lambda: self.is_draining)
         proxying = Proxying(
             domains=self.domains, location=self.location, callers=callers, exists=self._exists, gruus=gruus,
             tokens=self.network.tokens, transactions=transactions, sender=self.network.sending, config=proxy, now=now,
-            retry_after=lambda: RETRY_AFTER, ended=self.observing.call_ended)
+            retry_after=lambda: RETRY_AFTER, ended=self.observing.call_ended, reconnecting=self.reconnecting)
         short_way = ShortWay(
             domains=self.domains, location=self.location, authentication=authentication, admits=self.admission.admits,
-            refuse=self.requests.refuse_register, config=bindings, node=NODE, epoch=EPOCH, transactions=transactions,
-            now=now, observing=self.observing, waiting=self._waiting(registering),
+            refuse=self.requests.refuse_register, config=bindings, node=self.network.node, epoch=self.network.epoch,
+            transactions=transactions, now=now, observing=self.observing, waiting=self._waiting(registering),
             refuses_new=lambda: self.is_draining)
         self.requests.serve(cast(Transports, transports), short_way, registering, proxying)
         transactions.user = self.requests

@@ -13,8 +13,9 @@ from typing import cast
 
 from twisted.internet.defer import Deferred
 
+from registrar.owners import Cluster
 from registrar.routing import OverFlow
-from registrar.sending import Attempt, Sending
+from registrar.sending import Attempt, MemberFlows, Sending
 from rollcall.net.flow import ConnectFailed, Flow, Listener
 from rollcall.net.resolver import Resolver, Unresolvable
 from rollcall.net.tokens import FlowTokens
@@ -121,16 +122,18 @@ class Phone:
 
 
 class Network:
-    """A layer with transports, a resolver and a real Sending over them."""
+    """A layer with transports, a resolver and a real Sending over them; with others, those of one node of several."""
 
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: Layer, node: str = "n1", epoch: int = 1, transports: MemoryTransports | None = None,
+                 cluster: Cluster | None = None, members: MemberFlows | None = None) -> None:
         self.layer = layer
-        self.transports = MemoryTransports()
+        self.node, self.epoch = node, epoch
+        self.transports = transports or MemoryTransports()
         self.resolver = MemoryResolver()
-        self.tokens = FlowTokens([KEY], "n1", 1, self.transports.flow, self.transports.datagram_flow)
+        self.tokens = FlowTokens([KEY], node, epoch, self.transports.flow, self.transports.datagram_flow)
         self.sending = Sending(
-            cast(Transports, self.transports), cast(Resolver, self.resolver), layer.transactions, self.tokens
-        )
+            cast(Transports, self.transports), cast(Resolver, self.resolver), layer.transactions, self.tokens,
+            cluster=cluster, members=members)
         self._ports = iter(range(49152, 65536))
 
     def phone(self, name: str, transport: str = "TCP") -> Phone:
