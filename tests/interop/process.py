@@ -16,9 +16,11 @@ LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.05
 # What stands before a program's arguments so that it does not outlive a test run that was killed (setpriv(1)).
 WITH_US = ("setpriv", "--pdeathsig", "KILL")
-# Below 32768, where the kernel's own choices do not collide; another part of the range for each test process.
+# Below 32768, where the kernel's own choices do not collide; another part of the range for each test process, large
+# enough for a lab: between the choice of its ports and their use a second may pass.
 FIRST_PORT, LAST_PORT = 12000, 31000
-_next_port = count(FIRST_PORT + os.getpid() % 800 * 20)
+PORTS_OF_A_PROCESS = 180
+_next_port = count(FIRST_PORT + os.getpid() % 100 * PORTS_OF_A_PROCESS)
 
 
 class InteropError(AssertionError):
