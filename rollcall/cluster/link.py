@@ -19,6 +19,7 @@ from rollcall.cluster.breaker import Breaker
 from rollcall.cluster.connection import Connection, Pending, Subscriber, fail_all, settle
 from rollcall.cluster.opening import Opening
 from rollcall.cluster.redis import RedisRefused, RedisUnavailable, ServerState, Watcher
+from rollcall.cluster.slots import address_of
 
 # What the server calls us in CLIENT LIST.
 CLIENT_NAME = "rollcall"
@@ -137,6 +138,7 @@ class Link:
         """Look for the server again at once, unless it can be asked."""
         if self._pair is None:
             self._failed_in_a_row = 0
+            self._breaker.succeeded()
             self._hurry()
 
     def send(self, pending: Pending) -> None:
@@ -209,7 +211,7 @@ class Link:
 
     async def _connect(self) -> _Pair:
         host, port = await self._user.find(self)
-        self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.name = address_of(host, port)
         connections: list[Connection] = []
         try:
             data = await self._opening.server(host, port, Connection)
