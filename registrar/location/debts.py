@@ -1,0 +1,104 @@
+"""What a node owes Redis: changes that it has acknowledged and Redis has not, or may have lost.
+
+A change that a phone was told of stands in the journal, too. The end of a connection does not: should this process end,
+so do all its connections. Whoever reads a record joins what is owed with it (`registrar.location.merging`).
+"""
+
+from collections.abc import Iterator
+
+from registrar.bindings import unbind
+from registrar.location.contract import Snapshot
+from registrar.location.journal import Journal
+from registrar.location.merging import Change, change_between, merged
+from registrar.records import Binding, aor_of_key
+
+RECENT_SECONDS = 10.0
+"""What was acknowledged so long before Redis lost something may be among it: Redis writes and replicates every second,
+and a failover takes some."""
+
+
+class Debts:
+    """What is owed, by the keys of records; in the order in which it came to be."""
+
+    def __init__(self, journal: Journal, node: str, epoch: int, max_contacts: int, most: int) -> None:
+        self._journal = journal
+        self._me = node, epoch
+        self._max_contacts = max_contacts
+        self._most = most
+        self._changes: dict[bytes, list[Change]] = {}
+        self._ended: dict[bytes, dict[int, float]] = {}
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._changes or key in self._ended
+
+    def __len__(self) -> int:
+        return len(self._changes) + len(self._ended)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._changes
+        yield from (key for key in self._ended if key not in self._changes)
+
+    def owe(self, key: bytes, change: Change) -> None:
+        """Owe a change that the journal has."""
+        self._changes.setdefault(key, []).append(change)
+
+    def owe_end(self, key: bytes, flow_id: int, at: float) -> bool:
+        """Owe that a connection of ours has ended; False when too much is owed already."""
+        if len(self._ended) >= self._most and key not in self._ended:
+            return False
+        self._ended.setdefault(key, {})[flow_id] = at
+        return True
+
+    def owes_only(self, key: bytes, change: Change) -> bool:
+        """Say whether nothing of this record is owed but `change`."""
+        changes = self._changes.get(key, [])
+        return len(changes) == 1 and changes[0] is change and key not in self._ended
+
+    def paid(self, key: bytes) -> None:
+        """Owe nothing of this record any more."""
+        self._ended.pop(key, None)
+        if self._changes.pop(key, None) is not None:
+            self._journal.done((aor_of_key(key),))
+
+    def joined(self, key: bytes, current: Snapshot, more: Change | None, version: int,
+               now: float) -> Snapshot | None:
+        """Return what to keep as `version` in the place of `current`, or None when nothing is missing there."""
+        changes = [*self._changes.get(key, ()), *(() if more is None else (more,))]
+        bindings = merged(current.bindings, changes, self._max_contacts, now) if changes else current.bindings
+        ended = self._ended.get(key, {})
+        left = bindings
+        for flow_id in ended:
+            left = unbind(left, *self._me, flow_id)
+        lost_at = max(ended.values()) if not left and len(left) < len(bindings) else current.lost_at
+        live = [binding for binding in current.bindings if binding.expires_at > now]
+        if set(left) == set(live):
+            return None
+        return Snapshot(version, tuple(left), 0.0 if left else lost_at)
+
+
+def lost_change(ours: Snapshot, theirs: Snapshot, node: str, epoch: int, may_be_lost: bool, since: float,
+                now: float) -> Change | None:
+    """Return what Redis has lost of a record that we knew as `ours`, where it has `theirs` now; None for nothing.
+
+    Versions only grow, so an older one says that something was lost, and ours is put back as a whole. At the same or a
+    later one others have gone on from what was left; then what came in here `since` shortly before is put back. Where
+    there is no record at all although nobody has told of a loss, only what hangs on our own connections is: who takes
+    bindings away leaves a record without any for a while.
+    """
+    if may_be_lost and theirs.version < ours.version:
+        return change_between(theirs.bindings, _live(ours, now), now)
+    if may_be_lost:
+        return _kept([binding for binding in _live(ours, now)
+                      if binding.source.node == node and binding.refreshed_at >= since], now)
+    if not theirs.version:
+        return _kept([binding for binding in _live(ours, now) if binding.connection_bound
+                      and (binding.source.node, binding.source.epoch) == (node, epoch)], now)
+    return None
+
+
+def _live(snapshot: Snapshot, now: float) -> tuple[Binding, ...]:
+    return tuple([binding for binding in snapshot.bindings if binding.expires_at > now])
+
+
+def _kept(bindings: list[Binding], at: float) -> Change | None:
+    return Change(kept=tuple(bindings), removed=(), at=at) if bindings else None

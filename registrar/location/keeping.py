@@ -1,0 +1,398 @@
+"""Writes on their way to Redis, and what becomes of them.
+
+All of a reactor's turn leave together, each is acknowledged alone. At most one of a record is on its way: who would
+build on it before it is acknowledged would build on what may never be. A write that Redis does not acknowledge, or not
+soon, goes into the journal and is acknowledged when that is on disk; whether Redis has executed it is unknown then, so
+it is owed until it has been joined with what Redis has.
+"""
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from attrs import define
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from registrar.location.changes import Changes
+from registrar.location.contract import Conflict, LocationUnavailable
+from registrar.location.debts import Debts
+from registrar.location.journal import Journal
+from registrar.location.level_one import LevelOne, is_renewal
+from registrar.location.memory import is_refresh
+from registrar.location.merging import Change, change_between
+from registrar.location.shared_form import KEEP_TEXT, to_shared
+from registrar.records import aor_of_key
+from rollcall.cluster.redis import Redis, RedisRefused, Script
+from rollcall.net.wheel import Timer, TimerWheel
+
+KEEP = Script(KEEP_TEXT)
+PREFIX = b"loc:"
+"""What the keys of records begin with in Redis."""
+
+SLOW_TICKS = 4
+"""A slow write is noticed at most a quarter later than it should be."""
+
+
+class State(Enum):
+    """Where a write is."""
+
+    SENT = auto()
+    """Redis has been asked."""
+    COVERING = auto()
+    """The same, and because it takes long the journal writes, too."""
+    BARE = auto()
+    """Redis has been asked, and there is no journal for it."""
+    WRITING = auto()
+    """Only the journal is written: Redis has not answered."""
+    LATE = auto()
+    """In the journal and acknowledged; the answer of Redis may still come."""
+    NEEDLESS = auto()
+    """Redis has answered while the journal was being written."""
+    ENDED = auto()
+
+
+class Event(Enum):
+    """What happens to it."""
+
+    KEPT = auto()
+    REFUSED = auto()
+    UNANSWERED = auto()
+    SLOW = auto()
+    WRITTEN = auto()
+    NOT_WRITTEN = auto()
+
+
+class Action(Enum):
+    """What is done then."""
+
+    NOTHING = auto()
+    ACKNOWLEDGE = auto()
+    """It is kept in Redis."""
+    REFUSE = auto()
+    """Somebody else was first."""
+    GIVE_UP = auto()
+    """It cannot be kept anywhere."""
+    WRITE = auto()
+    """Write it into the journal."""
+    OWE = auto()
+    """It is kept in the journal."""
+    SETTLE = auto()
+    """What was owed has come to Redis after all."""
+    LOOK = auto()
+    """What is owed has to be joined with what Redis has."""
+    CANCEL = auto()
+    """The journal need not have it."""
+
+
+TRANSITIONS: dict[tuple[State, Event], tuple[Action, State]] = {
+    (State.SENT, Event.KEPT): (Action.ACKNOWLEDGE, State.ENDED),
+    (State.SENT, Event.REFUSED): (Action.REFUSE, State.ENDED),
+    (State.SENT, Event.UNANSWERED): (Action.WRITE, State.WRITING),
+    (State.SENT, Event.SLOW): (Action.WRITE, State.COVERING),
+    (State.COVERING, Event.KEPT): (Action.ACKNOWLEDGE, State.NEEDLESS),
+    (State.COVERING, Event.REFUSED): (Action.REFUSE, State.NEEDLESS),
+    (State.COVERING, Event.UNANSWERED): (Action.NOTHING, State.WRITING),
+    (State.COVERING, Event.SLOW): (Action.NOTHING, State.COVERING),
+    (State.COVERING, Event.WRITTEN): (Action.OWE, State.LATE),
+    (State.COVERING, Event.NOT_WRITTEN): (Action.NOTHING, State.BARE),
+    (State.BARE, Event.KEPT): (Action.ACKNOWLEDGE, State.ENDED),
+    (State.BARE, Event.REFUSED): (Action.REFUSE, State.ENDED),
+    (State.BARE, Event.UNANSWERED): (Action.GIVE_UP, State.ENDED),
+    (State.BARE, Event.SLOW): (Action.NOTHING, State.BARE),
+    (State.WRITING, Event.SLOW): (Action.NOTHING, State.WRITING),
+    (State.WRITING, Event.WRITTEN): (Action.OWE, State.ENDED),
+    (State.WRITING, Event.NOT_WRITTEN): (Action.GIVE_UP, State.ENDED),
+    (State.LATE, Event.KEPT): (Action.SETTLE, State.ENDED),
+    (State.LATE, Event.REFUSED): (Action.LOOK, State.ENDED),
+    (State.LATE, Event.UNANSWERED): (Action.NOTHING, State.ENDED),
+    (State.NEEDLESS, Event.WRITTEN): (Action.CANCEL, State.ENDED),
+    (State.NEEDLESS, Event.NOT_WRITTEN): (Action.NOTHING, State.ENDED),
+}
+
+ON_ITS_WAY = frozenset({State.SENT, State.COVERING, State.BARE, State.WRITING})
+"""Nobody may build on the record yet."""
+
+_SENT, _ENDED = State.SENT, State.ENDED
+
+
+class Write:
+    """One write on its way."""
+
+    __slots__ = ("change", "current", "is_dirty", "keeping", "kept", "key", "new", "old", "problem", "state", "tick",
+                 "waiting")
+
+    change: Change
+    """What the journal has of it."""
+    current: bytes | None
+    """What Redis has instead, once it has refused."""
+    problem: Exception
+    """Why it was not kept."""
+
+    def __init__(self, keeping: "Keeping", key: bytes, old: bytes | None, new: bytes, kept: Callable[[bool], None],
+                 tick: int, state: State) -> None:
+        self.keeping = keeping
+        self.key = key
+        self.old = old
+        self.new = new
+        self.kept = kept
+        self.tick = tick
+        self.state = state
+        self.is_dirty = False
+        """Somebody else has changed the record meanwhile."""
+        self.waiting: list[Deferred[None]] | None = None
+
+    def answered(self, reply: Any) -> None:
+        """Take Redis' answer."""
+        self.keeping.answered(self, reply)
+
+
+@define
+class Tally:
+    """How many writes ended how."""
+
+    kept: int = 0
+    refused: int = 0
+    journaled: int = 0
+    given_up: int = 0
+    overtaken: int = 0
+    """Kept, and changed by somebody else before the answer was here."""
+
+
+class Readings(Protocol):
+    """Who reads records, as writes need him."""
+
+    def look(self, key: bytes) -> None:
+        """Read a record soon, and join what is owed with it."""
+
+    def look_later(self) -> None:
+        """See in a while whether what is owed can be paid."""
+
+    def learn(self, key: bytes, value: bytes | None) -> object:
+        """Take what Redis has now."""
+
+    def changed(self, key: bytes) -> None:
+        """Hear that somebody else has changed a record."""
+
+
+class Keeping:
+    """The writes of one node."""
+
+    _log = Logger()
+
+    def __init__(self, *, redis: Redis, level_one: LevelOne, debts: Debts, journal: Journal, changes: Changes,
+                 wheel: TimerWheel, wall: Callable[[], float], slow_seconds: float) -> None:
+        self._redis = redis
+        self._run = redis.run
+        self._level_one = level_one
+        self._debts = debts
+        self._journal = journal
+        self._changes = changes
+        self._wheel = wheel
+        self._wall = wall
+        self._slow_seconds = slow_seconds
+        self.readings: Readings | None = None
+        self.writes: dict[bytes, Write] = {}
+        """Those whose record may not be built on yet, the first first."""
+        self.tally = Tally()
+        self._timer: Timer | None = None
+        self._tick = 0
+        self._drained: list[Deferred[None]] = []
+        self._actions: dict[Action, Callable[[Write], None]] = {
+            Action.NOTHING: lambda write: None, Action.ACKNOWLEDGE: self._acknowledge, Action.REFUSE: self._refuse,
+            Action.GIVE_UP: self._give_up, Action.WRITE: self._write, Action.OWE: self._owe,
+            Action.SETTLE: self._settle, Action.LOOK: self._look, Action.CANCEL: self._cancel}
+
+    def send(self, key: bytes, old: bytes | None, new: bytes, arguments: tuple[bytes | int, ...],
+             kept: Callable[[bool], None], state: State = _SENT) -> Write:
+        """Ask Redis to replace a record; BARE when the journal shall not cover it."""
+        write = Write(self, key, old, new, kept, self._tick, state)
+        self.writes[key] = write
+        if self._timer is None:
+            self._arm()
+        self._run(KEEP, PREFIX + key, arguments, write.answered)
+        return write
+
+    def send_next(self, key: bytes, old: bytes | None, new: bytes, kept: Callable[[bool], None]) -> None:
+        """Ask Redis to replace a record by the next version, which has one binding."""
+        self.send(key, old, new, (to_shared(self._level_one.packing, new),), kept)
+
+    def write(self, key: bytes, old: bytes | None, new: bytes, kept: Callable[[bool], None]) -> Write:
+        """Keep a record in the journal only: Redis is away, or what the record builds on has not come to it yet."""
+        write = Write(self, key, old, new, kept, self._tick, State.WRITING)
+        self.writes[key] = write
+        self._write(write)
+        return write
+
+    def answered(self, write: Write, reply: Any) -> None:
+        """Take Redis' answer to a write."""
+        if reply == 1:
+            if write.state is _SENT and not write.is_dirty and write.waiting is None and not self._drained:
+                # What nearly every write comes to, as short as can be.
+                del self.writes[write.key]
+                write.state = _ENDED
+                self._take(write)
+                self.tally.kept += 1
+                write.kept(True)
+            else:
+                self._happened(write, Event.KEPT)
+        elif reply is None or isinstance(reply, bytes):
+            write.current = reply
+            self._happened(write, Event.REFUSED)
+        else:
+            write.problem = reply
+            if isinstance(reply, RedisRefused):
+                self._log.error("Redis does not keep bindings: {problem}", problem=str(reply), log_rationed=True)
+            self._happened(write, Event.UNANSWERED)
+
+    def ended(self, key: bytes) -> "Deferred[None]":
+        """Return what fires when no write of a record is on its way."""
+        ended: Deferred[None] = Deferred()
+        write = self.writes[key]
+        if write.waiting is None:
+            write.waiting = []
+        write.waiting.append(ended)
+        return ended
+
+    def drained(self) -> "Deferred[None]":
+        """Return what fires when no write at all is on its way."""
+        drained: Deferred[None] = Deferred()
+        self._drained.append(drained)
+        self._tell_drained()
+        return drained
+
+    def overtaken(self, key: bytes) -> None:
+        """Hear that somebody else has changed a record."""
+        write = self.writes.get(key)
+        if write is not None:
+            write.is_dirty = True
+
+    def overtaken_all(self) -> None:
+        """Hear that somebody else may have changed any."""
+        for write in self.writes.values():
+            write.is_dirty = True
+
+    def stop(self) -> None:
+        """Wait for nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- what happens
+
+    def _happened(self, write: Write, event: Event) -> None:
+        action, write.state = TRANSITIONS[write.state, event]
+        is_over = write.state not in ON_ITS_WAY and self.writes.get(write.key) is write
+        if is_over:
+            del self.writes[write.key]
+        self._actions[action](write)
+        if is_over:
+            waiting, write.waiting = write.waiting, None
+            for ended in waiting or ():
+                ended.callback(None)
+            self._tell_drained()
+
+    def _acknowledge(self, write: Write) -> None:
+        self.tally.kept += 1
+        if write.is_dirty:
+            self.tally.overtaken += 1
+            self._level_one.put(write.key, write.new)
+            assert self.readings is not None
+            self.readings.changed(write.key)
+        else:
+            self._take(write)
+        write.kept(True)
+
+    def _take(self, write: Write) -> None:
+        """Have the new record as the true one, and tell of it."""
+        if write.old is None:
+            self._level_one.put(write.key, write.new)
+            self._changes.tell(write.key)
+        elif is_renewal(write.old, write.new):
+            self._level_one.put_refreshed(write.key, write.new)
+            if self._changes.is_watched(write.key):
+                self._tell(write)
+        else:
+            self._level_one.put(write.key, write.new)
+            self._tell(write)
+
+    def _tell(self, write: Write) -> None:
+        unpack = self._level_one.packing.unpack
+        if write.old is None or not is_refresh(unpack(write.old).bindings, unpack(write.new).bindings):
+            self._changes.tell(write.key)
+
+    def _refuse(self, write: Write) -> None:
+        self.tally.refused += 1
+        assert self.readings is not None
+        if write.is_dirty:
+            self.readings.changed(write.key)
+        else:
+            self.readings.learn(write.key, write.current)
+        write.problem = Conflict(aor_of_key(write.key))
+        write.kept(False)
+
+    def _give_up(self, write: Write) -> None:
+        self.tally.given_up += 1
+        write.problem = LocationUnavailable(str(write.problem))
+        write.kept(False)
+
+    def _write(self, write: Write) -> None:
+        unpack = self._level_one.packing.unpack
+        old = () if write.old is None else unpack(write.old).bindings
+        write.change = change_between(old, unpack(write.new).bindings, self._wall())
+        appending = self._journal.append(aor_of_key(write.key), write.change)
+        appending.addCallbacks(lambda _: self._happened(write, Event.WRITTEN),
+                               lambda failure: self._not_written(write, failure))
+        appending.addErrback(lambda failure: self._log.failure("after a write into the journal", failure))
+
+    def _not_written(self, write: Write, failure: Failure) -> None:
+        write.problem = LocationUnavailable(failure.getErrorMessage())
+        self._happened(write, Event.NOT_WRITTEN)
+
+    def _owe(self, write: Write) -> None:
+        self.tally.journaled += 1
+        self._debts.owe(write.key, write.change)
+        self._level_one.put(write.key, write.new)
+        self._tell(write)
+        assert self.readings is not None
+        self.readings.look_later()
+        write.kept(True)
+
+    def _settle(self, write: Write) -> None:
+        if self._debts.owes_only(write.key, write.change):
+            self._debts.paid(write.key)
+        else:
+            self._look(write)
+
+    def _look(self, write: Write) -> None:
+        if write.key in self._debts:
+            assert self.readings is not None
+            self.readings.look(write.key)
+
+    def _cancel(self, write: Write) -> None:
+        if write.key not in self._debts:
+            self._journal.done((aor_of_key(write.key),))
+
+    def _tell_drained(self) -> None:
+        if self._drained and not self.writes:
+            drained, self._drained = self._drained, []
+            for each in drained:
+                each.callback(None)
+
+    def _arm(self) -> None:
+        self._timer = self._wheel.call_later(self._slow_seconds / SLOW_TICKS, self._look_for_slow)
+
+    def _look_for_slow(self) -> None:
+        """See which writes take long; nothing waits for it while there are none."""
+        self._timer = None
+        self._tick += 1
+        slow = []
+        for write in self.writes.values():
+            if self._tick - write.tick <= SLOW_TICKS:
+                break
+            slow.append(write)
+        for write in slow:
+            self._happened(write, Event.SLOW)
+        if self.writes:
+            self._arm()
