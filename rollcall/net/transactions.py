@@ -285,6 +285,12 @@ class Transactions:
         received = sum(not transaction.answered for transaction in self._servers.values())
         return received + sum(transaction.pending for transaction in self._clients.values())
 
+    @property
+    def waited_on(self) -> set[Flow]:
+        """The flows of requests, received and sent, that have no final answer yet."""
+        received = {transaction.flow for transaction in self._servers.values() if not transaction.answered}
+        return received | {transaction.flow for transaction in self._clients.values() if transaction.pending}
+
     def request_received(self, request: Request, flow: Flow, via: Via) -> None:
         """Match a checked `request` whose topmost Via is `via`, or begin a transaction (RFC 3261 §17.2.3)."""
         method = request.method

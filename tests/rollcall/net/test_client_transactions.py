@@ -345,11 +345,11 @@ class BrokenFlowTests(ClientCase):
         server = self.layer.begin(a_request("INVITE", branch="z9hG4bK-in"), self.phone)
         self.answer(client, 180)
         self.answer_to(server, 180)
-        self.assertEqual(transactions.unfinished, 2)
+        self.assertEqual((transactions.unfinished, transactions.waited_on), (2, {self.phone}))
         self.answer(client, 486)
-        self.assertEqual(transactions.unfinished, 1)
+        self.assertEqual((transactions.unfinished, transactions.waited_on), (1, {self.phone}))
         self.answer_to(server, 486)
-        self.assertEqual((transactions.unfinished, len(transactions)), (0, 2))
+        self.assertEqual((transactions.unfinished, transactions.waited_on, len(transactions)), (0, set(), 2))
 
     def test_holds(self) -> None:
         """A flow is held as long as a request of ours may need it, and is free again afterwards."""
