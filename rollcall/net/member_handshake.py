@@ -155,9 +155,7 @@ class Called(Handshake):
         *said, proof = map(_decoded, fields)
         if not hmac.compare_digest(proof, self._proof(CALLER_LABEL, self._nonce, *said)):
             raise HandshakeFailed("its proof is wrong: it has another key")
-        nonce, *names = said
-        if len(nonce) != NONCE_BYTES:
-            raise HandshakeFailed("its nonce is not of the right length")
+        _, *names = said
         caller, wanted = _life(*names[:2]), _life(*names[2:])
         me = _named(self._me)
         reply = _spoken(*me, self._proof(CALLED_LABEL, self._nonce, *said, *me))

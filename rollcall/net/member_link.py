@@ -143,11 +143,8 @@ class Link:
             before.close("the member has opened another connection")
         self._take(flow)
 
-    def reached(self, dialling: MemberDialling, flow: MemberFlow) -> None:
+    def reached(self, flow: MemberFlow) -> None:
         """Take a connection that we have opened."""
-        if dialling is not self._dialling:
-            flow.close("it is not wanted any more")
-            return
         self._dialling, self._dialled = None, flow
         self._take(flow)
 
@@ -266,7 +263,7 @@ class MemberDialling(ClientFactory):
         """See Origin."""
         assert isinstance(flow, MemberFlow)
         self.connections.ready(flow, accepted=False)
-        self._link.reached(self, flow)
+        self._link.reached(flow)
 
     def time_limit(self) -> float | None:
         """Whom we called is no stranger."""

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocol
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from rollcall.net.config import EngineConfig, ListenerConfig, MemberConfig
+from rollcall.net.config import ListenerConfig, MemberConfig
 from rollcall.net.connection import ConnectionFlow
 from rollcall.net.connections import Connections
 from rollcall.net.flow import Address, ConnectFailed, Flow, Listener
@@ -29,6 +29,9 @@ from rollcall.net.tls import Layer
 __all__ = ["CLOSED", "REFUSED", "REPLACED", "TIMED_OUT", "UNREACHABLE", "Lost", "Members"]
 
 LISTENER_NAME = "internal"
+
+MAX_ACCEPTS_PER_TURN = 16
+"""Members come one by one; who comes in heaps is no member, and must not hold up the phones."""
 
 Lost = Callable[[str, int, str], None]
 """Is told node, epoch and why: CLOSED, REFUSED, TIMED_OUT, UNREACHABLE or REPLACED."""
@@ -72,7 +75,7 @@ class Members:
                                  port=local[1], local=local)
         accepting = MemberAccepting(self, self.listener, self._config.max_connections)
         adopted = self.reactor.adoptStreamPort(opened.fileno(), family_of(config.host), accepting)
-        accept_at_most(adopted, EngineConfig().max_accepts_per_turn)
+        accept_at_most(adopted, MAX_ACCEPTS_PER_TURN)
         opened.close()
         self._port = adopted
         self._log.info("listener {name}: {transport} {host}:{port}, for members of the cluster only",

@@ -126,6 +126,7 @@ class Stranger(Protocol):
     def __init__(self) -> None:
         self.heard = b""
         self.is_gone = False
+        self.why = ""
         self.wire: Any = None
 
     def connectionMade(self) -> None:
@@ -136,3 +137,4 @@ class Stranger(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.is_gone = True
+        self.why = repr(reason.value)

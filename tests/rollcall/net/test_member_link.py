@@ -9,9 +9,9 @@ from twisted.internet.interfaces import IProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from rollcall.net.config import LimitsConfig
+from rollcall.net.config import LimitsConfig, MemberConfig
 from rollcall.net.flow import ConnectFailed, Flow, Listener
-from rollcall.net.member_flow import MemberFlow
+from rollcall.net.member_flow import ADDED_BYTES, MAX_WRITE_BUFFER_BYTES, MemberFlow, member_limits
 from rollcall.net.member_handshake import Called, Calling, Handshake, Life
 from rollcall.net.member_link import CLOSED, REFUSED, REPLACED, TIMED_OUT, UNREACHABLE, Link
 from rollcall.net.tls import Layer
@@ -287,6 +287,15 @@ class KeepingTests(LinkTestCase):
 
 
 class FlowTests(LinkTestCase):
+    def test_limits(self) -> None:
+        """A member's connection is bounded by what members need, whatever phones may do."""
+        config = MemberConfig(host="127.0.0.1", port=0, handshake_seconds=2.5)
+        phones = LimitsConfig(max_head_bytes=100_000, max_body_bytes=1_000_000, message_seconds=7.0)
+        limits = member_limits(phones, config)
+        self.assertEqual((limits.connect_seconds, limits.handshake_seconds, limits.message_seconds), (2.5, 2.5, 7.0))
+        self.assertEqual((limits.max_head_bytes, limits.max_body_bytes), (100_000 + ADDED_BYTES, 1_000_000))
+        self.assertEqual(limits.max_write_buffer_bytes, MAX_WRITE_BUFFER_BYTES)
+
     def test_reading_on(self) -> None:
         """While the member does not read what we write we go on reading what it writes, up to the bound."""
         self.link.opened()

@@ -6,7 +6,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.protocol import ClientFactory, Factory, Protocol, connectionDone
-from twisted.internet.ssl import CertificateOptions
+from twisted.internet.ssl import CertificateOptions, TLSVersion
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
@@ -142,6 +142,9 @@ class StrangersTests(MembersTestCase):
         await self.until(lambda: stranger.is_gone)
         self.assertEqual((stranger.heard, full.transports.tallies.refused_full), (b"", 1))
         self.assertTrue(flow.is_open)
+        flow.close("enough")
+        await self.until(lambda: not full.members.connected)
+        await self.node("c").flow_to(full)
 
 
 class Impostor:
@@ -223,9 +226,16 @@ class TlsTests(MembersTestCase):
         self.assertEqual((stranger.heard, b.members.connected), (b"", ()))
         await self.until(lambda: b.transports.tallies.members_refused == 1)
 
-    async def tls_stranger(self, node: MemberNode) -> Stranger:
+    async def test_old_tls(self) -> None:
+        """There is no version of TLS between members but the last: all of them are of this release or a later one."""
+        b = self.tls_node("b")
+        stranger = await self.tls_stranger(b, lowerMaximumSecurityTo=TLSVersion.TLSv1_2)
+        await self.until(lambda: stranger.is_gone)
+        self.assertIn("protocol version", stranger.why)
+
+    async def tls_stranger(self, node: MemberNode, **options: Any) -> Stranger:
         stranger = Stranger()
-        endpoint = wrapClientTLS(CertificateOptions(verify=False), TCP4ClientEndpoint(reactor, *node.local))
+        endpoint = wrapClientTLS(CertificateOptions(verify=False, **options), TCP4ClientEndpoint(reactor, *node.local))
         await connectProtocol(endpoint, stranger)
         return stranger
 
