@@ -63,7 +63,7 @@ class ChangeTests(SynchronousTestCase):
 
     def test_other_spelling(self) -> None:
         """A contact that is refreshed in another spelling of its URI, or by its instance and reg-id, is not gone."""
-        flow = {"instance": PHONE, "reg_id": 1}
+        flow: dict[str, Any] = {"instance": PHONE, "reg_id": 1}
         for old, new in ((of("sip:a@example.com"), of("SIP:a@EXAMPLE.com", 2)), (of(A, **flow), of(B, 2, **flow))):
             self.assertEqual(change_between((old,), (new,), NOW).removed, ())
 
