@@ -154,7 +154,12 @@ class Requests:
         self._transactions.request_received(request, flow, via)
 
     def _admits(self, request: Request, flow: Flow) -> bool:
-        """Count a request; what belongs to a call that is there, or is to end one that rings, counts apart."""
+        """Count a request; what belongs to a call that is there, or is to end one that rings, counts apart.
+
+        What another node sends was counted there.
+        """
+        if flow.member:
+            return True
         is_of_call = request.method in OF_CALLS or (
             request.method != "REGISTER" and parse_name_addr(request.get("To") or "").tag is not None)
         budget = self._admission.in_calls if is_of_call else self._admission.beginning

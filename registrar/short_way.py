@@ -12,6 +12,7 @@ takes the whole way after all.
 import sys
 from collections.abc import Callable
 from random import random
+from typing import cast
 
 from attrs import frozen
 from twisted.logger import Logger
@@ -20,7 +21,7 @@ from registrar.answering import ROUNDING_SECONDS, SUPPORTED, sip_date
 from registrar.auth import Authentication, register_ha2
 from registrar.bindings import BRIEF_BELOW_SECONDS
 from registrar.bound import tie
-from registrar.location.at_once import AtOnceStore, LaterStore
+from registrar.location.at_once import AtOnceStore, LaterStore, RecordStore
 from registrar.location.memory import SLOT_SECONDS
 from registrar.location.packing import COMPACT, CONNECTION_BOUND, DIRECT, HEAD
 from registrar.location.renewal import is_early, renewed
@@ -88,14 +89,14 @@ class ShortWay:
 
     _log = Logger()
 
-    def __init__(self, *, domains: Domains, location: AtOnceStore, authentication: Authentication | None,
+    def __init__(self, *, domains: Domains, location: RecordStore, authentication: Authentication | None,
                  admits: Callable[[bytes, float], bool], refuse: Callable[[PackedAddress, str], int],
                  config: BindingConfig, node: str, epoch: int, transactions: Transactions,
                  now: Callable[[], float], observing: Observing, waiting: Waiting | None = None,
                  refuses_new: Callable[[], bool] = lambda: False) -> None:
         """`admits(source, now)` counts a request; `refuse(address, transport)` logs one too many, and returns the
-        seconds for Retry-After. `waiting` is there for a location that keeps later. `refuses_new` says whether first
-        bindings are refused now, which the whole way does.
+        seconds for Retry-After. `waiting` is there for a location that keeps later; any other is an
+        AtOnceStore. `refuses_new` says whether first bindings are refused now, which the whole way does.
         """
         self._waiting = waiting
         self._refuses_new = refuses_new
@@ -104,6 +105,7 @@ class ShortWay:
         self._refuse = refuse
         self._domains = domains
         self._location = location
+        self._at_once = cast(AtOnceStore, location)
         self._authentication = authentication
         self._config = config
         self._node = node
@@ -238,9 +240,9 @@ class ShortWay:
     def _keep(self, key: bytes, is_first: bool, record: bytes, face: Face, address: PackedAddress) -> None:
         """Put a record into its place, and count it."""
         if is_first:
-            self._location.insert(key, record, face.transport)
+            self._at_once.insert(key, record, face.transport)
         elif is_early(record):
-            self._location.refresh(key, record)
+            self._at_once.refresh(key, record)
         else:
             self._location.records[key] = record
         _count(key, is_first, face, address)

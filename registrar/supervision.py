@@ -164,7 +164,7 @@ class WorkersService(LoggedService):
 
 
 def _rows(config: RegistrarConfig) -> Rows | None:
-    if config.location.kind == "memory":
+    if config.location.kind != "sqlite":
         return None
     return Rows(config.path(config.location.file, "location.sqlite"), config.location.synchronous)
 

@@ -17,10 +17,10 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, globalLogBeginner
 from twisted.python.usage import Options as UsageOptions
 
+from registrar.clustering import this_life
 from registrar.config import RegistrarConfig
 from registrar.service import Parts, RegistrarService, build
 from registrar.workers.member import Membership
-from registrar.workers.messages import Member
 from registrar.workers.processes import LINK_FD, adopt, stop_reactor
 from rollcall.ops.config import ConfigError, load
 from rollcall.ops.logs import observer
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(config: RegistrarConfig, config_file: Path, index: int, reactor: Any) -> None:
     """Be worker `index` until the reactor stops. Raises ValueError and OSError when it cannot be built."""
-    me = Member(index, f"{config.registrar.node}-{index}", int(time() * 1000))
+    me = this_life(config, time(), index)
 
     def lost() -> None:
         service.lost()

@@ -67,6 +67,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
     # where the parts are joined
     5: (
         "registrar.config",
+        "registrar.clustering",
         "registrar.supervision",
         "registrar.service",
         "registrar.worker",

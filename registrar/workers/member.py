@@ -56,12 +56,15 @@ class Membership:
         self._anticipated: list[bytes] = []
         self.link = Link(self._received, lost, max_waiting_bytes)
         self.siblings = WorkerSiblings(me, self._pass)
-        self._location: HeldLocation
+        self._location: HeldLocation | None
         self._routes: Routes
         self._drain: Callable[[], None]
 
-    def serve(self, location: HeldLocation, routes: Routes, drain: Callable[[], None]) -> None:
-        """Join what the supervisor speaks about; `drain` is called when this worker shall end."""
+    def serve(self, location: HeldLocation | None, routes: Routes, drain: Callable[[], None]) -> None:
+        """Join what the supervisor speaks about; `drain` is called when this worker shall end.
+
+        There is no `location` when workers share their bindings by Redis: the supervisor is asked for none then.
+        """
         self._location = location
         self._routes = routes
         self._drain = drain
@@ -123,6 +126,11 @@ class Membership:
 
     # --- what is heard
 
+    @property
+    def _held(self) -> HeldLocation:
+        assert self._location is not None, "the supervisor speaks of records, and none is held here"
+        return self._location
+
     def _pass(self, member: Member, message: Message) -> bool:
         if self.is_behind:
             return False
@@ -132,7 +140,7 @@ class Membership:
     def _received(self, message: Message) -> None:
         if isinstance(message, Granted):
             for key, record in message.records:
-                self._do(partial(self._location.granted, key, record))
+                self._do(partial(self._held.granted, key, record))
         else:
             self._do(partial(self._take, message))
 
@@ -148,15 +156,15 @@ class Membership:
     def _take(self, message: Message) -> None:
         match message:
             case Denied(key=key):
-                self._location.denied(key)
+                self._held.denied(key)
             case Release(key=key):
-                self._location.release(key)
+                self._held.release(key)
             case Passed(message=content, sender=sender):
                 self.siblings.received(decode(content), sender)
             case Members(members=members):
                 self.siblings.members(members)
             case Lost(keys=keys):
-                self._location.orphaned(keys)
+                self._held.orphaned(keys)
             case Ask():
                 start(self._answer(message), lambda failure: self._not_answered(message, failure))
             case Drain():

@@ -49,11 +49,11 @@ class WorkerSiblings:
         self._transports: Transports
         self._transactions: Transactions
         self._user: FlowUser
-        self._location: HeldLocation
+        self._location: HeldLocation | None
 
     def serve(self, transports: Transports, transactions: Transactions, user: FlowUser,
-              location: HeldLocation) -> None:
-        """Join what all this is about."""
+              location: HeldLocation | None) -> None:
+        """Join what all this is about; there is no `location` when workers share their bindings by Redis."""
         self._transports = transports
         self._transactions = transactions
         self._user = user
@@ -147,7 +147,7 @@ class WorkerSiblings:
                 self._stray(message, member)
             case Datagram():
                 self._take_datagram(message)
-            case Unbound(flow_id=flow_id, key=key):
+            case Unbound(flow_id=flow_id, key=key) if self._location is not None:
                 self._location.unbound(flow_id, key)
             case _:
                 self._log.critical("{message} is not for a sibling", message=type(message).__name__)
@@ -165,7 +165,8 @@ class WorkerSiblings:
         for flow_id, holders in list(self._holders.items()):
             if member.index in holders:
                 self._let_go(flow_id, member.index)
-        self._location.left(member.node, member.epoch)
+        if self._location is not None:
+            self._location.left(member.node, member.epoch)
 
     def _write(self, flow_id: int, data: bytes, asker: Member) -> None:
         flow = self._transports.flow(flow_id)
