@@ -34,7 +34,7 @@ _CRC = Struct("<I")
 _LENGTHS = Struct("<BHI")
 _HEAD_BYTES = _CRC.size + _LENGTHS.size
 
-_Form = tuple[float, bool, tuple[PlainBinding[Text], ...], tuple[PlainBinding[Text], ...]]
+_Form = tuple[float, tuple[PlainBinding[Text], ...], tuple[PlainBinding[Text], ...]]
 _DECODER = Decoder(_Form)
 
 Left = tuple[str, Change, int]
@@ -181,8 +181,8 @@ class JournalFile:
                 raise OSError("what was read a moment ago cannot be read again")
             _, key, data = found
             try:
-                at, with_flow, kept, removed = _DECODER.decode(data)
-                yield aor_of_key(key), Change(bindings_of(kept), bindings_of(removed), at, with_flow), length
+                at, kept, removed = _DECODER.decode(data)
+                yield aor_of_key(key), Change(bindings_of(kept), bindings_of(removed), at), length
             except ValueError as problem:
                 self._log.error("an entry of {path} for {aor} is not understood: {problem}", path=self.path,
                                 aor=aor_of_key(key), problem=str(problem))
@@ -191,7 +191,7 @@ class JournalFile:
 def written(aor: str, change: Change) -> bytes:
     """Return the entry for a change."""
     kept, removed = (tuple([plain_binding(one) for one in some]) for some in (change.kept, change.removed))
-    return _entry(WRITTEN, aor, encode((change.at, change.with_flow, kept, removed)))
+    return _entry(WRITTEN, aor, encode((change.at, kept, removed)))
 
 
 def done(aor: str) -> bytes:

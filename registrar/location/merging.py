@@ -20,7 +20,7 @@ from registrar.records import Binding
 
 @frozen
 class Change:
-    """What one acknowledged request, or the end of a connection, has done to the bindings of an address-of-record."""
+    """What one acknowledged request has done to the bindings of an address-of-record."""
 
     kept: tuple[Binding, ...]
     """Bindings that were added or refreshed, as they are now."""
@@ -28,16 +28,14 @@ class Change:
     """Bindings that were taken away, as they were."""
     at: float
     """When, in seconds since the epoch."""
-    with_flow: bool = False
-    """The removed ones went because their connection ended: the same contact on another connection stays."""
 
 
-def change_between(old: Iterable[Binding], new: Iterable[Binding], at: float, with_flow: bool = False) -> Change:
+def change_between(old: Iterable[Binding], new: Iterable[Binding], at: float) -> Change:
     """Return what has changed from `old` to `new` bindings of the same address-of-record."""
     before, after = tuple(old), tuple(new)
     kept = tuple([binding for binding in after if binding not in before])
     removed = tuple([binding for binding in before if not any(same_contact(binding, other) for other in after)])
-    return Change(kept, removed, at, with_flow)
+    return Change(kept, removed, at)
 
 
 def merged(current: tuple[Binding, ...], changes: Iterable[Change], max_contacts: int, now: float,
@@ -64,10 +62,6 @@ def _takes(change: Change, binding: Binding) -> bool:
 
 
 def _is_taken(binding: Binding, gone: Binding, change: Change) -> bool:
-    if change.with_flow:
-        one, other = binding.source, gone.source
-        return binding.connection_bound and (one.node, one.epoch, one.flow_id) == (
-            other.node, other.epoch, other.flow_id)
     if not same_contact(binding, gone):
         return False
     return binding.refreshed_at <= change.at or (binding.call_id == gone.call_id and binding.cseq <= gone.cseq)

@@ -64,7 +64,7 @@ class JournalTests(JournalCase):
         odd = a_bound(B, 7, path=("<sip:p;lr>",), q=500, params=(("a", "ä"), ("b", None)), instance=PHONE, reg_id=1,
                       user_agent="Téléphone \udcff", generation=2**60)
         changes = [(ALICE, a_change(1)), ("sip:b\udcffb@example.com", Change((odd,), (a_binding(),), NOW)),
-                   (ALICE, Change((), (odd,), NOW + 2, with_flow=True)), (BOB, Change((), (), 0.0))]
+                   (ALICE, Change((), (odd,), NOW + 2)), (BOB, Change((), (), 0.0))]
         journal, left = self.open()
         self.assertEqual(left, [])
         for aor, change in changes:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from registrar.bindings import register, unbind
+from registrar.bindings import register
 from registrar.location.merging import Change, change_between, merged
 from registrar.records import Binding, Stored
 from tests.registrar.examples import (
@@ -66,10 +66,6 @@ class ChangeTests(SynchronousTestCase):
         flow: dict[str, Any] = {"instance": PHONE, "reg_id": 1}
         for old, new in ((of("sip:a@example.com"), of("SIP:a@EXAMPLE.com", 2)), (of(A, **flow), of(B, 2, **flow))):
             self.assertEqual(change_between((old,), (new,), NOW).removed, ())
-
-    def test_flow(self) -> None:
-        """A change says when a connection has ended."""
-        self.assertTrue(change_between((of(),), (), NOW, with_flow=True).with_flow)
 
 
 class MergedTests(SynchronousTestCase):
@@ -137,17 +133,6 @@ class MergedTests(SynchronousTestCase):
     def test_removal_by_a_slow_clock(self) -> None:
         """A removal takes the very binding that it names, even if the clock was put back meanwhile."""
         self.assertEqual(merge((of(at=1),), removed(of(at=1), at=-50)), ())
-
-    def test_connection_ended(self) -> None:
-        """What goes with its connection is that alone: the phone may be back on another one already."""
-        here, there = a_bound(A, 7), attrs.evolve(a_bound(A, 8), refreshed_at=NOW - 5)
-        ended = change_between((here,), (), NOW + 50, with_flow=True)
-        self.assertEqual(merge((here, of(B)), ended), (of(B),))
-        self.assertEqual(merge((there,), ended), (there,))
-        refreshed = attrs.evolve(here, cseq=2, refreshed_at=NOW + 10)
-        self.assertEqual(merge((refreshed,), ended), ())
-        by_proxy = attrs.evolve(here, connection_bound=False)
-        self.assertEqual(merge((by_proxy,), ended), (by_proxy,))
 
 
 # What phones do at nodes that do not know of each other: (node, phone, whether it registers).
@@ -223,10 +208,3 @@ class NodesTests(SynchronousTestCase):
         self.assertEqual(set(merge(middle, *changes[0])), expected)
         self.assertEqual(set(merge(middle, *changes[0][cut:])), expected)
         self.assertLessEqual(len(merge(start, *changes[0], max_contacts=limit)), max(limit, len(start)))
-
-    def test_flow_that_ended(self) -> None:
-        """Merging the end of a connection does as `unbind` does."""
-        bindings = a_bound(A, 7), a_bound(B, 8), of(C)
-        left = unbind(bindings, "n1", 1, 7)
-        change = change_between(bindings, left, NOW, with_flow=True)
-        self.assertEqual(set(merge(bindings, change)), set(left))
