@@ -25,47 +25,47 @@ class Debts:
         self._me = node, epoch
         self._max_contacts = max_contacts
         self._most = most
-        self._changes: dict[bytes, list[Change]] = {}
-        self._ended: dict[bytes, dict[int, float]] = {}
+        self.changes: dict[bytes, list[Change]] = {}
+        self.ended: dict[bytes, dict[int, float]] = {}
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self._changes or key in self._ended
+        return key in self.changes or key in self.ended
 
     def __len__(self) -> int:
-        return len(self._changes) + len(self._ended)
+        return len(self.changes) + len(self.ended)
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._changes
-        yield from (key for key in self._ended if key not in self._changes)
+        yield from self.changes
+        yield from (key for key in self.ended if key not in self.changes)
 
     def owe(self, key: bytes, change: Change) -> None:
         """Owe a change that the journal has."""
-        self._changes.setdefault(key, []).append(change)
+        self.changes.setdefault(key, []).append(change)
 
     def owe_end(self, key: bytes, flow_id: int, at: float) -> bool:
         """Owe that a connection of ours has ended; False when too much is owed already."""
-        if len(self._ended) >= self._most and key not in self._ended:
+        if len(self.ended) >= self._most and key not in self.ended:
             return False
-        self._ended.setdefault(key, {})[flow_id] = at
+        self.ended.setdefault(key, {})[flow_id] = at
         return True
 
     def owes_only(self, key: bytes, change: Change) -> bool:
         """Say whether nothing of this record is owed but `change`."""
-        changes = self._changes.get(key, [])
-        return len(changes) == 1 and changes[0] is change and key not in self._ended
+        changes = self.changes.get(key, [])
+        return len(changes) == 1 and changes[0] is change and key not in self.ended
 
     def paid(self, key: bytes) -> None:
         """Owe nothing of this record any more."""
-        self._ended.pop(key, None)
-        if self._changes.pop(key, None) is not None:
+        self.ended.pop(key, None)
+        if self.changes.pop(key, None) is not None:
             self._journal.done((aor_of_key(key),))
 
     def joined(self, key: bytes, current: Snapshot, more: Change | None, version: int,
                now: float) -> Snapshot | None:
         """Return what to keep as `version` in the place of `current`, or None when nothing is missing there."""
-        changes = [*self._changes.get(key, ()), *(() if more is None else (more,))]
+        changes = [*self.changes.get(key, ()), *(() if more is None else (more,))]
         bindings = merged(current.bindings, changes, self._max_contacts, now) if changes else current.bindings
-        ended = self._ended.get(key, {})
+        ended = self.ended.get(key, {})
         left = bindings
         for flow_id in ended:
             left = unbind(left, *self._me, flow_id)

@@ -114,14 +114,10 @@ TRANSITIONS: dict[tuple[State, Event], tuple[Action, State]] = {
 ON_ITS_WAY = frozenset({State.SENT, State.COVERING, State.BARE, State.WRITING})
 """Nobody may build on the record yet."""
 
-_SENT, _ENDED = State.SENT, State.ENDED
 
 
 class Write:
     """One write on its way."""
-
-    __slots__ = ("change", "current", "is_dirty", "keeping", "kept", "key", "new", "old", "problem", "state", "tick",
-                 "waiting")
 
     change: Change
     """What the journal has of it."""
@@ -129,23 +125,41 @@ class Write:
     """What Redis has instead, once it has refused."""
     problem: Exception
     """Why it was not kept."""
+    state = State.SENT
+    is_usual = True
+    """Nothing has happened to it since it was sent, and nobody waits for its end."""
+    is_dirty = False
+    """Somebody else has changed the record meanwhile."""
+    waiting: list[Deferred[None]] | None = None
+    """Who waits until the record may be built on."""
 
     def __init__(self, keeping: "Keeping", key: bytes, old: bytes | None, new: bytes, kept: Callable[[bool], None],
-                 tick: int, state: State) -> None:
+                 tick: int) -> None:
         self.keeping = keeping
         self.key = key
         self.old = old
         self.new = new
         self.kept = kept
         self.tick = tick
-        self.state = state
-        self.is_dirty = False
-        """Somebody else has changed the record meanwhile."""
-        self.waiting: list[Deferred[None]] | None = None
 
     def answered(self, reply: Any) -> None:
         """Take Redis' answer."""
         self.keeping.answered(self, reply)
+
+
+class Renewal(Write):
+    """A write that nearly all are: the record of one binding, in which only numbers differ."""
+
+    def answered(self, reply: Any) -> None:
+        """Take Redis' answer; what it nearly always is takes as little as can be."""
+        keeping = self.keeping
+        if reply == 1 and self.is_usual:
+            del keeping.writes[self.key]
+            keeping.put_refreshed(self.key, self.new)
+            keeping.tally.kept += 1
+            self.kept(True)
+        else:
+            keeping.answered(self, reply)
 
 
 @define
@@ -186,6 +200,8 @@ class Keeping:
         self._redis = redis
         self._run = redis.run
         self._level_one = level_one
+        self._packing = level_one.packing
+        self.put_refreshed = level_one.put_refreshed
         self._debts = debts
         self._journal = journal
         self._changes = changes
@@ -205,38 +221,34 @@ class Keeping:
             Action.SETTLE: self._settle, Action.LOOK: self._look, Action.CANCEL: self._cancel}
 
     def send(self, key: bytes, old: bytes | None, new: bytes, arguments: tuple[bytes | int, ...],
-             kept: Callable[[bool], None], state: State = _SENT) -> Write:
-        """Ask Redis to replace a record; BARE when the journal shall not cover it."""
-        write = Write(self, key, old, new, kept, self._tick, state)
-        self.writes[key] = write
+             kept: Callable[[bool], None], is_covered: bool) -> Write:
+        """Ask Redis to replace a record; the journal is there for one that is covered."""
+        write = self.writes[key] = Write(self, key, old, new, kept, self._tick)
+        if not is_covered:
+            write.state, write.is_usual = State.BARE, False
         if self._timer is None:
             self._arm()
         self._run(KEEP, PREFIX + key, arguments, write.answered)
         return write
 
     def send_next(self, key: bytes, old: bytes | None, new: bytes, kept: Callable[[bool], None]) -> None:
-        """Ask Redis to replace a record by the next version, which has one binding."""
-        self.send(key, old, new, (to_shared(self._level_one.packing, new),), kept)
+        """Ask Redis to replace a record by the next version, which has one binding and differs in numbers only."""
+        write = self.writes[key] = (Write if old is None else Renewal)(self, key, old, new, kept, self._tick)
+        if self._timer is None:
+            self._arm()
+        self._run(KEEP, PREFIX + key, (to_shared(self._packing, new),), write.answered)
 
     def write(self, key: bytes, old: bytes | None, new: bytes, kept: Callable[[bool], None]) -> Write:
         """Keep a record in the journal only: Redis is away, or what the record builds on has not come to it yet."""
-        write = Write(self, key, old, new, kept, self._tick, State.WRITING)
-        self.writes[key] = write
+        write = self.writes[key] = Write(self, key, old, new, kept, self._tick)
+        write.state, write.is_usual = State.WRITING, False
         self._write(write)
         return write
 
     def answered(self, write: Write, reply: Any) -> None:
         """Take Redis' answer to a write."""
         if reply == 1:
-            if write.state is _SENT and not write.is_dirty and write.waiting is None and not self._drained:
-                # What nearly every write comes to, as short as can be.
-                del self.writes[write.key]
-                write.state = _ENDED
-                self._take(write)
-                self.tally.kept += 1
-                write.kept(True)
-            else:
-                self._happened(write, Event.KEPT)
+            self._happened(write, Event.KEPT)
         elif reply is None or isinstance(reply, bytes):
             write.current = reply
             self._happened(write, Event.REFUSED)
@@ -250,6 +262,7 @@ class Keeping:
         """Return what fires when no write of a record is on its way."""
         ended: Deferred[None] = Deferred()
         write = self.writes[key]
+        write.is_usual = False
         if write.waiting is None:
             write.waiting = []
         write.waiting.append(ended)
@@ -259,6 +272,8 @@ class Keeping:
         """Return what fires when no write at all is on its way."""
         drained: Deferred[None] = Deferred()
         self._drained.append(drained)
+        for write in self.writes.values():
+            write.is_usual = False
         self._tell_drained()
         return drained
 
@@ -266,12 +281,12 @@ class Keeping:
         """Hear that somebody else has changed a record."""
         write = self.writes.get(key)
         if write is not None:
-            write.is_dirty = True
+            write.is_dirty, write.is_usual = True, False
 
     def overtaken_all(self) -> None:
         """Hear that somebody else may have changed any."""
         for write in self.writes.values():
-            write.is_dirty = True
+            write.is_dirty, write.is_usual = True, False
 
     def stop(self) -> None:
         """Wait for nothing any more."""
@@ -283,6 +298,7 @@ class Keeping:
 
     def _happened(self, write: Write, event: Event) -> None:
         action, write.state = TRANSITIONS[write.state, event]
+        write.is_usual = False
         is_over = write.state not in ON_ITS_WAY and self.writes.get(write.key) is write
         if is_over:
             del self.writes[write.key]

@@ -21,7 +21,7 @@ from registrar.location.changes import Changes
 from registrar.location.contract import Conflict, Counts, LocationUnavailable, Snapshot
 from registrar.location.debts import Debts
 from registrar.location.journal import Journal
-from registrar.location.keeping import PREFIX, Keeping, State, Write
+from registrar.location.keeping import PREFIX, Keeping, Write
 from registrar.location.level_one import EMPTY_SECONDS, LevelOne
 from registrar.location.memory import MemoryLocation
 from registrar.location.settling import Settling
@@ -173,9 +173,10 @@ class RedisLocation:
 
     def takes_at_once(self, key: bytes, connection_bound: bool) -> bool:
         """Say whether `keep` may be called: no other write is on its way, and nothing has to be read first."""
-        return (self._open and key not in self._writes and self._can_ask(key) and key not in self._readings
-                and key not in self._debts and key not in self._level_one.doubtful
-                and len(self._writes) < self._max_waiting)
+        writes, debts = self._writes, self._debts
+        return (self._open and key not in writes and key not in self._readings and self._can_ask(key)
+                and key not in debts.changes and key not in debts.ended and key not in self._level_one.doubtful
+                and len(writes) < self._max_waiting)
 
     def keep(self, key: bytes, old: bytes | None, new: bytes, transport: str, kept: Callable[[bool], None]) -> None:
         """Replace a record by its next version in Redis, or with no `old` one add that of a first binding."""
@@ -266,7 +267,7 @@ class RedisLocation:
                 raise LocationUnavailable(self._redis.problem or "bindings cannot be kept now")
             return self._keeping.write(key, old, record, kept)
         arguments = keep_arguments(self.packing, record, version, self._max_contacts, self._wall() + EMPTY_SECONDS)
-        return self._keeping.send(key, old, record, arguments, kept, State.SENT if journals else State.BARE)
+        return self._keeping.send(key, old, record, arguments, kept, journals)
 
     def _unbind_here(self, key: bytes, node: str, epoch: int, flow_id: int) -> tuple[Binding, ...]:
         """Remove bindings from what is known here, and owe that to Redis."""
