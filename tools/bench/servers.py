@@ -202,6 +202,18 @@ def rollcall(
     return start
 
 
+@contextmanager
+def above_redis(digest: bool, folder: Path) -> Iterator[Running]:
+    """Run ours with bindings in a Redis of its own, whose CPU time is not counted."""
+    port, log = free_port(), folder / "redis.log"
+    program = ["redis-server", "--port", str(port), "--bind", LOOPBACK, "--save", "", "--dir", str(folder)]
+    with running(program, core=None, log=log, folder=folder) as process:
+        wait_for(process, port, log)
+        more = f'\n[redis]\naddresses = ["{LOOPBACK}:{port}"]\n\n[cluster]\ninternal_port = 0\n'
+        with rollcall("redis", more=more)(digest, folder) as server:
+            yield server
+
+
 def configured(port: int, metrics_port: int, digest: bool, location: str, workers: int) -> str:
     """Return Rollcall's configuration; several `workers` are named. Without a port for metrics, the other is shared."""
     return Template((FOLDER / "rollcall.toml.in").read_text()).substitute(
@@ -242,7 +254,10 @@ TWO_WORKERS = (
 )
 """On both cores, their clients beside them."""
 
-SERVERS = {server.name: server for server in (*COMPARED, *TWO_WORKERS)}
+ABOVE_REDIS = Server("rollcall-redis", above_redis)
+"""A binding is acknowledged by Redis before its phone hears of it."""
+
+SERVERS = {server.name: server for server in (*COMPARED, *TWO_WORKERS, ABOVE_REDIS)}
 OURS = "rollcall"
 PURE = "rollcall-pure"
 REFERENCE = "kamailio"
