@@ -107,7 +107,7 @@ class RegEvents:
             return False
         if uri.user is not None and domains.served(uri) is not None:
             return package_of(request) == PACKAGE
-        return tag is None and uri.user is None and domains.is_ours(uri)
+        return domains.is_ours(uri) and (package_of(request) == PACKAGE or (tag is None and uri.user is None))
 
     def receive(self, request: Request, server: ServerTransaction) -> None:
         """Answer `request`; every way out answers `server`."""

@@ -14,7 +14,7 @@ from rollcall.net.transactions import ClientTransaction, ClientUser, Transaction
 from rollcall.net.transports import Transports
 from rollcall.ops.coroutines import start
 from rollcall.sip.errors import ParseError
-from rollcall.sip.forwarding import loop_mark, new_branch, same_host
+from rollcall.sip.forwarding import loop_mark, make_strict, new_branch, same_host
 from rollcall.sip.headers import delta_seconds
 from rollcall.sip.message import Request, Response
 from rollcall.sip.uri import SipUri, parse_uri
@@ -102,6 +102,7 @@ class Delivery:
                                log_rationed=True)
                 answered(Outcome.UNREACHABLE, None)
                 return
+        make_strict(request)
         self.send_over(request, flow, _Waiting(answered))
 
     def send_over(self, request: Request, flow: Flow, user: ClientUser) -> None:

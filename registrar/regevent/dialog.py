@@ -2,7 +2,7 @@
 
 from attrs import define
 
-from rollcall.sip.forwarding import DEFAULT_MAX_FORWARDS, make_strict
+from rollcall.sip.forwarding import DEFAULT_MAX_FORWARDS
 from rollcall.sip.headers import parse_cseq, parse_name_addr
 from rollcall.sip.message import Request
 
@@ -54,10 +54,8 @@ class Dialog:
     def request(self, method: str, headers: tuple[tuple[str, str], ...], body: bytes = b"") -> Request:
         """Return the next request of ours, still without a Via (§12.2.1.1)."""
         self.cseq += 1
-        request = Request.new(method, self.target, [
+        return Request.new(method, self.target, [
             ("Max-Forwards", str(DEFAULT_MAX_FORWARDS)), *(("Route", route) for route in self.routes),
             ("From", self.local), ("To", self.remote), ("Call-ID", self.call_id), ("CSeq", f"{self.cseq} {method}"),
             ("Contact", self.contact), *headers,
         ], body)
-        make_strict(request)
-        return request
