@@ -67,10 +67,11 @@ class Proxying:
                  exists: Callable[[str], Awaitable[bool]], gruus: GruuMaker, tokens: FlowTokens,
                  transactions: Transactions, sender: Sender, config: ProxyConfig, now: Callable[[], float],
                  retry_after: Callable[[], int], ended: Callable[[Fork, int], None],
-                 reconnecting: Reconnecting | None = None) -> None:
+                 reconnecting: Reconnecting | None = None, is_draining: Callable[[], bool] = lambda: False) -> None:
         """`exists` tells whether an AOR has a subscriber; `ended` is told each fork's final status.
 
-        Without `reconnecting` there is no other node, and no phone is waited for.
+        Without `reconnecting` there is no other node, and no phone is waited for. `is_draining` says whether whoever
+        asks for our health shall send his work elsewhere.
         """
         self._domains = domains
         self._location = location
@@ -79,7 +80,9 @@ class Proxying:
         self._gruus = gruus
         self._node = tokens.node
         self._is_own = tokens.is_own
-        self._reconnecting = reconnecting or Reconnecting(location=location, wheel=transactions.wheel, now=now)
+        if reconnecting is None:
+            reconnecting = Reconnecting(location=location, wheel=transactions.wheel, now=now)
+        self._reconnecting = reconnecting
         self._dialogs = Dialogs(domains, tokens, self._reconnecting.cluster)
         self._transactions = transactions
         self._sender = sender
@@ -87,6 +90,7 @@ class Proxying:
         self._now = now
         self._retry_after = retry_after
         self._ended = ended
+        self._is_draining = is_draining
 
     def receive(self, request: Request, server: ServerTransaction) -> None:
         """Answer or forward `request`; every way out answers `server`."""
@@ -244,7 +248,9 @@ class Proxying:
     def _answer_as_server(self, request: Request, server: ServerTransaction) -> None:
         """Answer a request for this node itself (RFC 3261 §§8.2, 11.2)."""
         _refuse_unsupported(request, "Require", frozenset(SUPPORTED))
-        if request.method == "OPTIONS":
+        if request.method == "OPTIONS" and self._is_draining():
+            server.turn_away(503, None, (("Retry-After", str(self._retry_after())),))
+        elif request.method == "OPTIONS":
             server.turn_away(200, None, (("Allow", ", ".join(ALLOWED)), ("Accept", "*/*"),
                                       ("Supported", ", ".join(SUPPORTED)), ("Allow-Events", ", ".join(ALLOW_EVENTS))))
         elif request.method in WITHIN_DIALOGS:

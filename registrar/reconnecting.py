@@ -58,8 +58,8 @@ class Reconnecting:
         self.location = location
         self.wheel = wheel
         self.now = now
-        self.cluster = cluster or OneNode()
-        self.changes = changes or _Unwatched()
+        self.cluster = OneNode() if cluster is None else cluster
+        self.changes = _Unwatched() if changes is None else changes
         self.wait_seconds = wait_seconds
         self.max_waiting = max_waiting
         self.waiting = 0
@@ -198,7 +198,16 @@ class Phones:
                 self._is_looking = False
                 found(groups)
                 return
+            self._shorten()
         self._is_looking = False
+
+    def _shorten(self) -> None:
+        """Wait no longer than is worth it, once the record says that the last of them was lost a while ago."""
+        if self._found is None or not self.snapshot.lost_at:
+            return
+        self._until = min(self._until, self.snapshot.lost_at + self._reconnecting.wait_seconds)
+        if self._until <= self._reconnecting.now():
+            self._give_up()
 
     def _broke(self, failure: Failure) -> None:
         self._is_looking = False

@@ -115,8 +115,8 @@ class Sending:
         self._transactions = transactions
         self._tokens = tokens
         self._siblings = siblings
-        self._cluster = cluster or OneNode()
-        self._members = members or NoMembers()
+        self._cluster = OneNode() if cluster is None else cluster
+        self._members = NoMembers() if members is None else members
         self._worker = siblings.index if siblings is not None else 0
 
     def held(self, hop: OverFlow | OverDatagrams) -> Flow | None:

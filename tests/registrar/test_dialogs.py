@@ -1,0 +1,201 @@
+"""Tests of calls that go on when a phone has moved to another connection or node in their midst (RFC 5626 §5.3)."""
+
+from registrar.owners import phone_name
+from tests.flows import a_request, an_answer
+from tests.registrar.examples import PHONE, TABLET
+from tests.registrar.nodes import Call, NodePhone, NodesCase
+
+
+class MovedTests(NodesCase):
+    """Alice on n1 and Bob on n2 talk."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice = self.nodes.phone("alice", "n1", instance=PHONE)
+        self.bob = self.nodes.phone("bob", "n2", instance=TABLET)
+        self.call = self.established(self.alice, self.bob)
+
+    def move(self, phone: NodePhone, node: str) -> None:
+        """Let a phone lose its connection and register with another node, from another port."""
+        if phone.node not in self.nodes.dead:
+            phone.lose()
+        phone.register(node)
+
+    def test_callee(self) -> None:
+        """What is for Bob follows him to another node; he keeps the address that the dialog knows."""
+        before = self.bob.contact
+        self.move(self.bob, "n3")
+        self.exchange(self.call, "INFO", self.alice, self.bob)
+        self.assertEqual(self.bob.requests["INFO"].uri, before)
+        self.exchange(self.call, "BYE", self.bob, self.alice)
+
+    def test_caller(self) -> None:
+        """What is for Alice follows her, who has begun the call."""
+        self.move(self.alice, "n3")
+        self.exchange(self.call, "INVITE", self.bob, self.alice)
+        self.exchange(self.call, "BYE", self.alice, self.bob)
+
+    def test_to_the_node_of_the_other(self) -> None:
+        """Both may hang on one node in the end."""
+        self.move(self.alice, "n2")
+        self.exchange(self.call, "UPDATE", self.bob, self.alice)
+        self.exchange(self.call, "BYE", self.alice, self.bob)
+
+    def test_both(self) -> None:
+        """Both may move, again and again."""
+        for alices, bobs in (("n2", "n3"), ("n3", "n1"), ("n1", "n1")):
+            self.move(self.alice, alices)
+            self.move(self.bob, bobs)
+            self.exchange(self.call, "INVITE", self.alice, self.bob)
+            self.exchange(self.call, "UPDATE", self.bob, self.alice)
+
+    def test_node_of_the_caller_ends(self) -> None:
+        """When a node is killed its phones' calls go on, from both sides."""
+        self.nodes.kill("n1")
+        self.move(self.alice, "n3")
+        self.exchange(self.call, "INFO", self.bob, self.alice)
+        self.exchange(self.call, "BYE", self.alice, self.bob)
+
+    def test_node_of_the_callee_ends(self) -> None:
+        """The same for who was called."""
+        self.nodes.kill("n2")
+        self.move(self.bob, "n1")
+        self.exchange(self.call, "INFO", self.bob, self.alice)
+        self.exchange(self.call, "BYE", self.alice, self.bob)
+
+    def test_before_the_lease_ends(self) -> None:
+        """Whoever comes back before anybody knows that its node has ended is found as well."""
+        self.nodes.kill("n2", lease_ends=False)
+        self.move(self.bob, "n3")
+        self.exchange(self.call, "BYE", self.alice, self.bob)
+        self.nodes.end_lease("n2")
+
+    def test_on_its_way(self) -> None:
+        """What comes while the phone is on its way waits for it, whatever its method."""
+        for number, method in enumerate(("INFO", "INVITE", "BYE")):
+            self.bob.lose()
+            self.alice.flow.take()
+            self.alice.send(self.call.request(method, self.alice))
+            self.nodes.wait(3)
+            self.assertEqual([status for status in self.alice.answers() if status > 100], [], method)
+            self.bob.register(f"n{number + 1}")
+            self.nodes.wait(0.5)
+            self.assertEqual(self.bob.heard(), [method])
+            self.bob.answer(200, method)
+            self.assertEqual(self.alice.answers()[-1], 200)
+
+    def test_stays_away(self) -> None:
+        """A phone that does not come back is 480 when the time is over, and from then on at once."""
+        self.bob.lose()
+        self.alice.flow.take()
+        self.alice.send(self.call.request("BYE", self.alice))
+        self.nodes.wait(9)
+        self.assertEqual([status for status in self.alice.answers() if status > 100], [])
+        self.nodes.wait(1.5)
+        self.assertEqual(self.alice.answers(), [480])
+        self.alice.send(self.call.request("BYE", self.alice))
+        self.wait_a_turn()
+        self.assertEqual(self.alice.answers(), [480])
+
+    def test_lost_to_its_own_node(self) -> None:
+        """The node that had the connection says 430 at once when that was long ago (RFC 5626 §5.3.1)."""
+        self.bob.lose()
+        self.nodes.wait(11)
+        self.alice.connect("n2")
+        self.alice.send(self.call.request("BYE", self.alice))
+        self.assertEqual(self.alice.answers(), [430])
+
+    def test_flow_lost_while_it_is_asked(self) -> None:
+        """A request whose answer the phone owes when its connection breaks goes to it again over the next."""
+        self.alice.flow.take()
+        self.alice.send(self.call.request("INFO", self.alice))
+        self.assertEqual(self.bob.heard(), ["INFO"])
+        self.move(self.bob, "n3")
+        self.nodes.wait(0.5)
+        self.assertEqual(self.bob.heard(), ["INFO"])
+        self.bob.answer(200, "INFO")
+        self.assertEqual(self.alice.answers(), [200])
+
+    def test_another_phone_of_the_user(self) -> None:
+        """Another phone of Bob is never taken for the one that talks: his comes back, or nobody is asked."""
+        other = self.nodes.phone("bob2", "n1", user="bob", instance="urn:x:other")
+        self.bob.lose()
+        self.alice.flow.take()
+        self.alice.send(self.call.request("BYE", self.alice))
+        self.nodes.wait(2)
+        self.bob.register("n3")
+        self.nodes.wait(0.5)
+        self.assertEqual((other.heard(), self.bob.heard()), ([], ["BYE"]))
+        self.bob.answer(200, "BYE")
+        self.assertEqual(self.alice.answers(), [200])
+
+
+class AckTests(NodesCase):
+    """The ACK of a 200 has no answer, and is never sent twice by us."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice, self.bob = self.nodes.phone("alice", "n1"), self.nodes.phone("bob", "n1", instance=PHONE)
+        self.call = Call(self.alice, self.bob)
+        self.call.invite()
+        self.call.answer()
+        self.bob.heard()
+
+    def test_moved(self) -> None:
+        """It goes to where the phone is now."""
+        self.bob.lose()
+        self.bob.register("n2")
+        self.call.acknowledge()
+        self.assertEqual(self.bob.heard(), ["ACK"])
+
+    def test_on_its_way(self) -> None:
+        """It waits for a phone on its way."""
+        self.bob.lose()
+        self.call.acknowledge()
+        self.nodes.wait(2)
+        self.bob.register("n3")
+        self.nodes.wait(0.5)
+        self.assertEqual(self.bob.heard(), ["ACK"])
+
+    def test_stays_away(self) -> None:
+        """It is dropped when the phone stays away."""
+        self.bob.lose()
+        self.call.acknowledge()
+        self.nodes.wait(11)
+        self.assertEqual(self.alice.answers(), [])
+
+
+class RelayTests(NodesCase):
+    """Alice talks to a gateway; who may use such a dialog's Routes is her phone alone."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice = self.nodes.phone("alice", "n1", instance=PHONE)
+        (self.gateway,) = self.nodes["n3"].network.server("9@pstn.example", ("TCP", "192.0.2.30", 5060))
+        tokens, context = self.nodes["n1"].network.tokens, b"call-1@phone\0alice"
+        inward = tokens.token(self.alice.flow, context, phone_name(b"alice@example.com", PHONE))
+        outward = tokens.token(None, context)
+        routes = [f"<sip:{token}@192.0.2.1:5060;transport=tcp;lr>" for token in (inward, outward)]
+        self.bye = a_request("BYE", "sip:9@pstn.example", callee="<sip:9@pstn.example>;tag=g", cseq=7,
+                             call_id="call-1@phone", headers=tuple(("Route", route) for route in routes))
+
+    def test_phone_that_has_moved(self) -> None:
+        """Alice goes on over another node without her password: her phone's new connection is bound to her as well."""
+        self.nodes.kill("n1")
+        self.alice.register("n3")
+        self.alice.flow.take()
+        self.alice.send(self.bye)
+        self.assertEqual(self.gateway.heard(), ["BYE"])
+        self.nodes["n3"].layer.answer(an_answer(self.gateway.requests["BYE"], 200), self.gateway.flow)
+        self.assertEqual(self.alice.answers(), [200])
+
+    def test_others(self) -> None:
+        """Nobody else does, a subscriber or not; n3 relays nothing for them."""
+        self.nodes.kill("n1")
+        eve = NodePhone(self.nodes, "eve")
+        eve.connect("n3")
+        for other in (self.nodes.phone("bob", "n3"), eve):
+            self.bye.set("Via", f"SIP/2.0/TCP 192.0.2.10:5060;branch=z9hG4bK-{other.name}")
+            other.send(self.bye)
+            self.assertEqual(other.answers(), [403])
+        self.assertEqual(self.gateway.heard(), [])
