@@ -45,6 +45,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.reconnecting",
         "registrar.dialogs",
         "registrar.observing",
+        "registrar.observing_redis",
         "registrar.registering",
         "registrar.short_way",
         "registrar.proxying",
@@ -68,6 +69,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
     5: (
         "registrar.config",
         "registrar.clustering",
+        "registrar.joining",
         "registrar.supervision",
         "registrar.service",
         "registrar.worker",

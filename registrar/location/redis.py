@@ -198,11 +198,20 @@ class RedisLocation:
         except (RedisUnavailable, RedisRefused) as problem:
             raise LocationUnavailable(str(problem)) from problem
 
-    def figures(self) -> dict[str, int]:
-        """Return counts for metrics."""
+    def totals(self) -> dict[str, int]:
+        """Return how often what has happened since the start, for metrics."""
         writes = {f"write_{name}": value for name, value in asdict(self._keeping.tally).items()}
         reads = {f"record_{name}": value for name, value in asdict(self._settling.tally).items()}
-        return writes | reads
+        journal = {"journal_written": self._journal.appended, "journal_failed": self._journal.failed}
+        return writes | reads | journal
+
+    def levels(self) -> dict[str, int]:
+        """Return what waits now, for metrics."""
+        return {
+            "writes": len(self._writes), "reads": len(self._readings), "owed": len(self._debts),
+            "in_doubt": len(self._level_one.doubtful), "journal_records": self._journal.aors,
+            "journal_bytes": self._journal.size,
+        }
 
     # --- what Redis says
 
