@@ -223,7 +223,7 @@ class RegEvents:
 
     async def _loaded(self, aor: str) -> Snapshot:
         snapshot = await self._parts.location.load(aor)
-        if not snapshot.bindings and not await self._parts.exists(aor):
+        if not (snapshot.bindings or self._parts.watchers.believe_everybody or await self._parts.exists(aor)):
             raise Refusal(404)
         return snapshot
 

@@ -28,6 +28,11 @@ class Watchers:
         self._observe = observe
         self._everywhere = frozenset({self._canonical(parse_sip_uri(watcher)) for watcher in config.watchers})
 
+    @property
+    def believe_everybody(self) -> bool:
+        """Whether nobody has to prove anything; then anybody may register, with an account or without."""
+        return self._authentication is None
+
     async def authorise(self, request: Request, aor: str, domain: str) -> str:
         """Return the address-of-record of who sent `request`, once it is proven and he may watch `aor` of `domain`.
 

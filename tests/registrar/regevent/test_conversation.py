@@ -3,7 +3,7 @@
 from rollcall.sip.headers import parse_name_addr
 from tests.flows import LISTENERS, MemoryFlow
 from tests.registrar.examples import a_binding
-from tests.registrar.joined import PASSWORDS
+from tests.registrar.joined import EPOCH, NODE, PASSWORDS
 from tests.registrar.regevent.case import ALICE, BOB, EventsCase, state_of
 
 DESK = "sip:alice@192.0.2.4"
@@ -90,13 +90,6 @@ class SubscribeTests(EventsCase):
                                  ((("Content-Disposition", "session; handling=optional"),), {"body": b"x"})):
             with self.subTest(headers):
                 self.assertEqual(self.subscriber().subscribe(*headers, **changes), 200)
-
-    def test_unknown_user(self) -> None:
-        """Who has neither an account nor a contact is not found."""
-        carol = self.subscriber("carol", aor=CAROL)
-        self.assertEqual(carol.subscribe(), 404)
-        self.bind(a_binding("sip:carol@192.0.2.7"), aor=CAROL)
-        self.assertEqual(carol.subscribe(), 200)
 
     def test_limits(self) -> None:
         """Only so many may watch one address-of-record, and only so many subscriptions are kept in all."""
@@ -297,6 +290,16 @@ class PermissionTests(EventsCase):
         self.assertEqual(bob.subscribe(), 200)
         (subscription,) = self.events.book
         self.assertEqual((subscription.watcher, subscription.aor), (BOB, ALICE))
+
+    def test_unknown_user(self) -> None:
+        """Who has neither an account nor a contact is not found; where nobody needs one, everybody may come."""
+        bob = self.subscriber("bob", aor=CAROL)
+        self.assertEqual((bob.subscribe(), len(self.events.book)), (404, 0))
+        self.bind(a_binding("sip:carol@192.0.2.7"), aor=CAROL)
+        self.assertEqual(bob.subscribe(), 200)
+        self.with_passwords = False
+        self.registrar.requests.serve_events(self.made(NODE, EPOCH))
+        self.assertEqual(self.subscriber("dora", aor="sip:dora@example.com").subscribe(), 200)
 
     def test_not_yours(self) -> None:
         """Anybody else may watch himself only."""
