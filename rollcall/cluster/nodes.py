@@ -36,6 +36,8 @@ class Node:
     """By the name of each listener the "host:port" that its phones are told."""
     admin: str = ""
     """The URL of its admin site."""
+    of: str = ""
+    """The registrar that it is a worker of; empty for one without workers."""
 
 
 @frozen(kw_only=True)

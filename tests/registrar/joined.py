@@ -186,7 +186,8 @@ class Registrar:
         proxying = Proxying(
             domains=self.domains, location=self.location, callers=callers, exists=self._exists, gruus=gruus,
             tokens=self.network.tokens, transactions=transactions, sender=self.network.sending, config=proxy, now=now,
-            retry_after=lambda: RETRY_AFTER, ended=self.observing.call_ended, reconnecting=self.reconnecting)
+            retry_after=lambda: RETRY_AFTER, ended=self.observing.call_ended, reconnecting=self.reconnecting,
+            is_draining=lambda: self.is_draining)
         short_way = ShortWay(
             domains=self.domains, location=self.location, authentication=authentication, admits=self.admission.admits,
             refuse=self.requests.refuse_register, config=bindings, node=self.network.node, epoch=self.network.epoch,

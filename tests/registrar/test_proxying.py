@@ -255,6 +255,14 @@ class OurselvesTests(ProxyCase):
             self.assertIn("outbound", answer.get("Supported") or "")
             self.assertIn(";tag=", answer.get("To") or "")
 
+    def test_options_while_draining(self) -> None:
+        """While we are drained OPTIONS says that somebody else should be asked; a phone's own are forwarded as ever."""
+        self.registrar.is_draining = True
+        (answer,) = self.ask(a_request("OPTIONS", "sip:example.com"))
+        self.assertEqual((answer.status, answer.get("Retry-After")), (503, str(RETRY_AFTER)))
+        self.assertEqual(self.ask(a_request("OPTIONS", branch="z9hG4bK-2")), [])
+        self.assertEqual(self.bob.heard(), ["OPTIONS"])
+
     def test_options_for_a_user(self) -> None:
         """OPTIONS for a subscriber is for his phone."""
         self.assertEqual(self.ask(a_request("OPTIONS")), [])
