@@ -7,6 +7,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from registrar.config import RegistrarConfig
+from registrar.draining import Draining
 from registrar.keys import derive
 from registrar.location.changes import Changes
 from registrar.location.janitor import Janitor
@@ -61,16 +62,18 @@ class Clustering:
         self.redis = make_redis(reactor, config.redis, self)
         self.location.use(self.redis)
 
-    def serve(self, transports: Transports, secret: bytes, is_draining: Callable[[], bool]) -> None:
+    def serve(self, transports: Transports, secret: bytes, draining: Draining) -> None:
         """Join the transports. Raises ValueError when a certificate, key or authority of [cluster] is unusable."""
         self._transports = transports
-        self._is_draining = is_draining
+        self._draining = draining
         self.members = transports.members(
             self._member_config(), (self._me.node, self._me.epoch), derive(secret, "members"),
             self._lost)
         self.leases = Leases(
             self._reactor, self.redis, self._config.cluster, self._node, self._reactor.seconds, self._is_over)
         self.leases.on_nodes.append(self._keep_members)
+        self.leases.on_wish.append(draining.wish)
+        draining.on_change.append(lambda drained: self.leases.announce())
         self.janitor = Janitor(
             self._reactor, self.redis, self.leases, self._config.cluster, (self._me.node, self._me.epoch),
             self._reactor.seconds, lambda key: self.location.invalidated((key,)))
@@ -133,11 +136,11 @@ class Clustering:
         """Return what our lease says of us now."""
         cluster, listener = self._config.cluster, self.members.listener
         return Node(
-            node=self._me.node, epoch=self._me.epoch, started_at=self._started_at, draining=self._is_draining(),
+            node=self._me.node, epoch=self._me.epoch, started_at=self._started_at, draining=self._draining.refuses_new,
             host=cluster.internal_advertise_host or cluster.internal_host,
             port=listener.port if listener is not None else self._internal_port, tls=cluster.internal_tls,
             faces={each.name: f"{each.host}:{each.port}" for each in self._transports.listeners.values()},
-            admin=self._config.admin.url)
+            admin=self._config.admin.url, of=self._config.registrar.node if self._me.index else "")
 
     def _lost(self, node: str, epoch: int, why: str) -> None:
         self.leases.suspect(node, epoch, why)

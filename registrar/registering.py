@@ -53,8 +53,12 @@ class Registering:
     def __init__(self, *, domains: Domains, location: LocationStore, authentication: Authentication | None,
                  gruus: GruuMaker, config: BindingConfig, node: str, epoch: int,
                  find_flow: Callable[[int], Flow | None], now: Callable[[], float], retry_after: Callable[[], int],
-                 observing: Observing, refuses_new: Callable[[], bool] = lambda: False) -> None:
-        """`refuses_new` says whether only what is bound to an open connection is refreshed: phones shall move over."""
+                 observing: Observing, refuses_new: Callable[[], bool] = lambda: False,
+                 there: Callable[[tuple[Binding, ...]], tuple[Binding, ...]] = lambda bindings: bindings) -> None:
+        """`refuses_new` says whether only what is bound to an open connection is refreshed: phones shall move over.
+
+        `there` leaves out bindings that ended with their node; they go with the next change of the record.
+        """
         self._domains = domains
         self._location = location
         self._authentication = authentication
@@ -68,6 +72,7 @@ class Registering:
         self._observing = observing
         self._saved = observing.of_store("location")
         self._refuses_new = refuses_new
+        self._there = there
 
     def receive(self, request: Request, server: ServerTransaction) -> None:
         """Answer a REGISTER; every way out answers `server`."""
@@ -146,7 +151,8 @@ class Registering:
         """Do steps 6 to 8: decide, keep, and say what is bound now."""
         for _ in range(MAX_CONFLICTS):
             current = await self._location.load_for_update(wish.aor, _only_adds(wish))
-            outcome = register(wish, current.bindings, self._config, self._now(), random)
+            bound = self._still_bound(wish, current.bindings)
+            outcome = register(wish, bound, self._config, self._now(), random)
             if isinstance(outcome, Refused):
                 raise Refusal(outcome.status, outcome.reason, outcome.headers)
             if self._refuses_new() and self._brings_new(wish, outcome, flow):
@@ -159,9 +165,20 @@ class Registering:
             except Conflict:
                 continue
             self._bind(wish, outcome, flow)
-            self._report(wish, outcome, len(current.bindings))
+            self._report(wish, outcome, len(bound))
             return tuple(answer_headers(outcome, wish, self._config, self._now(), self._gruus))
         raise Conflict
+
+    def _still_bound(self, wish: Register, bindings: tuple[Binding, ...]) -> tuple[Binding, ...]:
+        """Return the bindings that count: not those that ended with their node.
+
+        But of a phone that comes back now, which takes its own place again and keeps its temporary GRUUs.
+        """
+        there = self._there(bindings)
+        if len(there) == len(bindings):
+            return bindings
+        back = {contact.instance for contact in wish.contacts if contact.instance is not None}
+        return tuple([binding for binding in bindings if binding in there or binding.instance in back])
 
     def _brings_new(self, wish: Register, outcome: Stored, flow: Flow) -> bool:
         """Say whether a REGISTER binds what no open connection of ours has bound already."""

@@ -19,7 +19,8 @@ from twisted.python.usage import Options as UsageOptions
 
 from registrar.clustering import this_life
 from registrar.config import RegistrarConfig
-from registrar.service import Parts, RegistrarService, build
+from registrar.joining import Parts, build
+from registrar.service import RegistrarService
 from registrar.workers.member import Membership
 from registrar.workers.processes import LINK_FD, adopt, stop_reactor
 from rollcall.ops.config import ConfigError, load

@@ -21,7 +21,8 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from registrar.config import RegistrarConfig
-from registrar.service import Options, RegistrarService, build, makeService
+from registrar.joining import build
+from registrar.service import Options, RegistrarService, makeService
 from rollcall.ops.collecting import THRESHOLDS
 from rollcall.ops.config import loads
 from rollcall.sip.headers import parse_authorization

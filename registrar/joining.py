@@ -1,0 +1,309 @@
+"""How the parts of a registrar are joined: each step makes what the next ones need. `registrar.service` runs them."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from random import uniform
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from registrar.admission import Admission
+from registrar.api import Contacts
+from registrar.auth import Authentication
+from registrar.authorising import Callers
+from registrar.bound import let_go
+from registrar.clustering import Clustering, this_life
+from registrar.config import RegistrarConfig
+from registrar.draining import Draining
+from registrar.gruu import GruuMaker
+from registrar.keys import derive, load_or_create_secret
+from registrar.location.at_once import Location
+from registrar.location.changes import Changes
+from registrar.location.held import HeldLocation
+from registrar.location.memory import MemoryLocation
+from registrar.location.rows import BUSY_SECONDS, Rows
+from registrar.location.sqlite import SqliteLocation
+from registrar.location.writer import WriterThread
+from registrar.observing import Observing, watch, watch_admission
+from registrar.owners import Cluster, OneNode, living
+from registrar.proxying import Proxying
+from registrar.reconnecting import Reconnecting, watch_reconnecting
+from registrar.records import Binding
+from registrar.regevent.conversation import Parts as EventParts
+from registrar.regevent.conversation import RegEvents
+from registrar.regevent.delivery import Delivery
+from registrar.regevent.listing import Listed, watch_events
+from registrar.regevent.passing import Elsewhere, Nowhere, ToMembers
+from registrar.regevent.tags import Tags
+from registrar.regevent.watching import Watchers
+from registrar.registering import Registering
+from registrar.requests import Requests
+from registrar.routing import Domains, ServedDomain
+from registrar.sending import Sending
+from registrar.short_way import ShortWay, Waiting
+from registrar.subscribers.sqlite import SqliteSubscribers
+from registrar.workers.draining import Draining as Ending
+from registrar.workers.member import Membership
+from registrar.workers.processes import stop_reactor
+from registrar.workers.receiving import Receiving
+from rollcall.net.flow import Flow, Listener, PackedAddress, unpack_address
+from rollcall.net.resolver import Resolver
+from rollcall.net.tokens import FlowTokens
+from rollcall.net.transactions import Transactions
+from rollcall.net.transports import Transports
+from rollcall.net.wheel import TimerWheel
+from rollcall.ops.admin import AdminSite
+from rollcall.ops.collecting import Collecting
+from rollcall.ops.metrics import Metrics
+from rollcall.ops.turns import Turns
+from rollcall.sip.chance import random_name
+
+
+@frozen(kw_only=True)
+class Parts:
+    """What a running registrar is made of, as far as it has to be started and stopped."""
+
+    domains: Domains
+    location: Location
+    subscribers: SqliteSubscribers
+    requests: Requests
+    transports: Transports
+    wheel: TimerWheel
+    admin: AdminSite
+    turns: Turns
+    collecting: Collecting
+    events: RegEvents
+    draining: Draining
+    clustering: Clustering | None
+    """None when bindings are not shared by Redis."""
+
+
+def build(config: RegistrarConfig, reactor: Any, membership: Membership | None = None) -> Parts:
+    """Join the parts that `config` describes; with a `membership` those of one worker."""
+    joining = _Joining(config, reactor, membership)
+    joining.keep_bindings()
+    joining.reach_phones()
+    joining.register()
+    joining.forward()
+    joining.tell_of_registrations()
+    joining.be_watched()
+    return joining.parts()
+
+
+class _Joining:
+    """A registrar's parts while they are joined."""
+
+    def __init__(self, config: RegistrarConfig, reactor: Any, membership: Membership | None) -> None:
+        self.config = config
+        self.reactor = reactor
+        self.membership = membership
+        self.siblings = membership.siblings if membership is not None else None
+        self.wheel = TimerWheel(reactor)
+        self.now = reactor.seconds
+        self.metrics = Metrics()
+        self.observing = Observing(self.metrics, self.now, self.later)
+        config.registrar.data_dir.mkdir(parents=True, exist_ok=True)
+        self.secret = load_or_create_secret(config.path(config.registrar.secret_file, "node.secret"))
+        self.me = membership.me if membership is not None else this_life(config, self.now())
+        self.domains = Domains(ServedDomain(domain.name, domain.aliases) for domain in config.domains)
+        self.gruus = GruuMaker([derive(self.secret, "gruu")])
+
+    def later(self, call: Callable[[], None]) -> object:
+        """Call in a later turn of the reactor."""
+        return self.reactor.callLater(0, call)
+
+    def retry_after(self) -> int:
+        """Return the seconds for Retry-After: others for each, so that phones do not return together."""
+        most = self.config.registrar.retry_after_seconds
+        return max(1, round(uniform(most / 2, most)))
+
+    def refuses_new(self) -> bool:
+        """Say whether phones shall move over to other nodes."""
+        return self.draining.refuses_new
+
+    def there(self, bindings: Iterable[Binding]) -> tuple[Binding, ...]:
+        """Return the bindings but those that ended with their node."""
+        return living(bindings, self.cluster)
+
+    # --- the steps
+
+    def keep_bindings(self) -> None:
+        """Make the stores of subscribers and bindings."""
+        config, reactor = self.config, self.reactor
+        users = config.path(config.subscribers.file, "subscribers.sqlite")
+        self.subscribers = SqliteSubscribers(
+            reactor, users, config.subscribers, observe=self.observing.of_store("subscribers"))
+        self.authentication = _authentication(config, self.subscribers, self.secret)
+        self.changes = Changes(self.later)
+        self.clustering: Clustering | None = None
+        self.location: Location
+        if config.location.kind == "redis":
+            self.clustering = Clustering(config, reactor, self.wheel, self.me, self.changes, self._release_flow,
+                                         lambda why: _fall(reactor, why))
+            self.location = self.clustering.location
+        else:
+            self.location = _location(config, reactor, self.wheel, self.membership, self.changes)
+
+    def reach_phones(self) -> None:
+        """Make what carries messages."""
+        config, me, clustering = self.config, self.me, self.clustering
+        self.transactions = Transactions(self.wheel, config.transactions, random_name, self.observing.answered)
+        self.admission = Admission(config.admission)
+        self.requests = Requests(self.transactions, self.domains, self.observing.malformed, self.admission,
+                                 self.retry_after, self.now)
+        self.receiving = Receiving(self.requests, self.siblings) if self.siblings is not None else None
+        self.transports = Transports(self.reactor, self.wheel, self.receiving or self.requests, config.net)
+        # Above Redis a worker is a node like any other: its siblings are known by their leases.
+        self.tokens = FlowTokens(
+            [derive(self.secret, "flow tokens")], me.node, me.epoch, self.transports.flow,
+            self.transports.datagram_flow, self.siblings if clustering is None else None)
+        self.draining = Draining(self.wheel, self.transports, lambda: self.transactions.waited_on, config.cluster)
+        self.cluster: Cluster = OneNode()
+        if clustering is not None:
+            clustering.serve(self.transports, self.secret, self.draining)
+            self.cluster = clustering.leases
+        self.sending = Sending(
+            self.transports, Resolver(self.reactor, config.resolver), self.transactions, self.tokens, self.siblings,
+            self.cluster, clustering.members if clustering is not None else None)
+
+    def register(self) -> None:
+        """Make what answers REGISTER, whole and at once."""
+        config, me = self.config, self.me
+        self.registering = Registering(
+            domains=self.domains, location=self.location, authentication=self.authentication, gruus=self.gruus,
+            config=config.bindings, node=me.node, epoch=me.epoch, find_flow=self.transports.flow, now=self.now,
+            retry_after=self.retry_after, observing=self.observing, refuses_new=self.refuses_new, there=self.there)
+        self.short_way = ShortWay(
+            domains=self.domains, location=self.location, authentication=self.authentication,
+            admits=self.admission.admits, refuse=self.requests.refuse_register, config=config.bindings, node=me.node,
+            epoch=me.epoch, transactions=self.transactions, now=self.now, observing=self.observing,
+            waiting=self._waiting(), refuses_new=self.refuses_new)
+
+    def forward(self) -> None:
+        """Make what forwards all other requests, and hand them to it."""
+        config, shared = self.config, self.clustering is not None
+        self.reconnecting = Reconnecting(
+            location=self.location, wheel=self.wheel, now=self.now, cluster=self.cluster, changes=self.changes,
+            wait_seconds=config.cluster.reconnect_wait if shared else 0.0,
+            max_waiting=config.cluster.max_reconnect_waiting)
+        callers = Callers(self.domains, self.authentication, config.proxy, self.domains.names[0], self.now,
+                          self.observing.authenticated)
+        proxying = Proxying(
+            domains=self.domains, location=self.location, callers=callers, exists=self.subscribers.exists,
+            gruus=self.gruus, tokens=self.tokens, transactions=self.transactions, sender=self.sending,
+            config=config.proxy, now=self.now, retry_after=self.retry_after, ended=self.observing.call_ended,
+            reconnecting=self.reconnecting, is_draining=self.refuses_new)
+        self.requests.serve(self.transports, self.short_way, self.registering, proxying)
+        self.transactions.user = self.requests
+
+    def tell_of_registrations(self) -> None:
+        """Make what answers subscriptions to the reg event package."""
+        config, me, clustering = self.config, self.me, self.clustering
+        watchers = Watchers(self.domains, self.authentication, config.regevent, self.now, self.observing.authenticated)
+        delivery = Delivery(self.transports, self.sending, self.transactions, me.index)
+        elsewhere: Elsewhere = Nowhere()
+        if clustering is not None:
+            elsewhere = ToMembers(self.cluster.is_living, clustering.flow_to, delivery, self.retry_after)
+        self.events = RegEvents(EventParts(
+            domains=self.domains, location=self.location, changes=self.changes, watchers=watchers,
+            exists=self.subscribers.exists, gruus=self.gruus, delivery=delivery, wheel=self.wheel, later=self.later,
+            tags=Tags(derive(self.secret, "subscriptions"), me.node, me.epoch), retry_after=self.retry_after,
+            refuses_new=self.refuses_new, is_living=self.cluster.is_living, elsewhere=elsewhere,
+        ), config.regevent, me.node, me.epoch)
+        self.requests.serve_events(self.events)
+        pace = config.cluster.drain_flows_per_second
+        self.draining.on_change.append(lambda drained: self.events.leave(pace) if drained else None)
+        if clustering is not None:
+            clustering.leases.on_change.append(self.events.nodes_ended)
+
+    def be_watched(self) -> None:
+        """Make what operators look at, and with workers what the supervisor speaks to."""
+        self.admin = AdminSite(self.reactor, self.config.admin, self.metrics)
+        Contacts(self.location, self.now, lambda: deferLater(self.reactor, 0)).mount(self.admin.routes)
+        Listed(self.events, self.now).mount(self.admin.routes)
+        watch_events(self.metrics, self.events)
+        watch(self.metrics, self.location, self.transports, self.transactions)
+        watch_admission(self.metrics, self.admission)
+        watch_reconnecting(self.metrics, self.reconnecting)
+        membership, receiving = self.membership, self.receiving
+        if membership is not None and receiving is not None:
+            siblings = membership.siblings
+            ending = Ending(
+                self.wheel, self.transports, receiving.pass_on,
+                lambda: self.transactions.unfinished + siblings.held_here, self.config.workers.drain_seconds,
+                lambda: stop_reactor(self.reactor))
+            held = self.location if isinstance(self.location, HeldLocation) else None
+            siblings.serve(self.transports, self.transactions, self.requests, held)
+            membership.serve(held, self.admin.routes, ending.begin)
+
+    def parts(self) -> Parts:
+        """Return what was made."""
+        config = self.config
+        turns = Turns(self.reactor, self.metrics, config.log.slow_turn_seconds, config.limits.max_ready_per_turn)
+        return Parts(
+            domains=self.domains, location=self.location, subscribers=self.subscribers, requests=self.requests,
+            transports=self.transports, wheel=self.wheel, admin=self.admin, turns=turns,
+            collecting=Collecting(self.metrics), events=self.events, draining=self.draining,
+            clustering=self.clustering)
+
+    # --- details
+
+    def _release_flow(self, flow_id: int, key: bytes) -> None:
+        flow = self.transports.flow(flow_id)
+        if flow is not None:
+            let_go(flow, key)
+
+    def _waiting(self) -> Waiting | None:
+        if self.clustering is None:
+            return None
+        return Waiting(self.clustering.location, self.requests.message_received, self._flow_to,
+                       self.registering.flow_closed)
+
+    def _flow_to(self, listener: Listener, address: PackedAddress) -> Flow | None:
+        return self.transports.datagram_flow(listener.name, *unpack_address(address))
+
+
+def exit_with_failure() -> None:
+    """End this process at once, so that whoever watches it sees that this was no clean end."""
+    sys.stdout.flush()
+    os._exit(1)
+
+
+def _fall(reactor: Any, why: str) -> None:
+    """End this process, so that whoever watches it starts it anew."""
+    Logger().critical("this process ends: {why}", why=why)
+    reactor.addSystemEventTrigger("after", "shutdown", exit_with_failure)
+    stop_reactor(reactor)
+
+
+def _location(config: RegistrarConfig, reactor: Any, wheel: TimerWheel, membership: Membership | None,
+              changes: Changes) -> Location:
+    if membership is None:
+        return _store(config, reactor, wheel, False, lambda key: None, changes)
+
+    def forgotten(key: bytes) -> None:
+        held.forgotten(key)
+
+    store = _store(config, reactor, wheel, True, forgotten, changes)
+    held = HeldLocation(store, membership, membership.me.node, wheel, reactor.seconds, config.workers,
+                        membership.siblings.release)
+    return held
+
+
+def _store(config: RegistrarConfig, reactor: Any, wheel: TimerWheel, shared: bool,
+           forgotten: Callable[[bytes], None], changes: Changes) -> MemoryLocation | SqliteLocation:
+    if config.location.kind == "memory":
+        return MemoryLocation(wheel, reactor.seconds, forgotten=forgotten, changes=changes)
+    busy_seconds = config.workers.patience_seconds if shared else BUSY_SECONDS
+    rows = Rows(config.path(config.location.file, "location.sqlite"), config.location.synchronous, busy_seconds)
+    return SqliteLocation(rows, WriterThread(reactor, "location"), wheel, reactor.seconds, config.location.max_waiting,
+                          shared, forgotten, changes)
+
+
+def _authentication(config: RegistrarConfig, subscribers: SqliteSubscribers, secret: bytes) -> Authentication | None:
+    if not config.auth.required:
+        return None
+    return Authentication.with_secrets(subscribers.find, [derive(secret, "nonces")], config.auth, subscribers.peek)
