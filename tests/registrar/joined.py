@@ -24,7 +24,7 @@ from registrar.location.memory import MemoryLocation
 from registrar.observing import Observing, watch_admission
 from registrar.proxying import Proxying
 from registrar.reconnecting import Reconnecting
-from registrar.records import BindingConfig
+from registrar.records import Binding, BindingConfig
 from registrar.registering import Registering
 from registrar.requests import Requests
 from registrar.routing import Domains, ProxyConfig, ServedDomain
@@ -155,6 +155,7 @@ class Registrar:
         self.reconnecting = reconnecting
         self.location = location(layer) if reconnecting is None else cast(HeldLocation, reconnecting.location)
         self.is_draining = False
+        self.ended: set[tuple[str, int]] = set()
         self.subscribers = MemorySubscribers()
         done(self.subscribers.start())
         for name, password in PASSWORDS.items():
@@ -182,7 +183,7 @@ class Registrar:
             domains=self.domains, location=self.location, authentication=authentication, gruus=gruus, config=bindings,
             node=self.network.node, epoch=self.network.epoch, find_flow=transports.flow, now=now,
             retry_after=lambda: RETRY_AFTER,
-            observing=self.observing, refuses_new=lambda: self.is_draining)
+            observing=self.observing, refuses_new=lambda: self.is_draining, there=self._there)
         proxying = Proxying(
             domains=self.domains, location=self.location, callers=callers, exists=self._exists, gruus=gruus,
             tokens=self.network.tokens, transactions=transactions, sender=self.network.sending, config=proxy, now=now,
@@ -195,6 +196,10 @@ class Registrar:
             refuses_new=lambda: self.is_draining)
         self.requests.serve(cast(Transports, transports), short_way, registering, proxying)
         transactions.user = self.requests
+
+    def _there(self, bindings: tuple[Binding, ...]) -> tuple[Binding, ...]:
+        ended = self.ended
+        return tuple(binding for binding in bindings if (binding.source.node, binding.source.epoch) not in ended)
 
     def _waiting(self, registering: Registering) -> Waiting | None:
         if not isinstance(self.location, LaterLocation):
