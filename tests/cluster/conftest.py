@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.cluster.access_case import AccessCase
 from tests.cluster.case import FIGURE, ClusterCase
 
 
 @pytest.fixture(autouse=True)
 def _figures(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
-    if isinstance(request.instance, ClusterCase):
+    if isinstance(request.instance, ClusterCase | AccessCase):
         request.instance.record = record_property
 
 
