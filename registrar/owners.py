@@ -95,6 +95,14 @@ def living(bindings: Iterable[Binding], cluster: Cluster) -> tuple[Binding, ...]
     )
 
 
+def is_within_reach(binding: Binding, cluster: Cluster) -> bool:
+    """Say whether the node that has a living binding's connection is known: a lease may come a little later."""
+    if not binding.connection_bound or isinstance(cluster, OneNode):
+        return True
+    owner = cluster.node(binding.source.node)
+    return owner is not None and owner.epoch == binding.source.epoch
+
+
 def phone_name(key: bytes, instance: str | None) -> bytes:
     """Return what finds a phone again, wherever it is bound: its record's key, and its instance when that is known."""
     if instance is None:

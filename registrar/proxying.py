@@ -109,14 +109,20 @@ class Proxying:
         start(self._pass_on(forwarded, dialog), self._ack_was_lost)
 
     async def _pass_on(self, forwarded: Forwarded, dialog: Attempt | Moved) -> None:
-        if isinstance(dialog, Attempt):
+        """Send an ACK on to where its INVITE has found the phone: who has moved got it at another node than before.
+
+        Nobody says 430 to an ACK, so the record is looked at before another node is spoken to in vain.
+        """
+        if isinstance(dialog, Attempt) and not (dialog.phone and isinstance(dialog.hop, OverMember)):
             await self._sender.pass_on(forwarded, dialog)
             return
-        phones = self._phone_of(dialog.phone, forwarded.request)
+        phones = self._phone_of(dialog.phone, forwarded.request, isinstance(dialog, Moved))
         groups = await phones.look()
 
         def found(groups: Groups) -> None:
-            for attempt in [attempt for group in groups for attempt in group][:1]:
+            known = [attempt for group in groups for attempt in group]
+            known += [dialog] if isinstance(dialog, Attempt) else []
+            for attempt in known[:1]:
                 start(self._sender.pass_on(forwarded, attempt), self._ack_was_lost)
 
         if groups or not (phones.may_return and phones.wait(found)):
@@ -229,7 +235,7 @@ class Proxying:
         # RFC 5626 §5.3.1
         raise Refusal(430)
 
-    def _phone_of(self, phone: bytes, request: Request) -> Phones:
+    def _phone_of(self, phone: bytes, request: Request, is_gone: bool = True) -> Phones:
         """Return the other side's phone of a dialog; its Request-URI goes on to name it, wherever it is bound now."""
         key, is_secure = record_of(phone), request.uri[:5].lower() == "sips:"
 
@@ -238,7 +244,7 @@ class Proxying:
             groups = target_groups(found, now, 1, secure_only=is_secure)
             return [[self._attempt(candidate, key, request.uri) for candidate in group] for group in groups]
 
-        return self._reconnecting.phones(aor_of_key(key), choose, request.get("Call-ID") or "", is_one=True)
+        return self._reconnecting.phones(aor_of_key(key), choose, request.get("Call-ID") or "", is_gone)
 
     def _stays_on_flow(self, dialog: Attempt | Moved, uri: SipUri) -> bool:
         """Say whether a dialog's flow leads to `uri`, a user of ours: unless it is a GRUU, it is a phone's Contact."""

@@ -14,15 +14,17 @@ from twisted.python.failure import Failure
 from registrar.forking import Groups
 from registrar.gruu import NoSuchGruu
 from registrar.location.contract import LocationStore, LocationUnavailable, Snapshot
-from registrar.owners import Cluster, OneNode, living
+from registrar.owners import Cluster, OneNode, is_within_reach, living
 from registrar.records import Binding, record_key
 from rollcall.net.tokens import Connection, FlowName
 from rollcall.net.wheel import Timer, TimerWheel
 from rollcall.ops.coroutines import start
 from rollcall.ops.metrics import Metrics
 
+FIRST_RECHECK_SECONDS = 0.1
 RECHECK_SECONDS = 1.0
-"""How often a record is looked at without being told: a node may turn out to live, or Redis be away that tells."""
+"""After so long a record is looked at without being told, first sooner, then always as late: a node that has just begun
+may not be known yet, or Redis be away that tells."""
 
 MAX_WAITS = 3
 """How often one request waits: a phone whose connections break again and again holds up nobody for long."""
@@ -81,6 +83,7 @@ class Phones:
         self._is_one = is_one
         self._tried: set[tuple[object, ...]] = set()
         self._waits = 0
+        self._pause = FIRST_RECHECK_SECONDS
         self._since = self._until = 0.0
         self._found: Callable[[Groups], None] | None = None
         self._unwatch: Callable[[], None] = lambda: None
@@ -95,8 +98,8 @@ class Phones:
 
         What lived on a connection of a node that has ended is not there any more.
         """
-        self.snapshot = await self._reconnecting.location.load(self.aor)
-        there = living(self.snapshot.bindings, self._reconnecting.cluster)
+        self.snapshot, cluster = await self._reconnecting.location.load(self.aor), self._reconnecting.cluster
+        there = [each for each in living(self.snapshot.bindings, cluster) if is_within_reach(each, cluster)]
         untried = [binding for binding in there if _identity(binding) not in self._tried]
         groups = self._choose(untried, self._reconnecting.now()) if untried else []
         if groups:
@@ -110,12 +113,16 @@ class Phones:
 
     @property
     def lost_at(self) -> float:
-        """When the last of them was lost, in seconds since the epoch; 0 when that is not known."""
-        cluster, ended = self._reconnecting.cluster, [self.snapshot.lost_at]
+        """When the last of them was lost, in seconds since the epoch; 0 when that is not known.
+
+        A life of a node that we have not heard of has just begun: its phones come back when its lease is here.
+        """
+        cluster, lost = self._reconnecting.cluster, [self.snapshot.lost_at]
         for binding in self.snapshot.bindings:
-            if binding.connection_bound:
-                ended.append(cluster.ended_at(binding.source.node, binding.source.epoch) or 0.0)
-        return max(ended)
+            if not is_within_reach(binding, cluster):
+                ended_at = cluster.ended_at(binding.source.node, binding.source.epoch)
+                lost.append(binding.refreshed_at if ended_at is None else ended_at)
+        return max(lost)
 
     @property
     def may_return(self) -> bool:
@@ -145,6 +152,7 @@ class Phones:
             return False
         reconnecting.waiting += 1
         self._waits += 1
+        self._pause = FIRST_RECHECK_SECONDS
         self._since = now
         self._found = found
         self._unwatch = reconnecting.changes.watch(record_key(self.aor), self._look_soon)
@@ -164,7 +172,8 @@ class Phones:
         if left <= 0:
             self._give_up()
             return
-        self._timer = self._reconnecting.wheel.call_later(min(left, RECHECK_SECONDS), self._tick)
+        self._timer = self._reconnecting.wheel.call_later(min(left, self._pause), self._tick)
+        self._pause = min(2 * self._pause, RECHECK_SECONDS)
         # Not within `wait`: whoever waits has to know first that he does.
         self._reconnecting.wheel.call_later(0, self._look_soon)
 

@@ -119,7 +119,7 @@ class MemoryCluster:
     def node(self, name: str) -> Node | None:
         """See Cluster."""
         epoch = self._nodes.lives.get(name)
-        if epoch is None:
+        if epoch is None or name in self._nodes.unknown:
             return None
         host, port = self._nodes.address(name)
         faces = {each.name: f"{each.host}:{each.port}"
@@ -143,6 +143,8 @@ class Nodes:
         self.lives = {"n1": EPOCH, "n2": EPOCH, "n3": EPOCH}
         self.ended: dict[tuple[str, int], float] = {}
         self.dead: set[str] = set()
+        self.unknown: set[str] = set()
+        """Nodes whose leases nobody has seen yet."""
         self._flows: dict[tuple[str, str], InternalFlow] = {}
         self.location = SharedLocation(Layer(clock=self.clock))
         self._nodes = {name: self._joined(name, Layer(clock=self.clock)) for name in self.lives}

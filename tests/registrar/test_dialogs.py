@@ -130,6 +130,14 @@ class MovedTests(NodesCase):
         self.assertEqual(self.alice.answers(), [200])
 
 
+    def test_moved_before_a_request(self) -> None:
+        """The ACK of a re-INVITE goes where the INVITE went: to the node that has the phone by now."""
+        self.move(self.bob, "n3")
+        self.exchange(self.call, "INVITE", self.alice, self.bob)
+        self.alice.send(self.call.request("ACK", self.alice, cseq=2))
+        self.assertEqual(self.bob.heard(), ["ACK"])
+
+
 class AckTests(NodesCase):
     """The ACK of a 200 has no answer, and is never sent twice by us."""
 

@@ -106,6 +106,16 @@ class LostTests(WaitingCase):
         self.nodes.wait(0.5)
         self.complete()
 
+    def test_node_has_just_begun(self) -> None:
+        """A node whose lease has not come to us yet is waited for: its phones are there as soon as it is known."""
+        self.nodes.unknown.add("n2")
+        self.call.invite()
+        self.nodes.wait(1)
+        self.assertEqual((self.alice.answers(), self.bob.heard()), ([100], []))
+        self.nodes.unknown.clear()
+        self.nodes.wait(1)
+        self.complete()
+
     def test_node_ended_long_ago(self) -> None:
         """After that its phones are not waited for, whatever the record says."""
         self.nodes.kill("n2")
