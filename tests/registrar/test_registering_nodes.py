@@ -26,7 +26,7 @@ class EndedNodeTests(RegisteringCase):
         return there
 
     def test_it_counts_no_more(self) -> None:
-        """A phone that comes back may register although its old contact is still stored, and is told of its own only."""
+        """A phone that comes back may register although its old contact is still stored, and hears of its own."""
         self.bind_elsewhere()
         answer = self.alice.register(A)
         self.assertEqual((answer.status, len(answer.get_all("Contact"))), (200, 1))
