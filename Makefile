@@ -48,8 +48,9 @@ test: lint test-compiled test-pure
 test-compiled: $(BROWSER_READY) $(COMPILED)
 	@$(BIN)/python -m pytest $(PYTEST)
 
+# Whole clusters need no second time: their nodes share nothing that is compiled.
 test-pure: $(BROWSER_READY)
-	@ROLLCALL_PURE=1 $(BIN)/python -m pytest $(PYTEST)
+	@ROLLCALL_PURE=1 $(BIN)/python -m pytest --ignore tests/cluster $(PYTEST)
 
 fuzz: $(TEST_READY) $(COMPILED)
 	@exec $(BIN)/python -m tools.fuzz_scanner --seconds 300
