@@ -6,6 +6,7 @@ whatever node it reaches. What is for it meanwhile waits, as long as that can st
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Protocol
 
 from twisted.logger import Logger
@@ -26,8 +27,12 @@ RECHECK_SECONDS = 1.0
 """After so long a record is looked at without being told, first sooner, then always as late: a node that has just begun
 may not be known yet, or Redis be away that tells."""
 
-MAX_WAITS = 3
+MAX_WAITS = 5
 """How often one request waits: a phone whose connections break again and again holds up nobody for long."""
+
+RETRY_SECONDS = 1.0
+"""How long a node is left alone that could not be spoken to; twice as long each time. One that has died is known by
+then to have."""
 
 Choose = Callable[[Sequence[Binding], float], Groups]
 """Makes ways to the phones that are meant out of the bindings of a record and the time."""
@@ -81,7 +86,8 @@ class Phones:
         self._choose = choose
         self._call_id = call_id
         self._is_one = is_one
-        self._tried: set[tuple[object, ...]] = set()
+        self._tried: dict[tuple[object, ...], float] = {}
+        """What need not be tried before when."""
         self._waits = 0
         self._pause = FIRST_RECHECK_SECONDS
         self._since = self._until = 0.0
@@ -100,16 +106,17 @@ class Phones:
         """
         self.snapshot, cluster = await self._reconnecting.location.load(self.aor), self._reconnecting.cluster
         there = [each for each in living(self.snapshot.bindings, cluster) if is_within_reach(each, cluster)]
-        untried = [binding for binding in there if _identity(binding) not in self._tried]
-        groups = self._choose(untried, self._reconnecting.now()) if untried else []
+        now = self._reconnecting.now()
+        untried = [binding for binding in there if self._tried.get(_identity(binding), 0.0) <= now]
+        groups = self._choose(untried, now) if untried else []
         if groups:
-            self._tried.update(_identity(binding) for binding in untried)
+            self._tried.update(dict.fromkeys(map(_identity, untried), inf))
         return groups
 
     def was_tried(self, name: FlowName) -> None:
-        """Take note of a flow that does not lead to them any more."""
+        """Take note of a flow that leads to them, or does not any more."""
         if isinstance(name, Connection):
-            self._tried.add((name.node, name.epoch, name.flow_id))
+            self._tried[name.node, name.epoch, name.flow_id] = inf
 
     @property
     def lost_at(self) -> float:
@@ -163,6 +170,12 @@ class Phones:
         """Wait no more: the request was cancelled."""
         if self._found is not None:
             self._end("cancelled")
+
+    def unreached(self, flow: FlowName) -> None:
+        """Try this flow again in a while, if its node lives then."""
+        if isinstance(flow, Connection):
+            not_before = self._reconnecting.now() + RETRY_SECONDS * 2**self._waits
+            self._tried[flow.node, flow.epoch, flow.flow_id] = not_before
 
     # --- details
 

@@ -41,6 +41,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.authorising",
         "registrar.bound",
         "registrar.sending",
+        "registrar.branching",
         "registrar.forking",
         "registrar.reconnecting",
         "registrar.dialogs",

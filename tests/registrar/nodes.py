@@ -202,6 +202,14 @@ class Nodes:
         if lease_ends:
             self.end_lease(name)
 
+    def part(self, one: str, other: str) -> None:
+        """Break the connection of two nodes that both live; the next request opens another."""
+        flows = [(near, self._flows.pop((near, far))) for near, far in ((one, other), (other, one))]
+        for near, flow in flows:
+            flow.close("reset")
+            self[near].requests.flow_closed(flow, "reset")
+        self.settle()
+
     def end_lease(self, name: str) -> None:
         """Let the others know that a node has ended."""
         self.ended[name, self.lives.pop(name)] = self.clock.seconds()
