@@ -34,6 +34,11 @@ def this_life(config: RegistrarConfig, now: float, index: int = 0) -> Member:
     return Member(index, node, next_epoch(config.registrar.data_dir / f"{node}.epoch", now))
 
 
+def faces(transports: Transports) -> dict[str, str]:
+    """Return what phones are told to reach each listener by."""
+    return {each.name: f"{each.host}:{each.port}" for each in transports.listeners.values()}
+
+
 class Clustering:
     """The part that one node has in a cluster, from its lease to its end. It is Redis' Watcher."""
 
@@ -58,7 +63,7 @@ class Clustering:
             max_waiting=location.max_waiting, max_records=location.max_records,
             max_journal_writes=location.max_journal_writes, journals=location.when_unavailable == "journal",
             slow_seconds=location.slow_seconds, node=me.node, epoch=me.epoch, release_flow=release_flow,
-            changes=changes)
+            changes=changes, one_contact_per_instance=config.bindings.one_contact_per_instance)
         self.redis = make_redis(reactor, config.redis, self)
         self.location.use(self.redis)
 
@@ -139,7 +144,7 @@ class Clustering:
             node=self._me.node, epoch=self._me.epoch, started_at=self._started_at, draining=self._draining.refuses_new,
             host=cluster.internal_advertise_host or cluster.internal_host,
             port=listener.port if listener is not None else self._internal_port, tls=cluster.internal_tls,
-            faces={each.name: f"{each.host}:{each.port}" for each in self._transports.listeners.values()},
+            faces=faces(self._transports),
             admin=self._config.admin.url, of=self._config.registrar.node if self._me.index else "")
 
     def _lost(self, node: str, epoch: int, why: str) -> None:

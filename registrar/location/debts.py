@@ -20,11 +20,13 @@ and a failover takes some."""
 class Debts:
     """What is owed, by the keys of records; in the order in which it came to be."""
 
-    def __init__(self, journal: Journal, node: str, epoch: int, max_contacts: int, most: int) -> None:
+    def __init__(self, journal: Journal, node: str, epoch: int, max_contacts: int, most: int,
+                 one_contact_per_instance: bool) -> None:
         self._journal = journal
         self._me = node, epoch
         self._max_contacts = max_contacts
         self._most = most
+        self._one_contact_per_instance = one_contact_per_instance
         self.changes: dict[bytes, list[Change]] = {}
         self.ended: dict[bytes, dict[int, float]] = {}
 
@@ -64,7 +66,9 @@ class Debts:
                now: float) -> Snapshot | None:
         """Return what to keep as `version` in the place of `current`, or None when nothing is missing there."""
         changes = [*self.changes.get(key, ()), *(() if more is None else (more,))]
-        bindings = merged(current.bindings, changes, self._max_contacts, now) if changes else current.bindings
+        bindings = current.bindings
+        if changes:
+            bindings = merged(bindings, changes, self._max_contacts, now, self._one_contact_per_instance)
         ended = self.ended.get(key, {})
         left = bindings
         for flow_id in ended:

@@ -7,7 +7,6 @@ it is owed until it has been joined with what Redis has.
 """
 
 from collections.abc import Callable
-from enum import Enum, auto
 from typing import Any, Protocol
 
 from attrs import define
@@ -21,8 +20,9 @@ from registrar.location.debts import Debts
 from registrar.location.journal import Journal
 from registrar.location.level_one import LevelOne, is_renewal
 from registrar.location.memory import is_refresh
-from registrar.location.merging import Change, change_between
+from registrar.location.merging import change_between
 from registrar.location.shared_form import KEEP_TEXT, to_shared
+from registrar.location.writing import ON_ITS_WAY, TRANSITIONS, Action, Event, Renewal, Saving, State, Write
 from registrar.records import aor_of_key
 from rollcall.cluster.redis import Redis, RedisRefused, Script
 from rollcall.net.wheel import Timer, TimerWheel
@@ -33,133 +33,6 @@ PREFIX = b"loc:"
 
 SLOW_TICKS = 4
 """A slow write is noticed at most a quarter later than it should be."""
-
-
-class State(Enum):
-    """Where a write is."""
-
-    SENT = auto()
-    """Redis has been asked."""
-    COVERING = auto()
-    """The same, and because it takes long the journal writes, too."""
-    BARE = auto()
-    """Redis has been asked, and there is no journal for it."""
-    WRITING = auto()
-    """Only the journal is written: Redis has not answered."""
-    LATE = auto()
-    """In the journal and acknowledged; the answer of Redis may still come."""
-    NEEDLESS = auto()
-    """Redis has answered while the journal was being written."""
-    ENDED = auto()
-
-
-class Event(Enum):
-    """What happens to it."""
-
-    KEPT = auto()
-    REFUSED = auto()
-    UNANSWERED = auto()
-    SLOW = auto()
-    WRITTEN = auto()
-    NOT_WRITTEN = auto()
-
-
-class Action(Enum):
-    """What is done then."""
-
-    NOTHING = auto()
-    ACKNOWLEDGE = auto()
-    """It is kept in Redis."""
-    REFUSE = auto()
-    """Somebody else was first."""
-    GIVE_UP = auto()
-    """It cannot be kept anywhere."""
-    WRITE = auto()
-    """Write it into the journal."""
-    OWE = auto()
-    """It is kept in the journal."""
-    SETTLE = auto()
-    """What was owed has come to Redis after all."""
-    LOOK = auto()
-    """What is owed has to be joined with what Redis has."""
-    CANCEL = auto()
-    """The journal need not have it."""
-
-
-TRANSITIONS: dict[tuple[State, Event], tuple[Action, State]] = {
-    (State.SENT, Event.KEPT): (Action.ACKNOWLEDGE, State.ENDED),
-    (State.SENT, Event.REFUSED): (Action.REFUSE, State.ENDED),
-    (State.SENT, Event.UNANSWERED): (Action.WRITE, State.WRITING),
-    (State.SENT, Event.SLOW): (Action.WRITE, State.COVERING),
-    (State.COVERING, Event.KEPT): (Action.ACKNOWLEDGE, State.NEEDLESS),
-    (State.COVERING, Event.REFUSED): (Action.REFUSE, State.NEEDLESS),
-    (State.COVERING, Event.UNANSWERED): (Action.NOTHING, State.WRITING),
-    (State.COVERING, Event.SLOW): (Action.NOTHING, State.COVERING),
-    (State.COVERING, Event.WRITTEN): (Action.OWE, State.LATE),
-    (State.COVERING, Event.NOT_WRITTEN): (Action.NOTHING, State.BARE),
-    (State.BARE, Event.KEPT): (Action.ACKNOWLEDGE, State.ENDED),
-    (State.BARE, Event.REFUSED): (Action.REFUSE, State.ENDED),
-    (State.BARE, Event.UNANSWERED): (Action.GIVE_UP, State.ENDED),
-    (State.BARE, Event.SLOW): (Action.NOTHING, State.BARE),
-    (State.WRITING, Event.SLOW): (Action.NOTHING, State.WRITING),
-    (State.WRITING, Event.WRITTEN): (Action.OWE, State.ENDED),
-    (State.WRITING, Event.NOT_WRITTEN): (Action.GIVE_UP, State.ENDED),
-    (State.LATE, Event.KEPT): (Action.SETTLE, State.ENDED),
-    (State.LATE, Event.REFUSED): (Action.LOOK, State.ENDED),
-    (State.LATE, Event.UNANSWERED): (Action.NOTHING, State.ENDED),
-    (State.NEEDLESS, Event.WRITTEN): (Action.CANCEL, State.ENDED),
-    (State.NEEDLESS, Event.NOT_WRITTEN): (Action.NOTHING, State.ENDED),
-}
-
-ON_ITS_WAY = frozenset({State.SENT, State.COVERING, State.BARE, State.WRITING})
-"""Nobody may build on the record yet."""
-
-
-
-class Write:
-    """One write on its way."""
-
-    change: Change
-    """What the journal has of it."""
-    current: bytes | None
-    """What Redis has instead, once it has refused."""
-    problem: Exception
-    """Why it was not kept."""
-    state = State.SENT
-    is_usual = True
-    """Nothing has happened to it since it was sent, and nobody waits for its end."""
-    is_dirty = False
-    """Somebody else has changed the record meanwhile."""
-    waiting: list[Deferred[None]] | None = None
-    """Who waits until the record may be built on."""
-
-    def __init__(self, keeping: "Keeping", key: bytes, old: bytes | None, new: bytes, kept: Callable[[bool], None],
-                 tick: int) -> None:
-        self.keeping = keeping
-        self.key = key
-        self.old = old
-        self.new = new
-        self.kept = kept
-        self.tick = tick
-
-    def answered(self, reply: Any) -> None:
-        """Take Redis' answer."""
-        self.keeping.answered(self, reply)
-
-
-class Renewal(Write):
-    """A write that nearly all are: the record of one binding, in which only numbers differ."""
-
-    def answered(self, reply: Any) -> None:
-        """Take Redis' answer; what it nearly always is takes as little as can be."""
-        keeping = self.keeping
-        if reply == 1 and self.is_usual:
-            del keeping.writes[self.key]
-            keeping.put_refreshed(self.key, self.new)
-            keeping.tally.kept += 1
-            self.kept(True)
-        else:
-            keeping.answered(self, reply)
 
 
 @define
@@ -221,15 +94,15 @@ class Keeping:
             Action.SETTLE: self._settle, Action.LOOK: self._look, Action.CANCEL: self._cancel}
 
     def send(self, key: bytes, old: bytes | None, new: bytes, arguments: tuple[bytes | int, ...],
-             kept: Callable[[bool], None], is_covered: bool) -> Write:
+             is_covered: bool) -> "Deferred[None]":
         """Ask Redis to replace a record; the journal is there for one that is covered."""
-        write = self.writes[key] = Write(self, key, old, new, kept, self._tick)
+        write = self.writes[key] = Saving(self, key, old, new, self._tick)
         if not is_covered:
             write.state, write.is_usual = State.BARE, False
         if self._timer is None:
             self._arm()
         self._run(KEEP, PREFIX + key, arguments, write.answered)
-        return write
+        return write.saved
 
     def send_next(self, key: bytes, old: bytes | None, new: bytes, kept: Callable[[bool], None]) -> None:
         """Ask Redis to replace a record by the next version, which has one binding and differs in numbers only."""
@@ -238,12 +111,12 @@ class Keeping:
             self._arm()
         self._run(KEEP, PREFIX + key, (to_shared(self._packing, new),), write.answered)
 
-    def write(self, key: bytes, old: bytes | None, new: bytes, kept: Callable[[bool], None]) -> Write:
+    def write(self, key: bytes, old: bytes | None, new: bytes) -> "Deferred[None]":
         """Keep a record in the journal only: Redis is away, or what the record builds on has not come to it yet."""
-        write = self.writes[key] = Write(self, key, old, new, kept, self._tick)
+        write = self.writes[key] = Saving(self, key, old, new, self._tick)
         write.state, write.is_usual = State.WRITING, False
         self._write(write)
-        return write
+        return write.saved
 
     def answered(self, write: Write, reply: Any) -> None:
         """Take Redis' answer to a write."""

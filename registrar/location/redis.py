@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from attrs import asdict
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.logger import Logger
 
 from registrar.bindings import Binding, unbind
@@ -21,7 +21,7 @@ from registrar.location.changes import Changes
 from registrar.location.contract import Conflict, Counts, LocationUnavailable, Snapshot
 from registrar.location.debts import Debts
 from registrar.location.journal import Journal
-from registrar.location.keeping import PREFIX, Keeping, Write
+from registrar.location.keeping import PREFIX, Keeping
 from registrar.location.level_one import EMPTY_SECONDS, LevelOne
 from registrar.location.memory import MemoryLocation
 from registrar.location.settling import Settling
@@ -45,7 +45,8 @@ class RedisLocation:
 
     def __init__(self, *, wheel: TimerWheel, wall: Callable[[], float], journal: Journal, max_contacts: int,
                  max_waiting: int, max_records: int, max_journal_writes: int, journals: bool, slow_seconds: float,
-                 node: str, epoch: int, release_flow: Callable[[int, bytes], None], changes: Changes) -> None:
+                 node: str, epoch: int, release_flow: Callable[[int, bytes], None], changes: Changes,
+                 one_contact_per_instance: bool = True) -> None:
         """`release_flow` is told of a connection of ours that a record has nothing more on; without `journals`
         nothing is kept while Redis is away. `use` has to be called before the start.
         """
@@ -60,7 +61,7 @@ class RedisLocation:
         self._epoch = epoch
         self._release_flow = release_flow
         self._changes = changes
-        self._debts = Debts(journal, node, epoch, max_contacts, max_journal_writes)
+        self._debts = Debts(journal, node, epoch, max_contacts, max_journal_writes, one_contact_per_instance)
         self._memory = MemoryLocation(wheel, wall, forgotten=self._lapsed, is_copy=True)
         self._level_one = LevelOne(self._memory, node, epoch, max_records, wall, self._debts.__contains__)
         self.records, self.packing = self._memory.records, self._memory.packing
@@ -253,30 +254,16 @@ class RedisLocation:
         if key in self._level_one.doubtful and not is_assumed:
             raise Conflict(aor_of_key(key))
         self._assumed.discard(key)
-        saved: Deferred[None] = Deferred()
         old = self.records.get(key)
         if old is None and not new.bindings:
-            saved.callback(None)
-            return saved
+            return succeed(None)
         record = self._level_one.pack(key, new)
-
-        def kept(is_kept: bool) -> None:
-            if is_kept:
-                saved.callback(None)
-            else:
-                saved.errback(write.problem)
-
-        write = self._begin(key, old, record, version, kept, is_assumed, journals)
-        return saved
-
-    def _begin(self, key: bytes, old: bytes | None, record: bytes, version: int, kept: Callable[[bool], None],
-               is_assumed: bool, journals: bool) -> Write:
         if is_assumed or not self._can_ask(key):
             if not journals:
                 raise LocationUnavailable(self._redis.problem or "bindings cannot be kept now")
-            return self._keeping.write(key, old, record, kept)
+            return self._keeping.write(key, old, record)
         arguments = keep_arguments(self.packing, record, version, self._max_contacts, self._wall() + EMPTY_SECONDS)
-        return self._keeping.send(key, old, record, arguments, kept, journals)
+        return self._keeping.send(key, old, record, arguments, journals)
 
     def _unbind_here(self, key: bytes, node: str, epoch: int, flow_id: int) -> tuple[Binding, ...]:
         """Remove bindings from what is known here, and owe that to Redis."""

@@ -249,7 +249,7 @@ class Settling:
         now = self._wall()
         current = Snapshot()
         if value is not None:
-            current = self._understood(key, value) or Snapshot(version_of_value(value))
+            current = snapshot_of(value) or Snapshot(version_of_value(value))
         lost, version = None, current.version
         record = self._level_one.records.get(key)
         if record is not None and (value is None or key in self._level_one.doubtful):

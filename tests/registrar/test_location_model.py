@@ -104,8 +104,8 @@ class Locations(RuleBasedStateMachine):
         gone = tuple(binding for binding in seen.bindings if binding.source.flow_id == flow)
         assert removed == [gone], removed
         if gone:
-            self.model[aor] = seen.followed_by(tuple(
-                binding for binding in seen.bindings if binding.source.flow_id != flow))
+            left = tuple(binding for binding in seen.bindings if binding.source.flow_id != flow)
+            self.model[aor] = Snapshot(seen.version + 1, left, 0.0 if left else self.now)
 
     @precondition(lambda self: any(len(known.bindings) == 1 for known in self.model.values()))
     @rule(data=st.data(), seconds=SECONDS)
