@@ -130,7 +130,9 @@ class RegEvents:
             subscription.end("deactivated", "stopped")
 
     def leave(self, per_second: float) -> None:
-        """Do the same at a pace, for as long as there is anybody: this node shall be left."""
+        """Do the same at a pace, while there is anybody, and while this node is one that shall be left."""
+        if not self._parts.refuses_new():
+            return
         for subscription in islice(self.book, max(1, round(per_second * LEAVE_SECONDS))):
             subscription.end("deactivated", "left")
         if self.book:

@@ -341,6 +341,15 @@ class LeavingTests(EventsCase):
         self.wait(10)
         self.assertEqual(len(self.registrar.layer.wheel), 0)
 
+    def test_stays_after_all(self) -> None:
+        """When the node shall not be left any more, whoever is still there stays."""
+        watching = [self.watching() for _ in range(3)]
+        self.is_left = True
+        self.events.leave(1)
+        self.is_left = False
+        self.wait(5)
+        self.assertEqual([len(each.told()) for each in watching], [1, 0, 0])
+
     def test_connection_ends(self) -> None:
         """A subscriber whose connection has ended is forgotten, and only that one."""
         alice, bob = self.watching(port=49160), self.watching("bob", port=49161)
