@@ -1,6 +1,7 @@
 """Flow tokens: made, resolved, forged, rotated, foreign."""
 
 import re
+from base64 import urlsafe_b64decode
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,10 +9,21 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rollcall.net.flow import Flow
 from rollcall.net.stream import StreamFlow
-from rollcall.net.tokens import NO_FLOW, BadToken, Connection, DatagramPeer, FlowElsewhere, FlowGone, FlowTokens
+from rollcall.net.tokens import (
+    MAC_BYTES,
+    NO_FLOW,
+    BadToken,
+    Connection,
+    DatagramPeer,
+    FlowElsewhere,
+    FlowGone,
+    FlowTokens,
+    Named,
+)
 from rollcall.sip.uri import parse_sip_uri
 from tests.rollcall.net.fakes import Wire
 from tests.rollcall.net.test_datagram import a_port
+from tests.rollcall.net.test_remote import Net
 from tests.rollcall.net.test_stream import StreamNet
 
 KEY, OLD_KEY = b"k" * 32, b"o" * 32
@@ -20,7 +32,9 @@ KEY, OLD_KEY = b"k" * 32, b"o" * 32
 SAFE = re.compile(r"[A-Za-z0-9_-]+")
 
 
-class FlowTokensTests(SynchronousTestCase):
+class FlowTokensCase(SynchronousTestCase):
+    """A connection, a listener for datagrams, and tokens for both."""
+
     def setUp(self) -> None:
         self.net = StreamNet()
         self.wire = Wire()
@@ -36,6 +50,8 @@ class FlowTokensTests(SynchronousTestCase):
 
         return FlowTokens(keys, node, epoch, self.net.connections.find, datagram)
 
+
+class FlowTokensTests(FlowTokensCase):
     def test_connections(self) -> None:
         """A connection's token resolves to it while it is open."""
         token = self.tokens.token(self.flow)
@@ -139,3 +155,62 @@ class FlowTokensTests(SynchronousTestCase):
     def test_noise(self, token: str) -> None:
         """Nothing but BadToken comes of text that is no token."""
         self.assertRaises(BadToken, self.tokens.resolve, token)
+
+
+class PhoneTests(FlowTokensCase):
+    """Whose connection it is stands in its token, for nobody but us."""
+
+    phone = b"\1\2\3\4alice@example.com"
+
+    def test_read(self) -> None:
+        """Any node reads whose connection a token names, and which it is."""
+        token = self.tokens.token(self.flow, b"call-1", self.phone)
+        elsewhere = self.tokens_of(node="node-2", epoch=9)
+        self.assertEqual(elsewhere.read(token, b"call-1"),
+                         Named(Connection("node-1", 1_700_000_000_123, self.flow.id), self.phone))
+        self.assertRaises(BadToken, elsewhere.read, token, b"call-2")
+        self.assertTrue(SAFE.fullmatch(token), token)
+
+    def test_resolved(self) -> None:
+        """It resolves to its connection like any other."""
+        self.assertIs(self.tokens.resolve(self.tokens.token(self.flow, b"", self.phone)), self.flow)
+
+    @given(st.binary(min_size=4, max_size=255))
+    def test_hidden(self, phone: bytes) -> None:
+        """Nothing of it can be seen in the token, and two calls of one phone show nothing in common."""
+        name = Connection("node-1", 5, 7)
+        tokens = [self.tokens.token(name, context, phone) for context in (b"call-1", b"call-2")]
+        bodies = [urlsafe_b64decode(token + "=" * (-len(token) % 4))[MAC_BYTES:] for token in tokens]
+        self.assertNotEqual(*bodies)
+        for token, context, body in zip(tokens, (b"call-1", b"call-2"), bodies, strict=True):
+            self.assertNotIn(phone, body)
+            self.assertEqual(self.tokens.read(token, context), Named(name, phone))
+
+    def test_every_bit_counts(self) -> None:
+        """One that was changed in any digit is refused."""
+        token = self.tokens.token(self.flow, b"", self.phone)
+        for at in range(len(token)):
+            for other in "A_z0":
+                if token[at] != other:
+                    self.assertRaises(BadToken, self.tokens.read, token[:at] + other + token[at + 1 :])
+
+    def test_rotated_keys(self) -> None:
+        """What an older key has hidden can be read as long as that key is known."""
+        old = self.tokens_of(keys=(OLD_KEY,)).token(self.flow, b"", self.phone)
+        self.assertEqual(self.tokens_of(keys=(KEY, OLD_KEY)).read(old).phone, self.phone)
+        self.assertRaises(BadToken, self.tokens.read, old)
+
+    def test_too_long(self) -> None:
+        """A name that fits no field is left out; so is that of a datagram peer, whose flow cannot break."""
+        self.assertEqual(self.tokens.read(self.tokens.token(self.flow, b"", b"a" * 256)).phone, b"")
+        datagrams = self.port.flow_to("192.0.2.1", 40000)
+        self.assertEqual(self.tokens.read(self.tokens.token(datagrams, b"", self.phone)),
+                         Named(DatagramPeer("node-1", "main", "192.0.2.1", 40000)))
+
+    def test_with_workers(self) -> None:
+        """With workers a token says more of its connection, and whose it is all the same."""
+        net = Net()
+        tokens = FlowTokens([KEY], "n-1", 1, lambda number: None, lambda *peer: None, net)
+        token = tokens.token(net.remote, b"", self.phone)
+        self.assertEqual(tokens.read(token), Named(Connection("n-2", 5, 7, "TCP", "tcp"), self.phone))
+        self.assertIs(tokens.resolve(token), net.remote)
