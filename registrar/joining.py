@@ -15,7 +15,8 @@ from registrar.api import Contacts
 from registrar.auth import Authentication
 from registrar.authorising import Callers
 from registrar.bound import let_go
-from registrar.clustering import Clustering, this_life
+from registrar.cluster_api import Alone, Flows, Nodes
+from registrar.clustering import Clustering, faces, this_life
 from registrar.config import RegistrarConfig
 from registrar.draining import Draining
 from registrar.gruu import GruuMaker
@@ -29,6 +30,7 @@ from registrar.location.sqlite import SqliteLocation
 from registrar.location.writer import WriterThread
 from registrar.observing import Observing, watch, watch_admission
 from registrar.owners import Cluster, OneNode, living
+from registrar.observing_redis import watch_redis
 from registrar.proxying import Proxying
 from registrar.reconnecting import Reconnecting, watch_reconnecting
 from registrar.records import Binding
@@ -49,6 +51,7 @@ from registrar.workers.draining import Draining as Ending
 from registrar.workers.member import Membership
 from registrar.workers.processes import stop_reactor
 from registrar.workers.receiving import Receiving
+from rollcall.cluster.nodes import Node
 from rollcall.net.flow import Flow, Listener, PackedAddress, unpack_address
 from rollcall.net.resolver import Resolver
 from rollcall.net.tokens import FlowTokens
@@ -103,6 +106,7 @@ class _Joining:
         self.siblings = membership.siblings if membership is not None else None
         self.wheel = TimerWheel(reactor)
         self.now = reactor.seconds
+        self.started_at = self.now()
         self.metrics = Metrics()
         self.observing = Observing(self.metrics, self.now, self.later)
         config.registrar.data_dir.mkdir(parents=True, exist_ok=True)
@@ -222,12 +226,19 @@ class _Joining:
     def be_watched(self) -> None:
         """Make what operators look at, and with workers what the supervisor speaks to."""
         self.admin = AdminSite(self.reactor, self.config.admin, self.metrics)
-        Contacts(self.location, self.now, lambda: deferLater(self.reactor, 0)).mount(self.admin.routes)
+        nodes = Nodes(self.clustering.leases if self.clustering is not None else Alone(self._this, self.draining.wish),
+                      self.me.node, lambda: self.draining.left)
+        nodes.mount(self.admin.routes)
+        Flows(self.transports, self.location, self.me.node).mount(self.admin.routes)
+        Contacts(self.location, self.now, lambda: deferLater(self.reactor, 0), self.there, nodes.named).mount(
+            self.admin.routes)
         Listed(self.events, self.now).mount(self.admin.routes)
         watch_events(self.metrics, self.events)
         watch(self.metrics, self.location, self.transports, self.transactions)
         watch_admission(self.metrics, self.admission)
         watch_reconnecting(self.metrics, self.reconnecting)
+        if self.clustering is not None:
+            watch_redis(self.metrics, self.clustering.location, self.clustering.redis)
         membership, receiving = self.membership, self.receiving
         if membership is not None and receiving is not None:
             siblings = membership.siblings
@@ -238,6 +249,13 @@ class _Joining:
             held = self.location if isinstance(self.location, HeldLocation) else None
             siblings.serve(self.transports, self.transactions, self.requests, held)
             membership.serve(held, self.admin.routes, ending.begin)
+
+    def _this(self) -> Node:
+        """Return what there is to say of a node that has no lease."""
+        return Node(
+            node=self.me.node, epoch=self.me.epoch, host="", port=0, started_at=self.started_at,
+            draining=self.draining.refuses_new, faces=faces(self.transports), admin=self.config.admin.url,
+            of=self.config.registrar.node if self.me.index else "")
 
     def parts(self) -> Parts:
         """Return what was made."""
@@ -259,8 +277,9 @@ class _Joining:
     def _waiting(self) -> Waiting | None:
         if self.clustering is None:
             return None
-        return Waiting(self.clustering.location, self.requests.message_received, self._flow_to,
-                       self.registering.flow_closed)
+        return Waiting(
+            location=self.clustering.location, whole_way=self.requests.message_received,
+            answer=self.transports.answer_datagram, flow_to=self._flow_to, flow_closed=self.registering.flow_closed)
 
     def _flow_to(self, listener: Listener, address: PackedAddress) -> Flow | None:
         return self.transports.datagram_flow(listener.name, *unpack_address(address))
