@@ -1,12 +1,12 @@
 """What the admin site says about bindings: `GET /v1/contacts`, for `rollcall contacts` and operators' scripts."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from secrets import token_urlsafe
 from typing import Any, Generic, TypeVar
 
 from attrs import frozen
 
-from registrar.location.contract import LocationStore, Snapshot
+from registrar.location.contract import LocationStore, LocationUnavailable, Snapshot
 from registrar.records import Binding
 from rollcall.ops.api import ApiError, Call, Reply, Routes
 from rollcall.sip.errors import ParseError
@@ -20,6 +20,7 @@ SLICE = 100
 """Addresses-of-record that are shown without a pause: one or two milliseconds."""
 
 PARAMETERS = frozenset({"aor", "size", "after"})
+NODE = "node"
 
 Pause = Callable[[], Awaitable[object]]
 """Returns what is awaited to let others have a turn of the reactor."""
@@ -31,6 +32,8 @@ class _Listing:
 
     slices: AsyncIterator[tuple[tuple[str, Snapshot], ...]]
     per_page: int
+    node: str | None
+    """Whose connections and sockets are asked for; None for all."""
 
 
 T = TypeVar("T")
@@ -61,11 +64,15 @@ class Listings(Generic[T]):
         return place
 
 
-def asked_for(call: Call) -> tuple[str | None, int]:
-    """Return the one address-of-record that is asked for, if any, and the size of a page. Raises ApiError (400)."""
-    unknown = call.query.keys() - PARAMETERS
+def asked_for(call: Call, *further: str) -> tuple[str | None, int]:
+    """Return the one address-of-record that is asked for, if any, and the size of a page. Raises ApiError (400).
+
+    `further` are parameters that may stand there, too.
+    """
+    allowed = PARAMETERS.union(further)
+    unknown = call.query.keys() - allowed
     if unknown:
-        raise ApiError(400, f"{', '.join(sorted(unknown))}: only {', '.join(sorted(PARAMETERS))} are allowed")
+        raise ApiError(400, f"{', '.join(sorted(unknown))}: only {', '.join(sorted(allowed))} are allowed")
     aor = call.text("aor")
     return None if aor is None else canonical(aor), call.number("size", DEFAULT_PAGE, 1, MAX_PAGE)
 
@@ -78,10 +85,15 @@ class Contacts:
     long page it stops too, so that phones are answered meanwhile.
     """
 
-    def __init__(self, location: LocationStore, now: Callable[[], float], pause: Pause) -> None:
+    def __init__(self, location: LocationStore, now: Callable[[], float], pause: Pause,
+                 there: Callable[[Iterable[Binding]], Iterable[Binding]] = tuple,
+                 named: Callable[[str], frozenset[str]] = lambda name: frozenset({name})) -> None:
+        """`there` leaves out what has ended with its node; `named` returns the nodes that a name stands for."""
         self._location = location
         self._now = now
         self._pause = pause
+        self._there = there
+        self._named = named
         self._listings: Listings[_Listing] = Listings()
 
     def mount(self, routes: Routes) -> None:
@@ -91,16 +103,18 @@ class Contacts:
     async def contacts(self, call: Call) -> Reply:
         """Answer `?aor=sip:alice@example.com`, or `?size=100` and then `?after=` what "next" said, until that is null.
 
+        With `?node=` only what came over a connection or socket of that node, or of its workers, is told.
         {"contacts": […], "next": "…"}; a page may be empty although another follows. 410 when a listing is not known
         any more, or a page of it is asked for again.
         """
-        aor, size = asked_for(call)
+        aor, size = asked_for(call, NODE)
+        node = call.text(NODE)
         if aor is not None:
-            return Reply({"contacts": self._shown(aor, await self._location.load(aor)), "next": None})
+            return Reply({"contacts": self._shown(aor, await self._load(aor), node), "next": None})
         listing = self._listings.resumed(call)
         if listing is None:
             per_page = -(-size // SLICE)
-            listing = _Listing(self._location.pages(size // per_page), per_page)
+            listing = _Listing(self._location.pages(size // per_page), per_page, node)
         shown = await self._page(listing)
         return Reply({"contacts": shown or [], "next": None if shown is None else self._listings.keep(listing)})
 
@@ -110,16 +124,29 @@ class Contacts:
         for number in range(listing.per_page):
             if number:
                 await self._pause()
-            entries = await anext(listing.slices, None)
+            entries = await self._slice(listing)
             if entries is None:
                 return shown if number else None
             for aor, snapshot in entries:
-                shown += self._shown(aor, snapshot)
+                shown += self._shown(aor, snapshot, listing.node)
         return shown
 
-    def _shown(self, aor: str, snapshot: Snapshot) -> list[dict[str, Any]]:
-        now = self._now()
-        return [as_shown(aor, binding, now) for binding in snapshot.bindings if binding.expires_at > now]
+    async def _slice(self, listing: _Listing) -> tuple[tuple[str, Snapshot], ...] | None:
+        try:
+            return await anext(listing.slices, None)
+        except LocationUnavailable as problem:
+            raise ApiError(503, f"{problem}; begin again") from problem
+
+    async def _load(self, aor: str) -> Snapshot:
+        try:
+            return await self._location.load(aor)
+        except LocationUnavailable as problem:
+            raise ApiError(503, str(problem)) from problem
+
+    def _shown(self, aor: str, snapshot: Snapshot, node: str | None) -> list[dict[str, Any]]:
+        now, nodes = self._now(), None if node is None else self._named(node)
+        return [as_shown(aor, binding, now) for binding in self._there(snapshot.bindings)
+                if binding.expires_at > now and (nodes is None or binding.source.node in nodes)]
 
 
 def canonical(aor: str) -> str:

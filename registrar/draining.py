@@ -22,6 +22,9 @@ LOOK_SECONDS = 0.1
 RECOUNT_SECONDS = 1.0
 """How often it is seen which connections there are still."""
 
+DRAINED = "drained: its phones move over"
+"""What a worker that is drained says to its supervisor."""
+
 REASON = "this node is being drained"
 
 

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.python.usage import Options as UsageOptions
 
 from registrar.config import RegistrarConfig
+from registrar.draining import DRAINED
 from registrar.joining import Parts, build, exit_with_failure
 from registrar.supervision import WorkersService
 from rollcall.ops.config import ConfigError, load
@@ -53,7 +54,8 @@ class RegistrarService(LoggedService):
     @property
     def not_ready(self) -> str | None:
         """Why this registrar should get no work; None when it should."""
-        return self._not_ready or self._parts.location.problem
+        drained = DRAINED if self._parts.draining.refuses_new else None
+        return self._not_ready or self._parts.location.problem or drained
 
     def startService(self) -> None:
         """Begin to start; /readyz tells when it is done."""

@@ -23,6 +23,7 @@ from registrar.location.rows import Rows
 from registrar.location.writer import WriterThread
 from registrar.subscribers.table import SubscriberTable
 from registrar.workers.contacts import AllContacts
+from registrar.workers.nodes import AllNodes
 from registrar.workers.processes import Launcher
 from registrar.workers.site import WorkersSite
 from registrar.workers.supervisor import CannotRestart, Supervisor
@@ -65,8 +66,9 @@ class WorkersService(LoggedService):
             reactor, config.registrar.workers, config.workers, self._launch, self._cannot_start)
         self.site = WorkersSite(reactor, config.admin, Metrics(), self.supervisor)
         self.site.ready_when("registrar", lambda: self._not_ready)
-        AllContacts(self.supervisor, reactor.seconds, self._read_after if self._rows is not None else None).mount(
-            self.site.routes)
+        AllContacts(self.supervisor, reactor.seconds, self._read_after if self._rows is not None else None,
+                    shared=config.location.kind == "redis").mount(self.site.routes)
+        AllNodes(self.supervisor).mount(self.site.routes)
         self.site.setServiceParent(self)
 
     def startService(self) -> None:

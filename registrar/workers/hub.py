@@ -105,8 +105,9 @@ class Hub:
             if seat.link.is_full:
                 self._watching.overflowed(index)
 
-    def ask(self, index: int, path: str, query: Mapping[str, str] | None = None) -> "Deferred[Answer]":
-        """Return what a worker answers, as its admin site would. Raises NoAnswer."""
+    def ask(self, index: int, path: str, query: Mapping[str, str] | None = None,
+            content: bytes | None = None) -> "Deferred[Answer]":
+        """Return what a worker answers, as its admin site would; to a POST when there is `content`. Raises NoAnswer."""
         seat = self._seats.get(index)
         if seat is None or seat.member is None:
             raise NoAnswer(f"worker {index} is not running")
@@ -117,7 +118,7 @@ class Hub:
 
         answered: Deferred[Answer] = Deferred(forget)
         seat.asked[number] = answered
-        self.send(index, Ask(number, path, dict(query or {})))
+        self.send(index, Ask(number, path, dict(query or {}), content))
         answered.addTimeout(self._answer_seconds, self._reactor)
         answered.addErrback(self._not_answered, index)
         return answered

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from urllib.parse import unquote
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -34,7 +35,7 @@ from registrar.workers.messages import (
 )
 from registrar.workers.siblings import WorkerSiblings
 from rollcall.net.turn_share import TurnShare
-from rollcall.ops.api import ApiError, Call, Reply, Routes
+from rollcall.ops.api import JSON, ApiError, Call, Reply, Routes
 from rollcall.ops.coroutines import start
 
 TURN_SECONDS = 0.01
@@ -173,7 +174,7 @@ class Membership:
                 self._log.critical("{message} is not for a worker", message=type(message).__name__)
 
     async def _answer(self, ask: Ask) -> None:
-        reply = await answer(self._routes, ask.path, ask.query)
+        reply = await answer(self._routes, ask.path, ask.query, ask.content)
         self.link.send(Answer(ask.number, reply.status, reply.content_type, reply.encode()))
 
     def _not_answered(self, ask: Ask, failure: Failure) -> None:
@@ -181,11 +182,12 @@ class Membership:
         self.link.send(Answer(ask.number, 500, "", b""))
 
 
-async def answer(routes: Routes, path: str, query: dict[str, str]) -> Reply:
-    """Return what an admin site with these routes answers to a GET."""
+async def answer(routes: Routes, path: str, query: dict[str, str], content: bytes | None = None) -> Reply:
+    """Return what an admin site with these routes answers to a GET, or to a POST when there is `content`."""
     try:
-        function, parts = routes.find("GET", tuple(path.strip("/").split("/")))
-        value = function(Call(parts, query))
+        method = "GET" if content is None else "POST"
+        function, parts = routes.find(method, tuple(map(unquote, path.strip("/").split("/"))))
+        value = function(Call(parts, query, content or b"", JSON))
         if isinstance(value, Awaitable):
             value = await value
     except ApiError as error:

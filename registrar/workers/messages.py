@@ -101,6 +101,8 @@ class Ask(Message, frozen=True, array_like=True, tag=True):
     number: int
     path: str
     query: dict[str, str]
+    content: bytes | None = None
+    """The JSON of a POST; None for a GET."""
 
 
 class Answer(Message, frozen=True, array_like=True, tag=True):

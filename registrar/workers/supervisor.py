@@ -13,10 +13,14 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from registrar.draining import DRAINED
 from registrar.workers.config import WorkersConfig
 from registrar.workers.hub import Hub, NoAnswer, Watching
 from registrar.workers.link import Link
 from registrar.workers.messages import Drain
+
+SERVING = (None, DRAINED)
+"""What a worker says that can be asked anything: one that is drained goes on, though it should get no work."""
 
 LOOKS = 3
 """A worker is asked so often within `unresponsive_seconds` whether it is alive."""
@@ -118,10 +122,11 @@ class Supervisor:
         return str(worker.state.value)
 
     def a_ready_one(self) -> int:
-        """Return the number of a worker that is ready. Raises NoAnswer."""
-        for index in self.workers:
-            if self.not_ready(index) is None:
-                return index
+        """Return the number of a worker that is ready, be it drained. Raises NoAnswer."""
+        for states in ((None,), SERVING):
+            for index in self.workers:
+                if self.not_ready(index) in states:
+                    return index
         raise NoAnswer("no worker is ready")
 
     def restart(self, indices: Iterable[int]) -> None:
@@ -209,7 +214,7 @@ class Supervisor:
             self._log.error("workers were not all restarted: {why}", why=result.getErrorMessage())
 
     def _are_ready(self) -> bool:
-        return all(self.not_ready(index) is None for index in self.workers)
+        return all(self.not_ready(index) in SERVING for index in self.workers)
 
     def _have_ended(self) -> bool:
         return all(worker.child is None for worker in self.workers.values())

@@ -1,38 +1,53 @@
 """GET /v1/contacts, asked over a connection to the admin site."""
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from itertools import chain
 from typing import Any
 from urllib.parse import urlencode
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.api import DEFAULT_PAGE, MAX_LISTINGS, MAX_PAGE, SLICE, Contacts
-from registrar.location.contract import Snapshot
+from registrar.bindings import Binding
+from registrar.location.contract import LocationUnavailable, Snapshot
 from registrar.location.memory import MemoryLocation
 from rollcall.net.wheel import TimerWheel
 from rollcall.ops.admin import AdminConfig, AdminSite
 from rollcall.ops.api import Call
 from rollcall.ops.metrics import Metrics
-from tests.registrar.examples import ALICE, NOW, PHONE, a_binding, a_bound
+from tests.registrar.examples import ALICE, NOW, PHONE, A, B, C, a_binding, a_bound, over_tcp
 from tests.rollcall.ops.asking import Answered, ask
+
+
+async def _failing(fail: Callable[[], Any]) -> AsyncIterator[Any]:
+    yield fail()
 
 
 class ContactsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.location = MemoryLocation(TimerWheel(Clock()), lambda: NOW)
         self.pauses = 0
+        self.ended: set[str] = set()
         self.admin = self.site(None)
 
     def site(self, token: str | None) -> AdminSite:
         """Return a site that answers with what is bound."""
         admin = AdminSite(MemoryReactorClock(), AdminConfig(token=token), Metrics(process=False))
-        Contacts(self.location, lambda: NOW, self.pause).mount(admin.routes)
+        Contacts(self.location, lambda: NOW, self.pause, self.there, self.named).mount(admin.routes)
         return admin
+
+    def there(self, bindings: Iterable[Binding]) -> list[Binding]:
+        """Leave out what has ended with its node."""
+        return [binding for binding in bindings if binding.source.node not in self.ended]
+
+    def named(self, name: str) -> frozenset[str]:
+        """Return the nodes of a name."""
+        return frozenset({"n1-1", "n1-2"} if name == "n1" else {name})
 
     async def pause(self) -> None:
         """Count a pause, and go on at once."""
@@ -156,6 +171,44 @@ class ContactsTests(SynchronousTestCase):
         found = list(chain(*self.listing(2, change)))
         self.assertEqual([aor for aor in found if aor in stays], stays)
         self.assertEqual(len(found), len(set(found)))
+
+    def bind_nodes(self) -> None:
+        """Have Alice bound at three nodes, two of them workers of one registrar."""
+        nodes = ("n1-1", A), ("n1-2", B), ("n2", C)
+        self.location.put(ALICE, Snapshot(1, tuple(
+            evolve(a_bound(contact, 7), source=over_tcp(7, node)) for node, contact in nodes)))
+
+    def test_of_a_node(self) -> None:
+        """Of a node, or of a registrar's workers, only that is shown which came over its sockets."""
+        self.bind_nodes()
+        for node, contacts in (("n1-1", [A]), ("n1", [A, B]), ("n2", [C]), ("n3", [])):
+            for query in ({"aor": ALICE}, {}):
+                shown = self.ask(node=node, **query).json["contacts"]
+                self.assertEqual([contact["contact"] for contact in shown], contacts)
+        self.bind("sip:bob@example.com", "sip:bob@192.0.2.4")
+        after = self.ask(node="n2", size=1).json["next"]
+        self.assertEqual(self.ask(after=after).json["contacts"], [])
+
+    def test_ended(self) -> None:
+        """What has ended with its node is not shown, though nobody has removed it yet."""
+        self.bind_nodes()
+        self.ended.add("n2")
+        for query in ({"aor": ALICE}, {}, {"node": "n2"}):
+            shown = self.ask(**query).json["contacts"]
+            self.assertEqual([contact["contact"] for contact in shown], [] if "node" in query else [A, B])
+
+    def test_store_away(self) -> None:
+        """A store that cannot be read is 503, with its reason."""
+        def away(*_: object) -> Any:
+            raise LocationUnavailable("Redis is away")
+
+        self.bind_nodes()
+        self.patch(self.location, "load", away)
+        self.patch(self.location, "pages", lambda size: _failing(away))
+        for query in ({"aor": ALICE}, {}):
+            answered = self.ask(**query)
+            self.assertEqual(answered.status, 503)
+            self.assertIn("Redis is away", answered.json["error"])
 
     def test_a_page_once_only(self) -> None:
         """The same place asked for twice is no second page: nobody is left out without a word."""

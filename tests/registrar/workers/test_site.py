@@ -7,9 +7,11 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 from registrar.bindings import Binding
+from registrar.draining import DRAINED
 from registrar.records import record_key
 from registrar.workers.contacts import AllContacts
-from registrar.workers.messages import Acquire, Answer, Ask
+from registrar.workers.messages import Acquire, Answer, Ask, State
+from registrar.workers.nodes import AllNodes
 from registrar.workers.site import WorkersSite
 from rollcall.ops.admin import AdminConfig
 from rollcall.ops.metrics import Metrics
@@ -25,14 +27,17 @@ class SiteCase(SupervisorCase):
     """A site whose workers answer with `answers`: (worker, path) -> (status, content), and nothing else."""
 
     rows: dict[str, tuple[Binding, ...]] | None = None
+    shared = False
 
     def setUp(self) -> None:
         super().setUp()
         self.answers: dict[tuple[int, str], tuple[int, object]] = {}
         self.asked: list[tuple[int, str, dict[str, str]]] = []
+        self.posted: list[tuple[int, str, bytes]] = []
         self.site = WorkersSite(self.clock, AdminConfig(), Metrics(process=False), self.supervisor)
         read_after = self.read_after if self.rows is not None else None
-        AllContacts(self.supervisor, lambda: NOW, read_after).mount(self.site.routes)
+        AllContacts(self.supervisor, lambda: NOW, read_after, self.shared).mount(self.site.routes)
+        AllNodes(self.supervisor).mount(self.site.routes)
 
     def read_after(self, aor: str, size: int, now: float) -> "Deferred[list[tuple[str, tuple[Binding, ...]]]]":
         """Read the file."""
@@ -62,6 +67,8 @@ class SiteCase(SupervisorCase):
     def answer(self, child: Child, ask: Ask) -> None:
         """Answer as the test said."""
         self.asked.append((child.index, ask.path, ask.query))
+        if ask.content is not None:
+            self.posted.append((child.index, ask.path, ask.content))
         if (child.index, ask.path) in self.answers:
             status, content = self.answers[child.index, ask.path]
             if callable(content):
@@ -178,6 +185,117 @@ class ContactTests(SiteCase):
         self.children[1].end()
         for status in (503, 410):
             self.assertEqual(self.ask("GET", f"/v1/contacts?after={after}").status, status)
+
+
+    def test_of_a_node(self) -> None:
+        """Whose connections are meant is said to each worker, on each page."""
+        pages = {None: {"contacts": [1], "next": "more"}, "more": {"contacts": [2], "next": None}}
+        answer: Callable[[dict[str, str]], object] = lambda query: pages[query.get("after")]  # noqa: E731
+        self.answers = {(1, "/v1/contacts"): (200, answer), (2, "/v1/contacts"): (200, answer)}
+        after = self.ask("GET", "/v1/contacts?node=n1&size=2").json["next"]
+        self.ask("GET", f"/v1/contacts?after={after}")
+        self.ask("GET", f"/v1/contacts?aor={BOB}&node=n1")
+        self.assertEqual([query["node"] for _, _, query in self.asked], ["n1"] * 3)
+
+
+class SharedTests(SiteCase):
+    """Workers that share their bindings by Redis, so that each of them knows all."""
+
+    shared = True
+
+    def test_one_is_asked(self) -> None:
+        """Only one worker is asked: one that should get work, or else one that is drained."""
+        self.started()
+        self.answers = {(index, "/v1/contacts"): (200, {"contacts": [index], "next": None}) for index in (1, 2)}
+        for worker in self.children:
+            answer = self.ask("GET", "/v1/contacts").json
+            self.assertEqual(answer["contacts"], [worker.index])
+            self.assertEqual(self.ask("GET", f"/v1/contacts?after={answer['next']}").json["contacts"], [])
+            worker.say(State(DRAINED))
+        self.assertEqual(self.ask("GET", "/v1/contacts").json["contacts"], [1])
+        self.assertEqual(self.ask("GET", "/readyz").json["checks"]["worker 1"], DRAINED)
+
+
+class NodesTests(SiteCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.started()
+
+    def say(self, worker: int, *names: str, problem: str | None = None) -> None:
+        """Have a worker answer which nodes it knows, the first being itself."""
+        nodes = [{"node": name, "this": name == names[0], "said_by": worker} for name in names]
+        self.answers[worker, "/v1/nodes"] = 200, {"nodes": nodes, "problem": problem}
+
+    def nodes(self) -> list[tuple[str, int]]:
+        """Return each node that is shown, and who has told of it."""
+        return [(node["node"], node["said_by"]) for node in self.ask("GET", "/v1/nodes").json["nodes"]]
+
+    def test_strangers(self) -> None:
+        """Workers that know only themselves are put together."""
+        self.say(1, "n-1")
+        self.say(2, "n-2")
+        self.assertEqual(self.nodes(), [("n-1", 1), ("n-2", 2)])
+
+    def test_members(self) -> None:
+        """Of a node that several know it counts what it says itself."""
+        self.say(1, "n-1", "n-2", "m")
+        self.say(2, "n-2", "n-1", "m")
+        self.assertEqual(self.nodes(), [("m", 1), ("n-1", 1), ("n-2", 2)])
+
+    def test_problems(self) -> None:
+        """Which worker may seem dead to others is said."""
+        self.say(1, "n-1")
+        self.say(2, "n-2", problem="no lease")
+        self.assertEqual(self.ask("GET", "/v1/nodes").json["problem"], "worker 2: no lease")
+
+    def test_one_has_ended(self) -> None:
+        """A worker that is not there is missing; when none is there the answer is 503."""
+        self.say(2, "n-2")
+        self.children[0].end()
+        self.assertEqual(self.nodes(), [("n-2", 2)])
+        self.children[1].end()
+        self.assertEqual(self.ask("GET", "/v1/nodes").status, 503)
+
+    def test_drain(self) -> None:
+        """Each worker is told who shall be drained, and it is enough that one of them knows him."""
+        path = "/v1/nodes/n%20-2/drain"
+        self.answers = {(1, path): (404, {"error": "there is no node"}),
+                        (2, path): (202, {"nodes": ["n-2"], "draining": True})}
+        answered = self.ask("POST", path, {"undo": False})
+        self.assertEqual((answered.status, answered.json), (202, {"nodes": ["n-2"], "draining": True}))
+        self.assertEqual(self.posted, [(1, path, b'{"undo": false}'), (2, path, b'{"undo": false}')])
+
+    def test_drain_nobody(self) -> None:
+        """When nobody knows him it is 404; what makes no sense is told to nobody."""
+        path = "/v1/nodes/x/drain"
+        self.answers = {(index, path): (404, {"error": "there is no node x"}) for index in (1, 2)}
+        answered = self.ask("POST", path, {})
+        self.assertEqual((answered.status, answered.json), (404, {"error": "there is no node x"}))
+        self.posted.clear()
+        self.assertEqual(self.ask("POST", path, {"x": 1}).status, 400)
+        self.assertEqual(self.posted, [])
+
+    def test_flows(self) -> None:
+        """A listing of connections goes through all workers, each page by page."""
+        pages = {None: {"flows": [1, 2], "next": "more"}, "more": {"flows": [3], "next": None}}
+        answer: Callable[[dict[str, str]], object] = lambda query: pages[query.get("after")]  # noqa: E731
+        self.answers = {(index, "/v1/flows"): (200, answer) for index in (1, 2)}
+        page = self.ask("GET", "/v1/flows?size=2").json
+        seen = page["flows"]
+        while page["next"] is not None:
+            page = self.ask("GET", f"/v1/flows?after={page['next']}").json
+            seen += page["flows"]
+        self.assertEqual(seen, [1, 2, 3, 1, 2, 3])
+
+    def test_flows_of_one(self) -> None:
+        """Of one address-of-record all workers are asked at once."""
+        self.answers = {(index, "/v1/flows"): (200, {"flows": [index], "next": None}) for index in (1, 2)}
+        self.assertEqual(self.ask("GET", f"/v1/flows?aor={ALICE}").json, {"flows": [1, 2], "next": None})
+
+    def test_flows_of_who_has_ended(self) -> None:
+        """A listing that comes to a worker that is not there ends with 503."""
+        self.children[0].end()
+        self.assertEqual(self.ask("GET", "/v1/flows").status, 503)
 
 
 class FileTests(ContactTests):
