@@ -78,8 +78,10 @@ class Waiting:
     location: LaterStore
     whole_way: Callable[[bytes, Flow], None]
     """Takes a message that could not be answered here after all."""
+    answer: Callable[[bytes, Listener, PackedAddress], None]
+    """Sends a datagram back to where one came from, together with others."""
     flow_to: Callable[[Listener, PackedAddress], Flow | None]
-    """Returns the way back to where a datagram came from."""
+    """Returns the flow to there."""
     flow_closed: Callable[[Flow], None]
     """Unbinds what is tied to a connection that has ended meanwhile."""
 
@@ -156,7 +158,7 @@ class ShortWay:
         if not self._admits(address[PORT_BYTES:], now):
             return self._turn_away(register, address, face, now)
         if self._waiting is not None:
-            return self._keep_later(register, key, old, new, address, face, flow, random_tag(), seconds, now)
+            return self._keep_later(register, key, old, new, listener, address, face, flow, random_tag(), seconds, now)
         self._keep(key, old is None, new, face, address)
         if old is None:
             tie(flow, key)
@@ -201,9 +203,9 @@ class ShortWay:
         if not self._admits(address[PORT_BYTES:], now):
             return self._turn_away(register, address, face, now)
         if self._waiting is not None:
-            flow = self._waiting.flow_to(listener, address)
-            return None if flow is None else self._keep_later(
-                register, key, old, new, address, face, flow, b"%08x" % chance, seconds, now)
+            self._under_way.add(transaction)
+            return self._keep_later(
+                register, key, old, new, listener, address, face, None, b"%08x" % chance, seconds, now)
         self._keep(key, old is None, new, face, address)
         return self._accept(register, b"%08x" % chance, address, seconds, now, face, False)
 
@@ -247,33 +249,47 @@ class ShortWay:
             self._location.records[key] = record
         _count(key, is_first, face, address)
 
-    def _keep_later(self, register: UsualRegister, key: bytes, old: bytes | None, new: bytes, address: PackedAddress,
-                    face: Face, flow: Flow, tag: bytes, seconds: int, now: float) -> bytes:
-        """Have a record kept, and answer when it is; a request that it could not be for takes the whole way."""
+    def _keep_later(self, register: UsualRegister, key: bytes, old: bytes | None, new: bytes, listener: Listener,
+                    address: PackedAddress, face: Face, flow: Flow | None, tag: bytes, seconds: int,
+                    now: float) -> bytes:
+        """Have a record kept, and answer when it is; a request that it could not be for takes the whole way.
+
+        Without a `flow` it came in a datagram.
+        """
         waiting = self._waiting
         assert waiting is not None
-        over_flow = flow.id != 0
-        transaction = "" if over_flow else register.transaction_key
-        self._under_way.add(transaction)
 
         def kept(is_kept: bool) -> None:
-            self._under_way.discard(transaction)
+            if flow is None:
+                self._under_way.discard(register.transaction_key)
             if not is_kept:
-                waiting.whole_way(register.message, flow)
+                self._begin_again(register.message, flow or waiting.flow_to(listener, address))
                 return
             _count(key, old is None, face, address)
-            if old is None and over_flow:
-                tie(flow, key)
-                if not flow.is_open:
-                    waiting.flow_closed(flow)
-            try:
-                flow.write(self._accept(register, tag, address, seconds, now, face, over_flow))
-            except FlowClosed as problem:
-                self._log.debug("nobody is left to hear that {aor} is bound: {why}", aor=aor_of_key(key),
-                                why=str(problem))
+            answer = self._accept(register, tag, address, seconds, now, face, flow is not None)
+            if flow is None:
+                waiting.answer(answer, listener, address)
+            else:
+                self._bound_over(flow, key, old is None, answer)
 
         waiting.location.keep(key, old, new, face.transport, kept)
         return LATER
+
+    def _bound_over(self, flow: Flow, key: bytes, is_first: bool, answer: bytes) -> None:
+        """Tie a connection to what was bound over it, and answer; it may have ended meanwhile."""
+        if is_first:
+            tie(flow, key)
+            if not flow.is_open and self._waiting is not None:
+                self._waiting.flow_closed(flow)
+        try:
+            flow.write(answer)
+        except FlowClosed as problem:
+            self._log.debug("nobody is left to hear that {aor} is bound: {why}", aor=aor_of_key(key), why=str(problem))
+
+    def _begin_again(self, message: bytes, flow: Flow | None) -> None:
+        """Have a message take the whole way; without a way back to who sent it, it is as lost as datagrams may be."""
+        if flow is not None and self._waiting is not None:
+            self._waiting.whole_way(message, flow)
 
     def _first(self, register: UsualRegister, address: PackedAddress, place: int, flow_id: int, agent: int,
                seconds: int, repeat: int, now: float) -> bytes | None:

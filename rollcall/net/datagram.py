@@ -96,6 +96,13 @@ class DatagramPort:
             if number not in NO_ROOM:
                 raise FlowClosed(os.strerror(number))
 
+    def answer(self, data: bytes, address: PackedAddress) -> None:
+        """Send one datagram soon, together with all others of this turn of the reactor; do nothing once closed."""
+        if self.is_open:
+            if not self._answers:
+                self._reactor.callLater(0, self._send_answers)
+            self._answers.append((data, address))
+
     # --- receiving
 
     def _turn(self) -> Found:
@@ -160,7 +167,7 @@ class DatagramPort:
     def _send_answers(self) -> None:
         """Send what was collected; nobody waits to hear that it cannot be sent: who asked asks again."""
         answers = self._answers
-        if answers:
+        if answers and self.is_open:
             self._answers = []
             for index, number in send(self._socket, answers):
                 self._connections.tallies.datagrams_unsent += 1

@@ -15,7 +15,7 @@ from rollcall.net.datagram import DatagramPort
 from rollcall.net.dialling import Destination, Dialling
 from rollcall.net.engine import Engine
 from rollcall.net.engine_accepting import EngineAccepting
-from rollcall.net.flow import ConnectFailed, Flow, FlowUser, Listener
+from rollcall.net.flow import ConnectFailed, Flow, FlowUser, Listener, PackedAddress
 from rollcall.net.listening import (
     accept_at_most,
     advertised_host,
@@ -121,6 +121,12 @@ class Transports(MultiService):
             return None
         same_family = family_of(host) is family_of(listening.listener.local[0])
         return listening.flow_to(host, port) if same_family else None
+
+    def answer_datagram(self, data: bytes, listener: Listener, address: PackedAddress) -> None:
+        """Send `data` back to where a datagram came from, together with others; nothing when the listener is gone."""
+        listening = self._datagram_ports.get(listener.name)
+        if listening is not None:
+            listening.answer(data, address)
 
     def flow_counts(self) -> dict[str, int]:
         """Return how many connections are open, by transport."""

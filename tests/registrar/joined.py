@@ -204,7 +204,14 @@ class Registrar:
     def _waiting(self, registering: Registering) -> Waiting | None:
         if not isinstance(self.location, LaterLocation):
             return None
-        return Waiting(self.location, self.requests.message_received, self._flow_to, registering.flow_closed)
+        return Waiting(
+            location=self.location, whole_way=self.requests.message_received, answer=self._answer,
+            flow_to=self._flow_to, flow_closed=registering.flow_closed)
+
+    def _answer(self, data: bytes, listener: Listener, address: PackedAddress) -> None:
+        flow = self._flow_to(listener, address)
+        assert flow is not None
+        flow.write(data)
 
     def _flow_to(self, listener: Listener, address: PackedAddress) -> Flow | None:
         return self.network.transports.datagram_flow(listener.name, *unpack_address(address))

@@ -44,6 +44,7 @@ class AnsweringUser(RecordingUser):
     """Answers usual REGISTERs with their Call-ID, unless it is among those that need the whole way."""
 
     needs_whole_way: set[bytes] = field(factory=set)
+    later: set[bytes] = field(factory=set)
     short: list[tuple[bytes, Listener, PackedAddress, float]] = field(factory=list)
     told: Any = None
 
@@ -51,6 +52,8 @@ class AnsweringUser(RecordingUser):
         self, register: UsualRegister, listener: Listener, address: PackedAddress, now: float
     ) -> bytes | None:
         self.short.append((register.call_id, listener, address, now))
+        if register.call_id in self.later:
+            return b""
         return None if register.call_id in self.needs_whole_way else b"short " + register.call_id
 
     def message_received(self, data: bytes, flow: Flow) -> None:
@@ -259,6 +262,33 @@ class ShortWayTests(PortTestCase):
         self.patch(datagram, "send", send)
         self.receive(*(a_register(str(number)) for number in range(20)))
         self.assertEqual(calls, [20])
+
+    def test_answered_later(self) -> None:
+        """What is answered in a later turn leaves together with all others of that turn; nothing does once closed."""
+        calls: list[int] = []
+
+        def send(bound: socket, batch: list[tuple[bytes, PackedAddress]]) -> list[tuple[int, int]]:
+            calls.append(len(batch))
+            return batches.send(bound, batch)
+
+        self.patch(datagram, "send", send)
+        for number in range(20):
+            self.port.answer(b"later %d" % number, self.peer_address)
+        self.assertEqual((calls, self.sent()), ([], []))
+        self.reactor.advance(0)
+        self.assertEqual((calls, len(self.sent())), ([20], 20))
+        self.port.answer(b"last", self.peer_address)
+        self.port.stopListening()
+        self.assertEqual(self.sent(), [b"last"])
+        self.port.answer(b"too late", self.peer_address)
+        self.reactor.advance(0)
+        self.assertEqual(calls, [20, 1])
+
+    def test_answer_that_is_later_than_others(self) -> None:
+        """An answer without any words is none: nothing is sent until there is one."""
+        self.user.later = {b"2"}
+        self.receive(a_register("1"), a_register("2"), a_register("3"))
+        self.assertEqual((self.sent(), self.user.messages), ([b"short 1", b"short 3"], []))
 
     def test_not_sent(self) -> None:
         """Answers that cannot be sent are counted; the others are, and nobody else's trouble comes of it."""

@@ -174,6 +174,23 @@ class TurnTests(EngineTestCase):
         self.assertEqual([phone.look() for phone, _ in phones],
                          [an_answer_to(0), an_answer_to(1), OK, an_answer_to(3)])
 
+    def test_answered_later(self) -> None:
+        """What is answered later is neither handed over nor answered now, alone or among others of a packet."""
+        ((phone, flow),) = self.phones(1)
+        now, self.user.short_way = self.user.short_way, lambda register, flow, now: b""  # type: ignore[method-assign]
+        phone.send(a_usual_register(1))
+        self.ready()
+        self.turn()
+        flow.confirm()
+        phone.send(a_usual_register(2) + a_usual_register(3))
+        self.ready()
+        self.turn()
+        flow.write(an_answer_to(1))
+        self.user.short_way = now  # type: ignore[method-assign]
+        phone.send(a_usual_register(4))
+        self.until(lambda: self.user.quick)
+        self.assertEqual((self.user.messages, phone.messages()), ([], [an_answer_to(1), an_answer_to(4)]))
+
     def test_short_way_closes(self) -> None:
         """A flow that is closed while it is answered ends as if there had been no answer."""
         ((phone, flow),) = self.phones(1)
