@@ -10,17 +10,19 @@ from attrs import evolve
 
 from rollcall.net.config import LimitsConfig, MemberConfig
 from rollcall.net.connection import Origin, State
-from rollcall.net.flow import Address
+from rollcall.net.flow import Address, FlowClosed
 from rollcall.net.member_handshake import AnotherLife, Handshake, HandshakeFailed, Life
 from rollcall.net.member_tls import channel_of
 from rollcall.net.stream import StreamReading, WireFlow
 from rollcall.sip.framing import Keepalive, StreamFramer
 
+HEAD_END = b"\r\n\r\n"
+
 MAX_DATAGRAM_BYTES = 65_535
 
-ADDED_BYTES = 16_384
-"""Room for what we add to a message on its way: Via, Route, Record-Route. Without it a message as large as a phone may
-send one would end the connection of all."""
+MAX_HEAD_BYTES = 1_048_576
+"""Sixteen times what fits a datagram, for a head grows on its way: by our Via, Route and Record-Route, and where a phone
+put thousands of values into one line, and we one on each. One that is too large would end the connection of all."""
 
 MAX_WRITE_BUFFER_BYTES = 8_388_608
 """What may wait for a member that does not read: a second of 10,000 messages, far more than a pause of its takes."""
@@ -32,7 +34,7 @@ def member_limits(limits: LimitsConfig, config: MemberConfig) -> LimitsConfig:
         limits,
         connect_seconds=config.handshake_seconds,
         handshake_seconds=config.handshake_seconds,
-        max_head_bytes=max(limits.max_head_bytes, MAX_DATAGRAM_BYTES) + ADDED_BYTES,
+        max_head_bytes=max(limits.max_head_bytes, MAX_HEAD_BYTES),
         max_body_bytes=max(limits.max_body_bytes, MAX_DATAGRAM_BYTES),
         max_write_buffer_bytes=MAX_WRITE_BUFFER_BYTES,
     )
@@ -63,6 +65,15 @@ class MemberFlow(StreamReading, WireFlow):
     def life(self) -> Life:
         """Which life of which node is at the other end."""
         return Life(self.member, self.epoch)
+
+    def write(self, data: bytes) -> None:
+        """Send one whole SIP message, unless the member would not take it: then only this one fails."""
+        if len(data) > MAX_DATAGRAM_BYTES:
+            framing = self._origin.connections.framing
+            head = data.find(HEAD_END) + len(HEAD_END)
+            if head > framing.max_head_bytes or len(data) - head > framing.max_body_bytes:
+                raise FlowClosed(f"{len(data)} bytes are too large a message for a member")
+        super().write(data)
 
     def dataReceived(self, data: bytes) -> None:
         """Read it unless we closed."""

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rollcall.net.config import LimitsConfig, MemberConfig
 from rollcall.net.flow import ConnectFailed, Flow, Listener
-from rollcall.net.member_flow import ADDED_BYTES, MAX_WRITE_BUFFER_BYTES, MemberFlow, member_limits
+from rollcall.net.member_flow import MAX_HEAD_BYTES, MAX_WRITE_BUFFER_BYTES, MemberFlow, member_limits
 from rollcall.net.member_handshake import Called, Calling, Handshake, Life
 from rollcall.net.member_link import CLOSED, REFUSED, REPLACED, TIMED_OUT, UNREACHABLE, Link
 from rollcall.net.tls import Layer
@@ -293,7 +293,7 @@ class FlowTests(LinkTestCase):
         phones = LimitsConfig(max_head_bytes=100_000, max_body_bytes=1_000_000, message_seconds=7.0)
         limits = member_limits(phones, config)
         self.assertEqual((limits.connect_seconds, limits.handshake_seconds, limits.message_seconds), (2.5, 2.5, 7.0))
-        self.assertEqual((limits.max_head_bytes, limits.max_body_bytes), (100_000 + ADDED_BYTES, 1_000_000))
+        self.assertEqual((limits.max_head_bytes, limits.max_body_bytes), (MAX_HEAD_BYTES, 1_000_000))
         self.assertEqual(limits.max_write_buffer_bytes, MAX_WRITE_BUFFER_BYTES)
 
     def test_reading_on(self) -> None:
@@ -303,13 +303,15 @@ class FlowTests(LinkTestCase):
         flow = self.flow()
         flow.pauseProducing()
         self.assertEqual(wire.producerState, "producing")
-        flow.write(b"x" * 200_000)
+        for _ in range(4):
+            flow.write(b"x" * 50_000)
         self.assertTrue(flow.is_open)
         wire.receive(OPTIONS)
         self.assertEqual(self.net.user.data, [OPTIONS])
         flow.resumeProducing()
         flow.pauseProducing()
-        flow.write(b"x" * 200_000)
+        for _ in range(4):
+            flow.write(b"x" * 50_000)
         self.assertTrue(flow.is_open)
 
     def test_not_after_the_end(self) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from twisted.internet.defer import Deferred, gatherResults
 
 from rollcall.net.config import ListenerConfig
-from rollcall.net.flow import Flow, Listener
+from rollcall.net.flow import Flow, FlowClosed, Listener
 from rollcall.net.members import CLOSED, REFUSED, REPLACED, TIMED_OUT
 from rollcall.sip.scanner import UsualRegister
 from tests.interop.process import Process
@@ -125,10 +125,22 @@ class ConnectionTests(MembersTestCase):
     async def test_largest_messages(self) -> None:
         """What is as large as a phone may send it, and has grown on its way, still fits through."""
         a, b = self.node("a"), self.node("b")
-        large = OPTIONS.replace(b"Call-ID: 1", b"Call-ID: " + b"1" * 70_000)
+        large = OPTIONS.replace(b"Call-ID: 1", b"Call-ID: " + b"1" * 500_000)
         large = large.replace(b"Content-Length: 4\r\n\r\nbody", b"Content-Length: 65535\r\n\r\n" + b"b" * 65_535)
         (await a.flow_to(b)).write(large)
         self.assertEqual((await b.user.messages.get())[0], large)
+
+    async def test_too_large(self) -> None:
+        """A message that the member would not take fails alone: the connection goes on."""
+        a, b = self.node("a"), self.node("b")
+        flow = await a.flow_to(b)
+        head, body = b"1" * 1_100_000, b"b" * 70_000
+        for large in (OPTIONS.replace(b"Call-ID: 1", b"Call-ID: " + head),
+                      OPTIONS.replace(b"Content-Length: 4\r\n\r\nbody", b"Content-Length: 70000\r\n\r\n" + body)):
+            self.assertRaises(FlowClosed, flow.write, large)
+        flow.write(OPTIONS)
+        self.assertEqual((await b.user.messages.get())[0], OPTIONS)
+        self.assertTrue(flow.is_open)
 
     async def test_crossing_floods(self) -> None:
         """Two nodes that have much to say at the same time both read on while they write."""
