@@ -29,8 +29,8 @@ from registrar.location.rows import BUSY_SECONDS, Rows
 from registrar.location.sqlite import SqliteLocation
 from registrar.location.writer import WriterThread
 from registrar.observing import Observing, watch, watch_admission
-from registrar.owners import Cluster, OneNode, living
 from registrar.observing_redis import watch_redis
+from registrar.owners import Cluster, OneNode, living
 from registrar.proxying import Proxying
 from registrar.reconnecting import Reconnecting, watch_reconnecting
 from registrar.records import Binding
