@@ -21,7 +21,7 @@ HEAD_END = b"\r\n\r\n"
 MAX_DATAGRAM_BYTES = 65_535
 
 MAX_HEAD_BYTES = 1_048_576
-"""Sixteen times what fits a datagram, for a head grows on its way: by our Via, Route and Record-Route, and where a phone
+"""Sixteen times what fits a datagram, for a head grows on its way: by our Via, Route, Record-Route, and where a phone
 put thousands of values into one line, and we one on each. One that is too large would end the connection of all."""
 
 MAX_WRITE_BUFFER_BYTES = 8_388_608
