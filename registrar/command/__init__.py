@@ -1,4 +1,4 @@
-"""The `rollcall` command: users, registered contacts, a check of the configuration, and the demonstration.
+"""The `rollcall` command: users, contacts, nodes and connections, a check of the configuration, and the demonstration.
 
 Exit codes: 0 it is done, 1 it could not be done (a sentence on stderr says why), 2 it was asked for wrongly.
 """
@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from registrar.auth import StoreUnavailable
-from registrar.command import check, contacts, demo, users
+from registrar.command import check, contacts, demo, nodes, users
 from registrar.command.preparing import DemoError
 from registrar.command.settings import anywhere
 from registrar.subscribers.contract import InvalidSubscriber, NoSuchSubscriber, SubscriberExists
@@ -44,5 +44,5 @@ def main() -> None:
     """Look after a Rollcall registrar."""
 
 
-for command in (users.user, contacts.contacts, check.check, demo.demo):
+for command in (users.user, contacts.contacts, nodes.nodes, nodes.flows, nodes.drain, check.check, demo.demo):
     main.add_command(command)

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 
 from registrar.api import Contacts
-from registrar.command import contacts as module
+from registrar.command import asking
 from registrar.location.contract import Snapshot
 from registrar.location.memory import MemoryLocation
 from rollcall.net.wheel import TimerWheel
@@ -64,21 +64,36 @@ class ContactsTests(CommandCase):
 
     async def test_all(self) -> None:
         """Without a name all contacts are shown, over as many pages as it takes."""
-        self.patch(module, "PAGE_SIZE", 2)
+        self.patch(asking, "PAGE_SIZE", 2)
         for name in "abcde":
             await self.save(f"sip:{name}@example.com", f"sip:{name}@192.0.2.4")
         found = await self.contacts()
         self.assertEqual([each["aor"] for each in found], [f"sip:{name}@example.com" for name in "abcde"])
+
+    async def test_of_a_node(self) -> None:
+        """Of one node only that is shown which came over its sockets."""
+        self.patch(asking, "PAGE_SIZE", 2)
+        for name in "abcde":
+            binding = a_binding(f"sip:{name}@192.0.2.4")
+            source = evolve(binding.source, node="n2" if name in "bd" else "n1")
+            await self.location.save(f"sip:{name}@example.com", Snapshot(1, (evolve(binding, source=source),)))
+        found = await self.contacts("--node", "n2")
+        self.assertEqual([each["aor"] for each in found], [f"sip:{name}@example.com" for name in "bd"])
+        self.assertEqual((await self.contacts("b", "--node", "n2"), await self.contacts("b", "--node", "n1")),
+                         (found[:1], []))
+        for arguments, said in ((("--node", "n3"), "Nobody is registered at n3.\n"),
+                                (("b", "--node", "n1"), "b is not registered at n1.\n")):
+            self.assertEqual((await self.ask(*arguments)).stderr, said)
 
     async def test_table(self) -> None:
         """People get a table."""
         await self.save("sip:alice@example.com", "sip:alice@192.0.2.4")
         result = await self.ask()
         heading, line = result.stdout.splitlines()
-        self.assertEqual(heading.split(), ["address", "contact", "over", "from", "expires", "agent"])
+        self.assertEqual(heading.split(), ["address", "contact", "over", "from", "node", "expires", "agent"])
         self.assertEqual(
             line.split(),
-            ["sip:alice@example.com", "sip:alice@192.0.2.4", "UDP", "192.0.2.4:5060", "3600", "s", "Phone/1"],
+            ["sip:alice@example.com", "sip:alice@192.0.2.4", "UDP", "192.0.2.4:5060", "n1", "3600", "s", "Phone/1"],
         )
 
     async def test_phones_draw_nothing(self) -> None:
