@@ -55,7 +55,10 @@ class Behaviour:
     """How long a called phone rings."""
 
     patience_seconds: float = 32.0
-    """How long an answer may take (RFC 3261's timers B and F)."""
+    """How long the answer to an INVITE or BYE may take (RFC 3261's timers B and F)."""
+
+    register_patience_seconds: float = 32.0
+    """How long that to a REGISTER may take; then the phone closes its connection and goes to the next registrar."""
 
 
 @frozen
@@ -316,7 +319,7 @@ class Fleet:
                 yield None
 
     def _sweep(self) -> None:
-        late = self.loop.now() - self.behaviour.patience_seconds
+        late = self.loop.now() - self.behaviour.register_patience_seconds
         for phone in self.phones:
             if phone.asked_at and phone.asked_at < late:
                 self.unanswered.append(phone.user)
