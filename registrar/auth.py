@@ -208,6 +208,10 @@ class Authentication:
             return True
         return self._is_fresh(nonce, now, lifetime) and counts.accept(nonce, register.count, now)
 
+    def look_again(self, register: UsualRegister) -> None:
+        """Forget that a request has proved a password: it is going to be asked about by `authenticate`."""
+        self._counts.give_back(register.nonce.decode(), register.count)
+
     @property
     def at_hand(self) -> tuple[Peek | None, NonceCounts, float]:
         """What `is_proven` judges with: the hashes at hand, None if none will do, the counts and a nonce's lifetime."""

@@ -263,7 +263,7 @@ class ShortWay:
             if flow is None:
                 self._under_way.discard(register.transaction_key)
             if not is_kept:
-                self._begin_again(register.message, flow or waiting.flow_to(listener, address))
+                self._begin_again(register, flow or waiting.flow_to(listener, address))
                 return
             _count(key, old is None, face, address)
             answer = self._accept(register, tag, address, seconds, now, face, flow is not None)
@@ -286,10 +286,13 @@ class ShortWay:
         except FlowClosed as problem:
             self._log.debug("nobody is left to hear that {aor} is bound: {why}", aor=aor_of_key(key), why=str(problem))
 
-    def _begin_again(self, message: bytes, flow: Flow | None) -> None:
-        """Have a message take the whole way; without a way back to who sent it, it is as lost as datagrams may be."""
-        if flow is not None and self._waiting is not None:
-            self._waiting.whole_way(message, flow)
+    def _begin_again(self, register: UsualRegister, flow: Flow | None) -> None:
+        """Have a request take the whole way; without a way back to who sent it, it is as lost as datagrams may be."""
+        if flow is None or self._waiting is None:
+            return
+        if self._authentication is not None and register.has_credentials:
+            self._authentication.look_again(register)
+        self._waiting.whole_way(register.message, flow)
 
     def _first(self, register: UsualRegister, address: PackedAddress, place: int, flow_id: int, agent: int,
                seconds: int, repeat: int, now: float) -> bytes | None:

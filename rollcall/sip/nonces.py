@@ -174,6 +174,19 @@ class NonceCounts:
         self.young[nonce] = record + 1
         return True
 
+    def give_back(self, nonce: str, nc: int) -> None:
+        """Let a count be used again that was noted for a request which is looked at once more."""
+        record = self.young.get(nonce)
+        if record is None:
+            return
+        if not record >> _ORDERLY_BITS and record & MAX_COUNT == nc:
+            self.young[nonce] = record - 1
+            return
+        record = _with_window(record)
+        behind = (record >> _COUNT_SHIFT & _COUNT_MASK) - nc
+        if 0 <= behind < WINDOW:
+            self.young[nonce] = record & ~(1 << behind)
+
     def accept_once(self, nonce: str, now: float) -> bool:
         """Note that `nonce` was used without a count: True the first time, and nothing more is accepted of it.
 

@@ -113,3 +113,29 @@ class DatagramTests(LaterCase):
         self.registrar.is_draining = True
         self.assertEqual(self.alice.register(CONTACT, expires=0).status, 200)
         self.assertEqual(self.alice.register(CONTACT).status, 503)
+
+
+class PasswordTests(SynchronousTestCase):
+    """A phone that has proved its password has done so, whichever way its request takes in the end."""
+
+    def register(self, settle: bool) -> list[int]:
+        """Register with a password over the short way, say what became of the record, and return the answers."""
+        registrar = Registrar(bindings=EXACT, location=LaterLocation)
+        alice = registrar.client("alice")
+        alice.receive(alice.a_register(CONTACT).serialise())
+        alice.take_challenge(alice.flow.take_response())
+        location = registrar.location
+        assert isinstance(location, LaterLocation)
+        for _ in range(3):
+            alice.receive(alice.a_register(CONTACT).serialise())
+            self.assertTrue(location.kept_later, "it took the whole way at once")
+            location.settle(settle)
+        return alice.statuses()
+
+    def test_kept(self) -> None:
+        """It is answered 200 when its binding is kept."""
+        self.assertEqual(self.register(settle=True), [200, 200, 200])
+
+    def test_not_kept(self) -> None:
+        """The whole way does not take it for a replay of itself."""
+        self.assertEqual(self.register(settle=False), [200, 200, 200])

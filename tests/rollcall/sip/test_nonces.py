@@ -213,6 +213,25 @@ class NonceCountsTests(SynchronousTestCase):
                 self.assertTrue(nc in accepted or max(accepted) - nc >= WINDOW)
         self.assertEqual(len(accepted), len(set(accepted)))
 
+    @given(st.lists(st.integers(1, 200) | st.just(MAX_COUNT), max_size=40))
+    def test_given_back(self, sequence: list[int]) -> None:
+        """A count that was given back is accepted once more, and what else was used stays so."""
+        counts, plain, nonce = NonceCounts(max_nonces=4), NonceCounts(max_nonces=4), a_ring().mint(NOW)
+        for nc in sequence:
+            accepted = counts.accept(nonce, nc, NOW)
+            self.assertEqual(accepted, plain.accept(nonce, nc, NOW))
+            if accepted:
+                counts.give_back(nonce, nc)
+                self.assertTrue(counts.accept(nonce, nc, NOW))
+            self.assertFalse(counts.accept(nonce, nc, NOW))
+
+    def test_giving_back_what_was_not_used(self) -> None:
+        """A nonce that is not known, or a count that is too far behind, changes nothing."""
+        self.counts.give_back(self.nonce, 1)
+        self.assertEqual(self.accept(1, WINDOW + 10), [True, True])
+        self.counts.give_back(self.nonce, 1)
+        self.assertEqual(self.accept(1), [False])
+
     @given(st.lists(st.integers(1, 12), max_size=40))
     def test_quick_acceptance(self, sequence: list[int]) -> None:
         """Asked first whether a count is simply the next one, the counts accept the same as when never asked."""
