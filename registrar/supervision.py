@@ -23,7 +23,7 @@ from registrar.location.rows import Rows
 from registrar.location.writer import WriterThread
 from registrar.subscribers.table import SubscriberTable
 from registrar.workers.contacts import AllContacts
-from registrar.workers.nodes import AllNodes
+from registrar.workers.nodes import FLOWS, SUBSCRIPTIONS, AllNodes, Walk
 from registrar.workers.processes import Launcher
 from registrar.workers.site import WorkersSite
 from registrar.workers.supervisor import CannotRestart, Supervisor
@@ -69,6 +69,8 @@ class WorkersService(LoggedService):
         AllContacts(self.supervisor, reactor.seconds, self._read_after if self._rows is not None else None,
                     shared=config.location.kind == "redis").mount(self.site.routes)
         AllNodes(self.supervisor).mount(self.site.routes)
+        for path in (FLOWS, SUBSCRIPTIONS):
+            Walk(self.supervisor, path).mount(self.site.routes)
         self.site.setServiceParent(self)
 
     def startService(self) -> None:

@@ -11,7 +11,7 @@ from registrar.draining import DRAINED
 from registrar.records import record_key
 from registrar.workers.contacts import AllContacts
 from registrar.workers.messages import Acquire, Answer, Ask, State
-from registrar.workers.nodes import AllNodes
+from registrar.workers.nodes import FLOWS, AllNodes, Walk
 from registrar.workers.site import WorkersSite
 from rollcall.ops.admin import AdminConfig
 from rollcall.ops.metrics import Metrics
@@ -38,6 +38,7 @@ class SiteCase(SupervisorCase):
         read_after = self.read_after if self.rows is not None else None
         AllContacts(self.supervisor, lambda: NOW, read_after, self.shared).mount(self.site.routes)
         AllNodes(self.supervisor).mount(self.site.routes)
+        Walk(self.supervisor, FLOWS).mount(self.site.routes)
 
     def read_after(self, aor: str, size: int, now: float) -> "Deferred[list[tuple[str, tuple[Binding, ...]]]]":
         """Read the file."""
