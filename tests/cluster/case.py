@@ -23,6 +23,7 @@ class ClusterCase(SynchronousTestCase):
     redis: ClassVar[RedisKind] = "single"
     users: ClassVar[int] = 100
     sections: ClassVar[str] = ""
+    workers: ClassVar[int] = 1
     lab: ClassVar[Lab]
     record: Callable[[str, object], None] = staticmethod(lambda name, value: None)
     """Where figures go; see conftest.py."""
@@ -31,7 +32,7 @@ class ClusterCase(SynchronousTestCase):
     @classmethod
     def setUpClass(cls) -> None:
         cls._folder = tempfile.TemporaryDirectory()
-        cls.lab = Lab(Path(cls._folder.name), cls.registrars, cls.redis, cls.users, cls.sections)
+        cls.lab = Lab(Path(cls._folder.name), cls.registrars, cls.redis, cls.users, cls.sections, cls.workers)
         cls.lab.start()
 
     @classmethod
