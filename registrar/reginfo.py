@@ -10,6 +10,8 @@ from enum import Enum
 from hashlib import blake2b
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from attrs import evolve
+
 from registrar.gruu import GruuMaker
 from registrar.records import Binding
 from rollcall.sip.values import frozen
@@ -48,6 +50,8 @@ class Contact:
 
     binding: Binding
     event: Event
+    is_news: bool = True
+    """False when nothing is new but that it lives longer than was told."""
 
     @property
     def is_active(self) -> bool:
@@ -92,9 +96,18 @@ def changed_contacts(told: Sequence[Binding], bound: Sequence[Binding], now: flo
     before = {_identity(binding): binding for binding in told}
     after = {_identity(binding): binding for binding in bound}
     ended = [Contact(binding, _end_of(binding, now, is_lost)) for name, binding in before.items() if name not in after]
-    changed = [Contact(binding, event) for name, binding in after.items()
+    changed = [Contact(binding, event, not _is_prolonged(before.get(name), binding)) for name, binding in after.items()
                if (event := _change_of(before.get(name), binding)) is not None]
     return (*ended, *changed)
+
+
+def where_they_are(told: Sequence[Binding], bound: Sequence[Binding]) -> tuple[Binding, ...]:
+    """Return what was told, but each over the flow that it is bound over now, of which no document speaks."""
+    now = {_identity(binding): binding for binding in bound}
+    return tuple([
+        evolve(binding, source=now[name].source, connection_bound=now[name].connection_bound)
+        if (name := _identity(binding)) in now else binding for binding in told
+    ])
 
 
 def to_xml(document: Document, now: float, gruus: GruuMaker | None = None) -> bytes:
@@ -129,6 +142,15 @@ def _change_of(old: Binding | None, new: Binding) -> Event | None:
     if (old.call_id, old.cseq, old.refreshed_at) != (new.call_id, new.cseq, new.refreshed_at):
         return Event.REFRESHED
     return Event.SHORTENED if new.expires_at < old.expires_at else None
+
+
+def _is_prolonged(old: Binding | None, new: Binding) -> bool:
+    """Say whether all that is told of a contact is as it was, but for its last REGISTER and a time that is longer."""
+    return old is not None and new.expires_at >= old.expires_at and _shown(old) == _shown(new)
+
+
+def _shown(binding: Binding) -> tuple[object, ...]:
+    return binding.call_id, binding.q, binding.params, binding.registered_at
 
 
 def _add_contact(registration: Element, aor: str, contact: Contact, now: float, gruus: GruuMaker | None) -> None:

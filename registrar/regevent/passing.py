@@ -49,6 +49,8 @@ class ToMembers:
             raise Refusal(503, None, (("Retry-After", str(self._retry_after())),)) from problem
         copy = request.copy()
         spend_hop(copy)
+        # All of them name us, or the request would not be ours to answer; to the other node they would be strangers'.
+        copy.remove("Route")
         self._delivery.send_over(copy, flow, Relay(server))
         return True
 

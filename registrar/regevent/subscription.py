@@ -19,7 +19,15 @@ from registrar.records import Binding
 from registrar.regevent.asking import RegEventConfig
 from registrar.regevent.delivery import Answered, Outcome, Way
 from registrar.regevent.dialog import Dialog
-from registrar.reginfo import CONTENT_TYPE, Contact, Document, all_contacts, changed_contacts, to_xml
+from registrar.reginfo import (
+    CONTENT_TYPE,
+    Contact,
+    Document,
+    all_contacts,
+    changed_contacts,
+    to_xml,
+    where_they_are,
+)
 from rollcall.net.wheel import Timer, TimerWheel
 from rollcall.sip.message import Request
 
@@ -149,10 +157,15 @@ class Subscription:
             return binding.connection_bound and (
                 not self._around.is_living(source.node, source.epoch) or (not bound and snapshot.lost_at > 0))
 
+        now = self._around.wheel.now()
         if due is Due.EVERYTHING:
             self._tell(all_contacts(bound), bound, True)
-        elif contacts := changed_contacts(self._told, bound, self._around.wheel.now(), is_lost):
+            return
+        contacts = changed_contacts(self._told, bound, now, is_lost)
+        if any(contact.is_news for contact in contacts) or any(binding.expires_at <= now for binding in self._told):
             self._tell(contacts, bound, False)
+        else:
+            self._told = where_they_are(self._told, bound)
 
     def _tell(self, contacts: tuple[Contact, ...], bound: tuple[Binding, ...], is_full: bool,
               why_last: str = "") -> None:

@@ -43,6 +43,16 @@ class ChangesTests(SynchronousTestCase):
                 self.assertEqual(changes([a_binding(DESK)], [refreshed(a_binding(DESK), seconds)]),
                                  {DESK: Event.REFRESHED})
 
+    def test_news(self) -> None:
+        """That a contact lives longer is no news; that anything else of it is another is, and any end."""
+        old = a_binding(DESK)
+        longer = refreshed(old)
+        for news, new in ((False, longer), (True, refreshed(old, -60)), (True, attrs.evolve(longer, call_id="two")),
+                          (True, attrs.evolve(longer, q=500)), (True, attrs.evolve(longer, params=(("audio", None),)))):
+            (contact,) = changed_contacts([old], [new], NOW, lambda binding: False)
+            self.assertEqual(contact.is_news, news, contact)
+        self.assertTrue(all(each.is_news for each in changed_contacts([old], [], NOW, lambda binding: False)))
+
     def test_shortened(self) -> None:
         """A binding that ends earlier without a REGISTER is shortened."""
         self.assertEqual(changes([a_binding(DESK)], [a_binding(DESK, expires_at=NOW + 60)]), {DESK: Event.SHORTENED})

@@ -75,6 +75,12 @@ class PassingTests(EventsCase):
         self.assertEqual(len(self.alice.told()), 1)
         self.assertEqual(self.alice.table.version, 1)
 
+    def test_through_an_outbound_proxy(self) -> None:
+        """The Route by which a phone reaches us is not one for the other node."""
+        self.alice.phone.receive_whole(self.alice.a_subscribe(("Route", "<sip:192.0.2.1;lr>")).serialise())
+        self.assertEqual(self.member.heard(), ["SUBSCRIBE"])
+        self.assertEqual(self.member.requests["SUBSCRIBE"].get_all("Route"), [])
+
     def test_challenge(self) -> None:
         """Its challenge goes back as well."""
         self.refresh()

@@ -149,6 +149,32 @@ class EndsTests(EventsCase):
         self.wait(30)
         self.assertEqual(alice.document().events, [(DESK, "terminated", "expired")])
 
+    def test_prolonged_by_the_way(self) -> None:
+        """Whoever says that a record has changed, a longer life alone is told when it has to be, or with other news."""
+        desk = a_binding(DESK, expires_at=NOW + 600)
+        self.bind(desk)
+        alice = self.watching()
+        self.wait(5)
+        longer = attrs.evolve(desk, cseq=2, refreshed_at=NOW + 5, expires_at=NOW + 605)
+        self.bind(longer)
+        self.wait(5)
+        self.assertEqual(alice.told(), [])
+        self.bind(longer, a_binding(MOBILE))
+        self.assertEqual(alice.document().events, [(DESK, "active", "refreshed"), (MOBILE, "active", "registered")])
+
+    def test_moved_to_a_node_that_dies(self) -> None:
+        """A phone that has moved to another node, which alone is not told, is told to be gone when that one dies."""
+        desk = a_bound(DESK, 7, expires_at=LONG)
+        self.bind(desk)
+        alice = self.watching()
+        self.wait(5)
+        self.bind(attrs.evolve(desk, cseq=2, expires_at=LONG + 9, source=attrs.evolve(desk.source, node="n2", epoch=5)))
+        self.assertEqual(alice.told(), [])
+        self.dead.add(("n2", 5))
+        self.events.nodes_ended(frozenset(self.dead))
+        self.clock.advance(0)
+        self.assertEqual(alice.document().events, [(DESK, "terminated", "deactivated")])
+
     def test_lost_connection(self) -> None:
         """A phone whose only connection broke is deactivated: it should register again."""
         self.bind(a_bound(DESK, 7, expires_at=LONG))
