@@ -31,8 +31,8 @@ KEEP = Script(KEEP_TEXT)
 PREFIX = b"loc:"
 """What the keys of records begin with in Redis."""
 
-SLOW_TICKS = 4
-"""A slow write is noticed at most a quarter later than it should be."""
+SLOW_TICKS = 8
+"""It is looked for slow writes so often in the time that makes one slow, and each may be taken for so much older."""
 
 
 @define
@@ -86,7 +86,7 @@ class Keeping:
         """Those whose record may not be built on yet, the first first."""
         self.tally = Tally()
         self._timer: Timer | None = None
-        self._tick = 0
+        self._looked_at = 0.0
         self._drained: list[Deferred[None]] = []
         self._actions: dict[Action, Callable[[Write], None]] = {
             Action.NOTHING: lambda write: None, Action.ACKNOWLEDGE: self._acknowledge, Action.REFUSE: self._refuse,
@@ -96,24 +96,24 @@ class Keeping:
     def send(self, key: bytes, old: bytes | None, new: bytes, arguments: tuple[bytes | int, ...],
              is_covered: bool) -> "Deferred[None]":
         """Ask Redis to replace a record; the journal is there for one that is covered."""
-        write = self.writes[key] = Saving(self, key, old, new, self._tick)
-        if not is_covered:
-            write.state, write.is_usual = State.BARE, False
         if self._timer is None:
             self._arm()
+        write = self.writes[key] = Saving(self, key, old, new, self._looked_at)
+        if not is_covered:
+            write.state, write.is_usual = State.BARE, False
         self._run(KEEP, PREFIX + key, arguments, write.answered)
         return write.saved
 
     def send_next(self, key: bytes, old: bytes | None, new: bytes, kept: Callable[[bool], None]) -> None:
         """Ask Redis to replace a record by the next version, which has one binding and differs in numbers only."""
-        write = self.writes[key] = (Write if old is None else Renewal)(self, key, old, new, kept, self._tick)
         if self._timer is None:
             self._arm()
+        write = self.writes[key] = (Write if old is None else Renewal)(self, key, old, new, kept, self._looked_at)
         self._run(KEEP, PREFIX + key, (to_shared(self._packing, new),), write.answered)
 
     def write(self, key: bytes, old: bytes | None, new: bytes) -> "Deferred[None]":
         """Keep a record in the journal only: Redis is away, or what the record builds on has not come to it yet."""
-        write = self.writes[key] = Saving(self, key, old, new, self._tick)
+        write = self.writes[key] = Saving(self, key, old, new, self._looked_at)
         write.state, write.is_usual = State.WRITING, False
         self._write(write)
         return write.saved
@@ -241,6 +241,8 @@ class Keeping:
 
     def _owe(self, write: Write) -> None:
         self.tally.journaled += 1
+        if not self._debts:
+            self._log.warn("Redis does not answer, or not soon: bindings go into the journal", log_rationed=True)
         self._debts.owe(write.key, write.change)
         self._level_one.put(write.key, write.new)
         self._tell(write)
@@ -270,15 +272,16 @@ class Keeping:
                 each.callback(None)
 
     def _arm(self) -> None:
+        self._looked_at = self._wall()
         self._timer = self._wheel.call_later(self._slow_seconds / SLOW_TICKS, self._look_for_slow)
 
     def _look_for_slow(self) -> None:
         """See which writes take long; nothing waits for it while there are none."""
         self._timer = None
-        self._tick += 1
+        since = self._wall() - self._slow_seconds
         slow = []
         for write in self.writes.values():
-            if self._tick - write.tick <= SLOW_TICKS:
+            if write.since > since:
                 break
             slow.append(write)
         for write in slow:

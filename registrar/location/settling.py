@@ -169,7 +169,7 @@ class Settling:
         return self._level_one.peek(key)
 
     async def stop(self) -> None:
-        """Pay what can be paid at once, then let go."""
+        """Pay what can be paid at once; what is in doubt stays so."""
         self.begin_pass()
         self._is_open = False
         if self._pass is not None:
@@ -285,18 +285,21 @@ class Settling:
 
     async def _pay_all(self) -> bool:
         """Join all that is owed, the first first; False when Redis cannot be asked."""
-        count = len(self._debts)
-        if count:
-            self._log.info("{count} addresses-of-record are joined with what Redis has", count=count)
+        count, began = len(self._debts), self._wall()
         for keys in _parts(list(self._debts)):
             if not await self._read_all(key for key in keys if key in self._debts):
                 return False
+        if count:
+            self._log.info("what {count} addresses-of-record owed Redis is there now, in {seconds:.1f} s", count=count,
+                           seconds=self._wall() - began)
         return True
 
     async def _look_at_doubtful(self) -> bool:
         """Look at all records in doubt that came in here, and forget the others."""
         level_one = self._level_one
         for keys in _parts(list(level_one.doubtful)):
+            if not self._is_open:
+                break
             ours = []
             for key in keys:
                 if key not in level_one.doubtful or key in self._debts or key in self._keeping.writes:

@@ -111,13 +111,14 @@ class Write:
     """Who waits until the record may be built on."""
 
     def __init__(self, keeping: "Keeping", key: bytes, old: bytes | None, new: bytes, kept: Callable[[bool], None],
-                 tick: int) -> None:
+                 since: float) -> None:
+        """`since` is when it was sent, or a little before."""
         self.keeping = keeping
         self.key = key
         self.old = old
         self.new = new
         self.kept = kept
-        self.tick = tick
+        self.since = since
 
     def answered(self, reply: Any) -> None:
         """Take Redis' answer."""
@@ -142,8 +143,8 @@ class Renewal(Write):
 class Saving(Write):
     """A write that somebody awaits."""
 
-    def __init__(self, keeping: "Keeping", key: bytes, old: bytes | None, new: bytes, tick: int) -> None:
-        super().__init__(keeping, key, old, new, self._told, tick)
+    def __init__(self, keeping: "Keeping", key: bytes, old: bytes | None, new: bytes, since: float) -> None:
+        super().__init__(keeping, key, old, new, self._told, since)
         self.saved: Deferred[None] = Deferred()
         """Fires when it is kept, or fails with the problem."""
 
