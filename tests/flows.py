@@ -42,6 +42,7 @@ class MemoryFlow(Flow):
     secure = False
     is_open = True
     confirmed = False
+    member = ""
 
     def __init__(self, transport: str, peer: Address, listener: Listener | None) -> None:
         self.transport = transport

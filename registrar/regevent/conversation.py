@@ -157,12 +157,15 @@ class RegEvents:
             server.refuse(500)
 
     async def _subscribe(self, request: Request, server: ServerTransaction) -> None:
-        tag = _to_tag(request)
+        tag, is_members = _to_tag(request), bool(server.flow.member)
         if tag is None:
+            if is_members:
+                # Nodes pass on what is of a dialog here, and nothing else.
+                raise Refusal(403)
             await self._begin(request, server)
             return
         owner = self._parts.tags.owner(tag)
-        if owner is not None and owner != self._own:
+        if owner is not None and owner != self._own and not is_members:
             if not await self._parts.elsewhere.pass_on(request, server, *owner):
                 raise Refusal(481)
             return

@@ -72,7 +72,7 @@ class Delivery:
         A subscriber that is our peer hears us where it spoke from, whatever NAT is between. One that sends datagrams
         from another port of the same address hears us where its Contact says.
         """
-        if len(request.values("Via")) > 1 or request.values("Record-Route"):
+        if source.member or len(request.values("Via")) > 1 or request.values("Record-Route"):
             return Way(source, None)
         uri = parse_uri(contact)
         listener = source.listener

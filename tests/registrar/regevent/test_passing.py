@@ -81,6 +81,15 @@ class PassingTests(EventsCase):
         self.assertEqual(self.member.heard(), ["SUBSCRIBE"])
         self.assertEqual(self.member.requests["SUBSCRIBE"].get_all("Route"), [])
 
+    def test_what_members_may_not(self) -> None:
+        """Over a connection of a member nothing begins, and nothing is passed on once more."""
+        self.member.flow.member = "n2"
+        begun = self.alice.a_subscribe(callee="<sip:alice@example.com>")
+        begun.uri = "sip:alice@example.com"
+        for request, status in ((begun, 403), (self.alice.a_subscribe(), 481)):
+            self.registrar.requests.message_received(request.serialise(), self.member.flow)
+            self.assertEqual(self.member.flow.take_response().status, status)
+
     def test_challenge(self) -> None:
         """Its challenge goes back as well."""
         self.refresh()
