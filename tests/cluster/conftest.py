@@ -4,13 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cluster.access_case import AccessCase
-from tests.cluster.case import FIGURE, ClusterCase
+from tests.cluster.case import FIGURE
 
 
 @pytest.fixture(autouse=True)
 def _figures(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
-    if isinstance(request.instance, ClusterCase | AccessCase):
+    if hasattr(request.instance, "record"):
         request.instance.record = record_property
 
 
