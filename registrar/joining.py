@@ -29,6 +29,7 @@ from registrar.location.rows import BUSY_SECONDS, Rows
 from registrar.location.sqlite import SqliteLocation
 from registrar.location.writer import WriterThread
 from registrar.observing import Observing, watch, watch_admission
+from registrar.observing_nodes import watch_draining, watch_nodes
 from registrar.observing_redis import watch_redis
 from registrar.owners import Cluster, OneNode, living
 from registrar.proxying import Proxying
@@ -237,8 +238,11 @@ class _Joining:
         watch(self.metrics, self.location, self.transports, self.transactions)
         watch_admission(self.metrics, self.admission)
         watch_reconnecting(self.metrics, self.reconnecting)
+        watch_draining(self.metrics, self.draining)
         if self.clustering is not None:
             watch_redis(self.metrics, self.clustering.location, self.clustering.redis)
+            janitor = self.clustering.janitor
+            watch_nodes(self.metrics, self.clustering.leases, lambda: janitor.removed)
         membership, receiving = self.membership, self.receiving
         if membership is not None and receiving is not None:
             siblings = membership.siblings
