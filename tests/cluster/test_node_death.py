@@ -1,6 +1,7 @@
 """A node dies under registrations and calls: its phones move, its connections are found by nobody, no call is lost."""
 
 import re
+from collections.abc import Iterable
 from time import monotonic, sleep
 
 from tests.cluster.case import ClusterCase, spread
@@ -118,7 +119,7 @@ class NodeDeathTests(ClusterCase):
         fleet.refresh(0)
         stuck = [call for call in calls if call.delivered and until_delivered(call) > LONG_SECONDS]
         self.figure(f"calls failed while a node hung: {sum(map(is_lost, calls))} of {len(calls)}; {len(stuck)} waited: "
-                    f"{spread(map(until_delivered, stuck))}")
+                    f"{spread(map(until_delivered, stuck))}; {without_ack(calls)} ACKs were lost")
         self.assertEqual([str(call) for call in (*calls, *later) if is_lost(call)], [])
         self.assertEqual([str(call) for call in later if len(call.delivered) != 1], [])
         for node in self.lab.registrars:
@@ -152,7 +153,8 @@ class NodeDeathTests(ClusterCase):
         waited = [call for call in calls if call.delivered and until_delivered(call) > LONG_SECONDS]
         self.figure(f"calls failed: {sum(map(is_lost, calls))} of {len(calls) - len(theirs)} placed around the death, "
                     f"{sum(map(is_lost, held))} of {len(held)} that held through it; {cut_off} callers were cut off "
-                    f"themselves before the answer, {len(theirs) - cut_off} had no registrar to call by")
+                    f"themselves before the answer, {len(theirs) - cut_off} had no registrar to call by; "
+                    f"{without_ack([*calls, *held])} ACKs were lost")
         soon = [call for call in calls if call.answered_at and call not in waited]
         self.figure(f"{len(waited)} calls waited for their phone: {spread(map(until_delivered, waited))}; "
                     f"{len(again)} of them rang when the connection ended, and rang again; delivery of the {len(soon)} "
@@ -228,3 +230,8 @@ def until_delivered(call: Call) -> float:
 def is_lost(call: Call) -> bool:
     """Tell whether a call has failed although its caller was there all the time."""
     return call.state is CallState.FAILED and not call.is_callers_loss
+
+
+def without_ack(calls: Iterable[Call]) -> int:
+    """Return how many were answered whose ACK ended with the node: nobody knows then that it is to be repeated."""
+    return sum(bool(call.answered_at) and not call.confirmed_at for call in calls)
