@@ -132,6 +132,26 @@ class NodesTests(RegEventCase):
         return list(answer["subscriptions"])
 
 
+class RedisAwayTests(RegEventCase):
+    """Redis hangs for a while."""
+
+    def test_told_afterwards(self) -> None:
+        """What happens elsewhere while Redis hangs is told when it is back; what is bound here is told at once."""
+        user, near = self.user(), self.user()
+        watcher, other = self.watcher(user, 0), self.watcher(near, 0)
+        redis = self.lab.redis.servers[0].pid
+        self.lab.redis.pause(redis)
+        self.addCleanup(self.lab.redis.resume, redis)
+        phone, here = self.registered(user, 1), self.registered(near, 0)
+        self.assertEqual(other.events(), [(here.contact, "active", "registered")])
+        with self.assertRaises(Silence):
+            watcher.phone.receive(INTERVAL_SECONDS)
+        self.lab.redis.resume(redis)
+        began = monotonic()
+        self.assertEqual(watcher.events(), [(phone.contact, "active", "registered")])
+        self.figure(f"{(watcher.notified_at - began) * 1000:.0f} ms from the return of Redis to the NOTIFY")
+
+
 class DeathTests(RegEventCase):
     """Nodes end."""
 

@@ -1,5 +1,6 @@
 """Subscriptions to registrations at a registrar with two workers: each is told of what happens on the other."""
 
+import json
 from itertools import product
 from typing import ClassVar
 
@@ -35,6 +36,24 @@ class RegEventTests(WorkersCase):
                     self.assertEqual(other.register(0).status, 200)
                     self.settle(watcher)
                     self.assertEqual(list(watcher.table.active.values()), [own])
+
+    def test_shown(self) -> None:
+        """The admin site shows the subscriptions of both workers, those to one user too."""
+        watchers = [Watcher(self.phone(f"shown{worker}", "TCP", worker), f"sip:shown{worker}@{DOMAIN}")
+                    for worker in (1, 2)]
+        for watcher in watchers:
+            self.assertEqual(watcher.subscribe().status, 200)
+            watcher.told()
+        one = json.loads(self.registrar.get(f"/v1/subscriptions?aor=sip:shown2@{DOMAIN}"))
+        self.assertEqual([each["watcher"] for each in one["subscriptions"]], [f"sip:shown2@{DOMAIN}"])
+        seen, place = [], ""
+        while True:
+            page = json.loads(self.registrar.get(f"/v1/subscriptions?size=100{place}"))
+            seen += [each["watcher"] for each in page["subscriptions"]]
+            if page["next"] is None:
+                break
+            place = f"&after={page['next']}"
+        self.assertLessEqual({f"sip:shown{worker}@{DOMAIN}" for worker in (1, 2)}, set(seen))
 
     def settle(self, watcher: Watcher) -> None:
         """Let a watcher take what it is told until it is told no more: a phone may try the wrong worker first."""
