@@ -12,7 +12,7 @@ from registrar.keys import derive
 from registrar.location.changes import Changes
 from registrar.location.janitor import Janitor
 from registrar.location.journal import Journal
-from registrar.location.redis import RedisLocation
+from registrar.location.redis import EMPTY_SECONDS, RedisLocation
 from registrar.location.writer import WriterThread
 from registrar.workers.messages import Member
 from rollcall.cluster.access import make_redis
@@ -63,7 +63,8 @@ class Clustering:
             max_waiting=location.max_waiting, max_records=location.max_records,
             max_journal_writes=location.max_journal_writes, journals=location.when_unavailable == "journal",
             slow_seconds=location.slow_seconds, node=me.node, epoch=me.epoch, release_flow=release_flow,
-            changes=changes, one_contact_per_instance=config.bindings.one_contact_per_instance)
+            changes=changes, one_contact_per_instance=config.bindings.one_contact_per_instance,
+            empty_seconds=max(EMPTY_SECONDS, config.cluster.reconnect_wait))
         self.redis = make_redis(reactor, config.redis, self)
         self.location.use(self.redis)
 
@@ -140,9 +141,10 @@ class Clustering:
     def _node(self) -> Node:
         """Return what our lease says of us now."""
         cluster, listener = self._config.cluster, self.members.listener
+        told = cluster.internal_advertise_host or cluster.internal_host
         return Node(
             node=self._me.node, epoch=self._me.epoch, started_at=self._started_at, draining=self._draining.refuses_new,
-            host=cluster.internal_advertise_host or cluster.internal_host,
+            host=listener.host.strip("[]") if listener is not None else told,
             port=listener.port if listener is not None else self._internal_port, tls=cluster.internal_tls,
             faces=faces(self._transports),
             admin=self._config.admin.url, of=self._config.registrar.node if self._me.index else "")

@@ -122,13 +122,16 @@ class Requests:
         self._is_stopping = True
 
     def request_received(self, request: Request, transaction: ServerTransaction) -> None:
-        """Hand a new request to the conversation it is for."""
+        """Hand a new request to the conversation it is for.
+
+        Nobody registers through another node: what that sends on is for a phone of ours, whatever it may look like.
+        """
         if request is self._refused:
             # Without state, but for the repeats and the ACK of a datagram: to remember a flood would be to feed it.
             transaction.turn_away(503, None, (("Retry-After", str(self._retry_after())),))
         elif request.method == "CANCEL":
             self._cancel(request, transaction)
-        elif request.method == "REGISTER" and self._is_for_us(request):
+        elif request.method == "REGISTER" and not transaction.flow.member and self._is_for_us(request):
             self._registering.receive(request, transaction)
         elif request.method == "SUBSCRIBE" and self._events is not None and self._events.wants(request):
             self._events.receive(request, transaction)
@@ -186,7 +189,7 @@ class Requests:
     def _cancel(self, request: Request, transaction: ServerTransaction) -> None:
         """End the INVITE that `request` means; 481 when there is none (RFC 3261 §9.2)."""
         invite = self._transactions.cancelled_by(request, transaction.via)
-        if invite is None or invite.flow.peer[0] != transaction.flow.peer[0]:
+        if invite is None or not _are_same_hop(invite.flow, transaction.flow):
             # §22.1: accepted "if it comes from the same hop". Who is called knows the caller's branch, too.
             transaction.refuse(481)
             return
@@ -201,9 +204,14 @@ class Requests:
         self._log.info("a message from {peer} over {transport} is malformed: {reason}", peer=flow.peer,
                        transport=flow.transport, reason=error.reason, log_rationed=True)
         answer: Response | None = salvage_response(data, error)
-        if answer is None or not self._admission.admits(flow.address[PORT_BYTES:], self._now()):
+        if answer is None or not (flow.member or self._admission.admits(flow.address[PORT_BYTES:], self._now())):
             return
         try:
             flow.write(answer.serialise())
         except FlowClosed:
             self._log.debug("no flow left to refuse a malformed message on")
+
+
+def _are_same_hop(one: Flow, other: Flow) -> bool:
+    """Say whether two flows are with the same neighbour, as far as that can be told: another node is nobody's phone."""
+    return one.peer[0] == other.peer[0] and one.member == other.member
