@@ -80,20 +80,25 @@ class Debts:
         return Snapshot(version, tuple(left), 0.0 if left else lost_at)
 
 
-def lost_change(ours: Snapshot, theirs: Snapshot, node: str, epoch: int, may_be_lost: bool, since: float,
+def lost_change(ours: Snapshot, theirs: Snapshot, node: str, epoch: int, may_be_lost: bool, lost_at: float,
                 now: float) -> Change | None:
     """Return what Redis has lost of a record that we knew as `ours`, where it has `theirs` now; None for nothing.
 
-    Versions only grow, so an older one says that something was lost, and ours is put back as a whole. At the same or a
-    later one others have gone on from what was left; then what came in here `since` shortly before is put back. Where
-    there is no record at all although nobody has told of a loss, only what hangs on our own connections is: who takes
-    bindings away leaves a record without any for a while.
+    What is `ours` was true until `lost_at`. Versions only grow, so an older one says that something was lost: bindings
+    that came in here, and those that were new then, are put back, and what was taken away before `lost_at` is taken
+    away again. At the same or a later version others have gone on from what was left; then what came in here shortly
+    before is put back. Where there is no record at all although nobody has told of a loss, only what hangs on our own
+    connections is: who takes bindings away leaves a record without any for a while.
     """
+    since = lost_at - RECENT_SECONDS
     if may_be_lost and theirs.version < ours.version:
-        return change_between(theirs.bindings, _live(ours, now), now)
+        ours_now = _live(ours, now)
+        kept = [each for each in ours_now if each.source.node == node or each.refreshed_at >= since]
+        removed = change_between(theirs.bindings, ours_now, lost_at).removed
+        return Change(tuple(kept), tuple([each for each in removed if each.refreshed_at <= lost_at]), lost_at)
     if may_be_lost:
-        return _kept([binding for binding in _live(ours, now)
-                      if binding.source.node == node and binding.refreshed_at >= since], now)
+        return _kept([each for each in _live(ours, now) if each.source.node == node and each.refreshed_at >= since],
+                     now)
     if not theirs.version:
         return _kept([binding for binding in _live(ours, now) if binding.connection_bound
                       and (binding.source.node, binding.source.epoch) == (node, epoch)], now)

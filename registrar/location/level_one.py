@@ -18,11 +18,8 @@ from registrar.records import Binding
 MAX_ABSENT = 100_000
 """So many addresses-of-record are known to have nothing: strangers may ask for any."""
 
-FORGOTTEN_AT_ONCE = 0.01
+FORGOTTEN_AT_ONCE = 0.001
 """This part of the records is forgotten when there are too many: to look for each one alone would take long."""
-
-EMPTY_SECONDS = 60.0
-"""A record without bindings stays for so long, so that who still builds on an older version of it is told."""
 
 _KIND_AT = 8
 _SLOT_TO_PLACE = slice(4, 14)
@@ -38,12 +35,16 @@ class LevelOne:
     """The records of one node."""
 
     def __init__(self, memory: MemoryLocation, node: str, epoch: int, max_records: int, wall: Callable[[], float],
-                 is_owed: Callable[[bytes], bool]) -> None:
-        """What `is_owed` has not come to Redis yet, and is never forgotten."""
+                 empty_seconds: float, is_owed: Callable[[bytes], bool]) -> None:
+        """What `is_owed` has not come to Redis yet, and is never forgotten.
+
+        A record without bindings stays for `empty_seconds`, so that who builds on an older version of it is told.
+        """
         self._memory = memory
         self._me = node, epoch
         self._max_records = max_records
         self._wall = wall
+        self._empty_seconds = empty_seconds
         self._is_owed = is_owed
         self.records, self.packing = memory.records, memory.packing
         self.doubtful: dict[bytes, bool] = {}
@@ -81,9 +82,13 @@ class LevelOne:
 
     def pack(self, key: bytes, snapshot: Snapshot) -> bytes:
         """Return the record of a snapshot, to be put here: in the slot that the one before stands in, if it can."""
-        expiries = [binding.expires_at for binding in snapshot.bindings] or [self._wall() + EMPTY_SECONDS]
+        expiries = [binding.expires_at for binding in snapshot.bindings] or [self.empty_until()]
         slot, old = slot_at(min(expiries)), self.records.get(key)
         return self.packing.pack(snapshot, slot if old is None else min(slot, slot_and_expiry(old)[0]))
+
+    def empty_until(self) -> float:
+        """Return until when a record stays that has lost its last binding now."""
+        return self._wall() + self._empty_seconds
 
     def put(self, key: bytes, record: bytes) -> None:
         """Take a record as it is now."""
@@ -118,6 +123,10 @@ class LevelOne:
         self.doubtful.pop(key, None)
         self._absent.pop(key, None)
 
+    def confirm(self, key: bytes) -> None:
+        """Take note that a record is as it stands here."""
+        self.doubtful.pop(key, None)
+
     def doubt(self, key: bytes) -> None:
         """Take note that a record may have changed."""
         self._absent.pop(key, None)
@@ -147,13 +156,13 @@ class LevelOne:
         return frozenset([binding.source.flow_id for binding in self.packing.unpack(record).bindings
                           if self._hangs_here(binding) and binding.expires_at > now])
 
-    def is_from_here(self, record: bytes) -> bool:
-        """Say whether some binding of a record came in at this node, or whether it has none left."""
+    def is_ours(self, record: bytes, since: float) -> bool:
+        """Say whether some binding of a record came in at this node, or anywhere `since`, or whether it has none."""
         if record[_KIND_AT]:
-            place: int = HEAD.unpack_from(record)[5]
-            return self.packing.places.places[place][2] == self._me[0]
+            head = HEAD.unpack_from(record)
+            return self.packing.places.places[head[5]][2] == self._me[0] or bool(head[7] >= since)
         bindings = self.packing.unpack(record).bindings
-        return not bindings or any(binding.source.node == self._me[0] for binding in bindings)
+        return not bindings or any(each.source.node == self._me[0] or each.refreshed_at >= since for each in bindings)
 
     def _hangs_here(self, binding: Binding) -> bool:
         return binding.connection_bound and (binding.source.node, binding.source.epoch) == self._me
@@ -162,9 +171,10 @@ class LevelOne:
         """Forget what was used longest ago."""
         most = max(1, int(self._max_records * FORGOTTEN_AT_ONCE))
         oldest = [key for key in islice(self.records, 2 * most) if not self._is_owed(key)]
-        others = [key for key in oldest if not self.flows_of(self.records[key])]
-        for key in (others or oldest)[:most]:
+        spared = [key for key in oldest if self.flows_of(self.records[key])]
+        others = [key for key in oldest if key not in set(spared)]
+        for key in (others or spared)[:most]:
             self.drop(key)
-        for key in oldest:
-            # What was spared has its turn again when all others had theirs.
+        for key in spared:
+            # Its turn comes again when all others had theirs.
             self.touch(key)

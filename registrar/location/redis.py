@@ -22,7 +22,7 @@ from registrar.location.contract import Conflict, Counts, LocationUnavailable, S
 from registrar.location.debts import Debts
 from registrar.location.journal import Journal
 from registrar.location.keeping import PREFIX, Keeping
-from registrar.location.level_one import EMPTY_SECONDS, LevelOne
+from registrar.location.level_one import LevelOne
 from registrar.location.memory import MemoryLocation
 from registrar.location.settling import Settling
 from registrar.location.shared_form import keep_arguments, snapshot_of
@@ -32,6 +32,9 @@ from rollcall.net.wheel import TimerWheel
 
 MAX_CONFLICTS = 8
 """So often the end of a connection is tried to be kept; after that it is owed."""
+
+EMPTY_SECONDS = 60.0
+"""Longer than anybody builds on what he has loaded."""
 
 MAX_ASSUMED = 10_000
 """Records that somebody builds on although they could not be read."""
@@ -46,9 +49,10 @@ class RedisLocation:
     def __init__(self, *, wheel: TimerWheel, wall: Callable[[], float], journal: Journal, max_contacts: int,
                  max_waiting: int, max_records: int, max_journal_writes: int, journals: bool, slow_seconds: float,
                  node: str, epoch: int, release_flow: Callable[[int, bytes], None], changes: Changes,
-                 one_contact_per_instance: bool = True) -> None:
+                 one_contact_per_instance: bool = True, empty_seconds: float = EMPTY_SECONDS) -> None:
         """`release_flow` is told of a connection of ours that a record has nothing more on; without `journals`
-        nothing is kept while Redis is away. `use` has to be called before the start.
+        nothing is kept while Redis is away. A record that has lost its last binding stays for `empty_seconds`, so that
+        its version goes on, and everybody knows when it was lost. `use` has to be called before the start.
         """
         self._wheel = wheel
         self._wall = wall
@@ -63,7 +67,8 @@ class RedisLocation:
         self._changes = changes
         self._debts = Debts(journal, node, epoch, max_contacts, max_journal_writes, one_contact_per_instance)
         self._memory = MemoryLocation(wheel, wall, forgotten=self._lapsed, is_copy=True)
-        self._level_one = LevelOne(self._memory, node, epoch, max_records, wall, self._debts.__contains__)
+        self._level_one = LevelOne(self._memory, node, epoch, max_records, wall, empty_seconds,
+                                   self._debts.__contains__)
         self.records, self.packing = self._memory.records, self._memory.packing
         self._open = False
         # Records that could not be read, and that somebody builds on nevertheless: only the journal takes that.
@@ -175,7 +180,7 @@ class RedisLocation:
     def takes_at_once(self, key: bytes, connection_bound: bool) -> bool:
         """Say whether `keep` may be called: no other write is on its way, and nothing has to be read first."""
         writes, debts = self._writes, self._debts
-        return (self._open and key not in writes and key not in self._readings and self._can_ask(key)
+        return (self._open and key not in writes and key not in self._readings and self._can_ask(PREFIX + key)
                 and key not in debts.changes and key not in debts.ended and key not in self._level_one.doubtful
                 and len(writes) < self._max_waiting)
 
@@ -258,11 +263,12 @@ class RedisLocation:
         if old is None and not new.bindings:
             return succeed(None)
         record = self._level_one.pack(key, new)
-        if is_assumed or not self._can_ask(key):
+        if is_assumed or not self._can_ask(PREFIX + key):
             if not journals:
                 raise LocationUnavailable(self._redis.problem or "bindings cannot be kept now")
             return self._keeping.write(key, old, record)
-        arguments = keep_arguments(self.packing, record, version, self._max_contacts, self._wall() + EMPTY_SECONDS)
+        arguments = keep_arguments(self.packing, record, version, self._max_contacts,
+                                   self._level_one.empty_until())
         return self._keeping.send(key, old, record, arguments, journals)
 
     def _unbind_here(self, key: bytes, node: str, epoch: int, flow_id: int) -> tuple[Binding, ...]:

@@ -6,6 +6,7 @@ acknowledged. An answer that somebody has overtaken is asked for again.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from math import inf
 from typing import TypeVar
 
 from attrs import Factory, define
@@ -17,7 +18,7 @@ from registrar.location.changes import Changes
 from registrar.location.contract import LocationUnavailable, Snapshot
 from registrar.location.debts import RECENT_SECONDS, Debts, lost_change
 from registrar.location.keeping import KEEP, PREFIX, Keeping
-from registrar.location.level_one import EMPTY_SECONDS, LevelOne
+from registrar.location.level_one import LevelOne
 from registrar.location.memory import is_refresh
 from registrar.location.shared_form import keep_arguments, snapshot_of, to_shared, version_of_value
 from registrar.records import aor_of_key
@@ -42,6 +43,9 @@ RETRY_SECONDS = 1.0
 RELEASE_SECONDS = 1.0
 """How long after a record has nothing on a connection of ours any more that is closed: a phone may be on its way back
 to it."""
+
+
+_BEFORE_SLOT, _AFTER_SLOT = slice(0, 4), slice(8, None)
 
 
 @define
@@ -85,7 +89,7 @@ class Settling:
         self.readings: dict[bytes, Reading] = {}
         self.tally = Tally()
         self._away_since: float | None = None
-        self._lost_since = 0.0
+        self._lost_at = 0.0
         self._pass: Deferred[None] | None = None
         self._timer: Timer | None = None
         self._is_open = True
@@ -136,7 +140,7 @@ class Settling:
         for reading in self.readings.values():
             reading.is_dirty = True
         if may_have_lost:
-            self._lost_since = (self._wall() if self._away_since is None else self._away_since) - RECENT_SECONDS
+            self._lost_at = self._wall() if self._away_since is None else self._away_since
         self._away_since = None
         self._level_one.doubt_all(may_have_lost)
         self.begin_pass()
@@ -213,12 +217,23 @@ class Settling:
             if key in self._keeping.writes:
                 # Who writes it hears soon what there is.
                 return self._seen(key, value)
+            if not reading.is_dirty and key not in self._debts and self._is_as_known(key, value):
+                self._level_one.confirm(key)
+                return self._level_one.peek(key)
             value = await self._joined(key, value)
             if not reading.is_dirty:
                 return self.learn(key, value)
             snapshot = self._seen(key, value)
         self._level_one.drop(key)
         return snapshot
+
+    def _is_as_known(self, key: bytes, value: bytes | None) -> bool:
+        """Say, cheaply, whether Redis has what stands here; the slots may differ."""
+        record = self._level_one.records.get(key)
+        if record is None or value is None:
+            return False
+        known = to_shared(self._level_one.packing, record)
+        return known[_BEFORE_SLOT] == value[_BEFORE_SLOT] and known[_AFTER_SLOT] == value[_AFTER_SLOT]
 
     def _seen(self, key: bytes, value: bytes | None) -> Snapshot:
         return (None if value is None else self._understood(key, value)) or Snapshot()
@@ -233,7 +248,7 @@ class Settling:
             record = self._level_one.pack(key, new)
             expected = 0 if value is None else version_of_value(value)
             arguments = keep_arguments(self._level_one.packing, record, expected, self._max_contacts,
-                                       self._wall() + EMPTY_SECONDS)
+                                       self._level_one.empty_until())
             reply = await self._redis.evaluate(KEEP, PREFIX + key, *arguments)
             if reply == 1:
                 self.tally.joined += 1
@@ -258,7 +273,7 @@ class Settling:
                 # That version is no number that Redis has given.
                 ours = Snapshot(0, ours.bindings)
             lost = lost_change(ours, current, self._node, self._epoch, self._level_one.doubtful.get(key, False),
-                               self._lost_since, now)
+                               self._lost_at, now)
             version = max(version, ours.version) if lost is not None else version
         return self._debts.joined(key, current, lost, version + 1, now)
 
@@ -278,48 +293,46 @@ class Settling:
     # --- all records
 
     async def _look_at_all(self) -> None:
-        is_well = await self._pay_all() and await self._look_at_doubtful()
+        await self._pay_all()
+        await self._look_at_doubtful()
         self._end_pass()
-        if not is_well:
+        if self._debts or self._level_one.doubtful:
             self.look_later()
 
-    async def _pay_all(self) -> bool:
-        """Join all that is owed, the first first; False when Redis cannot be asked."""
+    async def _pay_all(self) -> None:
+        """Join all that is owed, the first first."""
         count, began = len(self._debts), self._wall()
         for keys in _parts(list(self._debts)):
-            if not await self._read_all(key for key in keys if key in self._debts):
-                return False
-        if count:
-            self._log.info("what {count} addresses-of-record owed Redis is there now, in {seconds:.1f} s", count=count,
-                           seconds=self._wall() - began)
-        return True
+            await self._read_all(key for key in keys if key in self._debts)
+        if count > len(self._debts):
+            self._log.info("{count} addresses-of-record were joined with what Redis has in {seconds:.1f} s, {left} are "
+                           "left", count=count, seconds=self._wall() - began, left=len(self._debts))
 
-    async def _look_at_doubtful(self) -> bool:
-        """Look at all records in doubt that came in here, and forget the others."""
+    async def _look_at_doubtful(self) -> None:
+        """Look at all records in doubt that came in here, and at new ones that may be lost; forget the others."""
         level_one = self._level_one
         for keys in _parts(list(level_one.doubtful)):
-            if not self._is_open:
+            if not self._is_open or self._redis.problem is not None:
                 break
             ours = []
             for key in keys:
                 if key not in level_one.doubtful or key in self._debts or key in self._keeping.writes:
                     continue
-                if level_one.is_from_here(level_one.records[key]):
+                since = self._lost_at - RECENT_SECONDS if level_one.doubtful[key] else inf
+                if level_one.is_ours(level_one.records[key], since):
                     ours.append(key)
                 else:
                     level_one.drop(key)
-            if not await self._read_all(ours):
-                return False
+            await self._read_all(ours)
             pause: Deferred[None] = Deferred()
             self._wheel.call_later(PAUSE_SECONDS, pause.callback, None)
             await pause
-        return True
 
-    async def _read_all(self, keys: Iterable[bytes]) -> bool:
-        """Read these records; False when one could not be."""
-        readings = [self.read(key) for key in keys]
-        results = await DeferredList(readings, consumeErrors=True)
-        return all(is_well for is_well, _ in results)
+    async def _read_all(self, keys: Iterable[bytes]) -> None:
+        """Read those of these records whose server can be asked."""
+        readings = [self.read(key) for key in keys if self._redis.can_ask(PREFIX + key)]
+        if readings:
+            await DeferredList(readings, consumeErrors=True)
 
     def _pass_broke(self, failure: Failure) -> None:
         self._log.failure("while records were joined", failure)

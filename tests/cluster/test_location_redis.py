@@ -322,10 +322,10 @@ class RestartTests(RedisCase):
         pid = self.redis.servers[0].pid
         self.redis.pause(pid)
         saving = Deferred.fromCoroutine(self.store.save(ALICE, Snapshot(2, (a_binding(A), a_binding(B)))))
-        self.spin_until(lambda: not self.store._can_ask(KEY))
+        self.spin_until(lambda: not self.store._can_ask(b"loc:" + KEY))
         self.result_of(saving)
         self.redis.resume(pid)
-        self.spin_until(lambda: self.store._can_ask(KEY) and not self.store.levels()["owed"])
+        self.spin_until(lambda: self.store._can_ask(b"loc:" + KEY) and not self.store.levels()["owed"])
         shared = self.shared()
         assert shared is not None
         self.assertEqual([binding.contact for binding in shared.bindings], [A, B])

@@ -25,6 +25,8 @@ class ScriptedRedis:
     def __init__(self) -> None:
         self.asked: list[Asked] = []
         self.problem: str | None = None
+        self.away: set[bytes] = set()
+        """Keys whose server cannot be asked."""
 
     def start(self) -> None:
         """There is nothing to connect to."""
@@ -40,7 +42,7 @@ class ScriptedRedis:
 
     def can_ask(self, key: bytes) -> bool:
         """Whether the test lets it be asked."""
-        return self.problem is None
+        return self.problem is None and key not in self.away
 
     def submit(self, key: bytes, command: Words, answered: Answered) -> None:
         """Wait for the test's answer."""

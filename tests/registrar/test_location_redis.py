@@ -13,10 +13,9 @@ from registrar.location.changes import Changes
 from registrar.location.contract import Conflict, LocationUnavailable, Snapshot
 from registrar.location.journal import Journal
 from registrar.location.keeping import KEEP
-from registrar.location.level_one import EMPTY_SECONDS
-from registrar.location.redis import MAX_CONFLICTS, RedisLocation
+from registrar.location.redis import EMPTY_SECONDS, MAX_CONFLICTS, RedisLocation
 from registrar.location.settling import MAX_ATTEMPTS, RELEASE_SECONDS, RETRY_SECONDS
-from registrar.location.shared_form import snapshot_of, value_of
+from registrar.location.shared_form import snapshot_of, to_shared, value_of
 from registrar.location.writing import ON_ITS_WAY, TRANSITIONS, Event, State
 from registrar.records import record_key
 from rollcall.cluster.redis import RedisRefused
@@ -419,6 +418,24 @@ class AwayTests(RedisCase):
         self.redis.answer(1)
         self.assertEqual(self.store.levels()["owed"], 0)
 
+    def test_one_of_several_servers_is_away(self) -> None:
+        """What is owed to a server that cannot be asked keeps nothing else waiting."""
+        self.lose()
+        for aor in (ALICE, "sip:bob@example.com"):
+            self.now_away(self.store.load_for_update(aor, True))
+            self.successResultOf(self.begin(self.store.save(aor, Snapshot(1, (a_binding(A),)))))
+        self.redis.away.add(b"loc:" + KEY)
+        self.come_back()
+        self.assertEqual(self.redis.answer(None).key, b"loc:bob@example.com")
+        self.redis.answer(1)
+        self.assertEqual((self.redis.asked, self.store.levels()["owed"]), ([], 1))
+        self.assertFalse(self.store.takes_at_once(KEY, False))
+        self.redis.away.clear()
+        self.clock.advance(RETRY_SECONDS * 1.1)
+        self.redis.answer(None)
+        self.redis.answer(1)
+        self.assertEqual(self.store.levels()["owed"], 0)
+
     def test_somebody_is_always_first(self) -> None:
         """What does not fit however often it is joined is given up with a cry, and blocks nobody."""
         self.saving(a_binding(B), seen=self.knows(a_binding(A)))
@@ -607,6 +624,36 @@ class HealingTests(RedisCase):
         self.assertEqual(self.redis.asked, [])
         self.assertEqual(self.contacts(self.now(self.store.load(ALICE))), [B])
         self.assertEqual(list(self.store.records), [KEY])
+
+    def test_nothing_has_changed(self) -> None:
+        """A record that is in Redis as it is here is known again."""
+        self.acknowledged(a_bound(A, 7))
+        record = self.store.records[KEY]
+        self.lose()
+        self.come_back()
+        self.redis.answer(to_shared(self.store.packing, record))
+        self.assertIs(self.store.records[KEY], record)
+        self.assertTrue(self.store.takes_at_once(KEY, True))
+
+    def test_what_others_had_for_long(self) -> None:
+        """What came in elsewhere and was not new when Redis was lost is not put back: it may have been removed."""
+        away = Snapshot(5, (a_binding(A, source=over_tcp(1, "n2"), refreshed_at=NOW - 100),
+                            a_binding(B, source=over_tcp(2, "n2"), refreshed_at=NOW)))
+        self.knows(*away.bindings, version=5)
+        self.lose()
+        self.come_back(may_have_lost=True)
+        self.redis.answer(None)
+        self.assertEqual(self.contacts(self.kept(self.redis.answer(1))), [B])
+        self.assertEqual(self.contacts(self.now(self.store.load(ALICE))), [B])
+
+    def test_who_came_after_the_loss(self) -> None:
+        """A phone that registered while we were away stays, though we know a later version without it."""
+        self.knows(a_binding(A), version=9)
+        self.lose()
+        self.clock.advance(100)
+        self.come_back(may_have_lost=True)
+        self.redis.answer(value_of(Snapshot(2, (a_binding(B, refreshed_at=NOW + 50),))))
+        self.assertEqual(self.contacts(self.kept(self.redis.answer(1))), [A, B])
 
     def test_in_doubt_it_is_asked_for(self) -> None:
         """After a connection nothing is believed that was not read since, neither by the short way."""
