@@ -75,6 +75,11 @@ class MemberFlow(StreamReading, WireFlow):
                 raise FlowClosed(f"{len(data)} bytes are too large a message for a member")
         super().write(data)
 
+    def cut(self, reason: str) -> None:
+        """End it at once, with what waits to be carried."""
+        if self._state is not State.CLOSED:
+            self._abort(reason)
+
     def dataReceived(self, data: bytes) -> None:
         """Read it unless we closed."""
         if self._state is State.OPEN:

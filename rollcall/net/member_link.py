@@ -119,8 +119,11 @@ class Link:
         if self.flow is None and self._retry is None:
             self._dial()
 
-    def leave(self, reason: str) -> None:
-        """Close what there is, and tell nobody."""
+    def leave(self, reason: str, is_dead: bool = False) -> None:
+        """Close what there is, and tell nobody. With a member that is dead nothing that was written has to leave first.
+
+        A host that hangs would take close_seconds for it, and requests would learn only then that they are lost.
+        """
         self.is_kept = False
         self._stop_retrying()
         flows = self._accepted, self._dialled
@@ -130,7 +133,7 @@ class Link:
             dialling.give_up(reason)
         for flow in flows:
             if flow is not None:
-                flow.close(reason)
+                (flow.cut if is_dead else flow.close)(reason)
         waiting, self._waiting = self._waiting, []
         self._fail(waiting, reason)
 

@@ -119,7 +119,7 @@ class Members:
                   if node != self._me.node}
         for life, link in tuple(self._links.items()):
             if link.is_kept and life not in wanted:
-                link.leave("it is no member any more")
+                link.leave("it is no member any more", is_dead=True)
                 self._tidy(link)
         for life, address in wanted.items():
             link = self._link(life)
@@ -160,7 +160,7 @@ class Members:
         """Take note of a member's connection; it ends what was left of the node's earlier lives."""
         self._link(flow.life).came(flow)
         for link in [link for life, link in self._links.items() if life.is_before(flow.life)]:
-            link.leave(f"replaced by {flow.life}")
+            link.leave(f"replaced by {flow.life}", is_dead=True)
             self._tidy(link)
             self._lost(link.life.node, link.life.epoch, REPLACED)
 

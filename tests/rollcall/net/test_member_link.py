@@ -285,6 +285,15 @@ class KeepingTests(LinkTestCase):
         self.assertEqual((self.lost, len(self.means.asked)), ([REFUSED], 4))
         self.assertTrue(self.link.is_over)
 
+    def test_dead(self) -> None:
+        """The connection with a member that is dead is cut: a host that hangs would take seconds to let it end."""
+        for is_dead in (False, True):
+            self.link.keep()
+            wire = self.proven()
+            self.link.leave("it is no member any more", is_dead)
+            self.assertEqual(wire.aborted, is_dead)
+            self.end(wire)
+
 
 class FlowTests(LinkTestCase):
     def test_limits(self) -> None:
