@@ -18,6 +18,11 @@ INSTANCE_BYTES = 4
 
 NO_INSTANCE = bytes(INSTANCE_BYTES)
 
+MINUTE_BYTES = 4
+
+LONGEST_CALL_SECONDS = 24 * 3600
+"""For so long a phone is followed to where it is bound by then; what a former peer keeps leads nowhere afterwards."""
+
 
 class Node(Protocol):
     """A living node of the cluster, as far as requests for its phones are concerned."""
@@ -103,16 +108,23 @@ def is_within_reach(binding: Binding, cluster: Cluster) -> bool:
     return owner is not None and owner.epoch == binding.source.epoch
 
 
-def phone_name(key: bytes, instance: str | None) -> bytes:
-    """Return what finds a phone again, wherever it is bound: its record's key, and its instance when that is known."""
-    if instance is None:
-        return NO_INSTANCE + key
-    return sha256(instance.encode("utf-8", "surrogateescape")).digest()[:INSTANCE_BYTES] + key
+def phone_name(key: bytes, instance: str | None, now: float) -> bytes:
+    """Return what finds a phone again, wherever it is bound.
+
+    That is a part of its instance's hash, when that is known, the minute in which we say so, and its record's key.
+    """
+    return _mark(instance) + int(now // 60).to_bytes(MINUTE_BYTES) + key
 
 
 def record_of(phone: bytes) -> bytes:
     """Return the key of the record in a phone's name."""
-    return phone[INSTANCE_BYTES:]
+    return phone[INSTANCE_BYTES + MINUTE_BYTES:]
+
+
+def is_outdated(phone: bytes, now: float) -> bool:
+    """Say whether a phone's name is too old to follow the phone by."""
+    named_at = int.from_bytes(phone[INSTANCE_BYTES : INSTANCE_BYTES + MINUTE_BYTES]) * 60
+    return now > named_at + LONGEST_CALL_SECONDS
 
 
 def same_phone(phone: bytes, contact: str, bindings: Sequence[Binding]) -> list[Binding]:
@@ -120,10 +132,17 @@ def same_phone(phone: bytes, contact: str, bindings: Sequence[Binding]) -> list[
 
     Who said no instance is known by the `contact` that its peer has of it, or is the only phone there is.
     """
-    if phone[:INSTANCE_BYTES] != NO_INSTANCE:
-        return [binding for binding in bindings if phone_name(record_of(phone), binding.instance) == phone]
+    mark = phone[:INSTANCE_BYTES]
+    if mark != NO_INSTANCE:
+        return [binding for binding in bindings if _mark(binding.instance) == mark]
     same = [binding for binding in bindings if _is_same_address(binding.contact, contact)]
     return same or (list(bindings) if len(bindings) == 1 else [])
+
+
+def _mark(instance: str | None) -> bytes:
+    if instance is None:
+        return NO_INSTANCE
+    return sha256(instance.encode("utf-8", "surrogateescape")).digest()[:INSTANCE_BYTES]
 
 
 def _is_same_address(one: str, other: str) -> bool:

@@ -83,7 +83,7 @@ class Proxying:
         if reconnecting is None:
             reconnecting = Reconnecting(location=location, wheel=transactions.wheel, now=now)
         self._reconnecting = reconnecting
-        self._dialogs = Dialogs(domains, tokens, self._reconnecting.cluster)
+        self._dialogs = Dialogs(domains, tokens, self._reconnecting.cluster, now)
         self._transactions = transactions
         self._sender = sender
         self._config = config
@@ -193,7 +193,7 @@ class Proxying:
         on_it = (binding.instance for binding in bindings
                  if binding.connection_bound and binding.source.flow_id == flow.id
                  and self._is_own(binding.source.node, binding.source.epoch))
-        return phone_name(keys[0], next(on_it, None))
+        return phone_name(keys[0], next(on_it, None), self._now())
 
     async def _way(self, request: Request, server: ServerTransaction) -> Way | None:
         """Return where to send `request`; None when it was answered here."""
@@ -228,7 +228,8 @@ class Proxying:
             if isinstance(dialog.hop, OverMember):
                 phones.was_tried(dialog.hop.flow)
             return Way([[dialog]], phones)
-        phones.was_tried(dialog.flow)
+        if dialog.flow is not None:
+            phones.was_tried(dialog.flow)
         groups = await phones.look()
         if groups or phones.may_return:
             return Way(groups, phones)
@@ -242,7 +243,7 @@ class Proxying:
         def choose(bindings: Sequence[Binding], now: float) -> Groups:
             found = same_phone(phone, request.uri, bindings)
             groups = target_groups(found, now, 1, secure_only=is_secure)
-            return [[self._attempt(candidate, key, request.uri) for candidate in group] for group in groups]
+            return [[self._attempt(candidate, key, now, request.uri) for candidate in group] for group in groups]
 
         return self._reconnecting.phones(aor_of_key(key), choose, request.get("Call-ID") or "", is_gone)
 
@@ -280,7 +281,7 @@ class Proxying:
         def choose(bindings: Sequence[Binding], now: float) -> Groups:
             meant = bindings if gruu is None else gruu.contacts(bindings, now)
             groups = target_groups(meant, now, self._config.max_branches, secure_only=is_secure)
-            return [[self._attempt(candidate, key) for candidate in group] for group in groups]
+            return [[self._attempt(candidate, key, now) for candidate in group] for group in groups]
 
         phones = self._reconnecting.phones(aor, choose, request.get("Call-ID") or "", is_one=gruu is not None)
         groups: Groups = []
@@ -295,11 +296,11 @@ class Proxying:
             raise Refusal(480)
         raise Refusal(404)
 
-    def _attempt(self, candidate: Candidate, key: bytes, uri: str | None = None) -> Attempt:
+    def _attempt(self, candidate: Candidate, key: bytes, now: float, uri: str | None = None) -> Attempt:
         """Return the ways to a phone; `uri` is what it is called, unless by its contacts."""
         first, *others = [
             Attempt(uri or binding.contact, way_to(binding, self._node, self._reconnecting.cluster),
-                    asked_from=binding.source.host, phone=phone_name(key, binding.instance))
+                    asked_from=binding.source.host, phone=phone_name(key, binding.instance, now))
             for binding in (candidate.binding, *candidate.alternates)
         ]
         return evolve(first, alternates=tuple(others))

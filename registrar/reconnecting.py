@@ -34,6 +34,10 @@ RETRY_SECONDS = 1.0
 """How long a node is left alone that could not be spoken to; twice as long each time. One that has died is known by
 then to have."""
 
+MAX_WAITING_PER_RECORD = 100
+"""How many requests wait for the phones of one record: a lost trunk, or who calls a lost phone without end, leaves the
+others their share."""
+
 Choose = Callable[[Sequence[Binding], float], Groups]
 """Makes ways to the phones that are meant out of the bindings of a record and the time."""
 
@@ -69,13 +73,30 @@ class Reconnecting:
         self.changes = _Unwatched() if changes is None else changes
         self.wait_seconds = wait_seconds
         self.max_waiting = max_waiting
-        self.waiting = 0
+        self.waiting: Counter[str] = Counter()
+        """How many wait, by address-of-record."""
         self.outcomes: Counter[str] = Counter({"returned": 0, "stayed_away": 0, "cancelled": 0, "too_many": 0})
         """What became of waiting."""
 
     def phones(self, aor: str, choose: Choose, call_id: str, is_one: bool = False) -> "Phones":
         """Return the phones of a record that a request is for; `is_one`: one certain phone among them."""
         return Phones(self, aor, choose, call_id, is_one)
+
+
+    def admits(self, aor: str) -> bool:
+        """Count one more that waits, unless it is one too many."""
+        if self.waiting.total() >= self.max_waiting or self.waiting[aor] >= MAX_WAITING_PER_RECORD:
+            self.outcomes["too_many"] += 1
+            return False
+        self.waiting[aor] += 1
+        return True
+
+    def ended(self, aor: str, outcome: str) -> None:
+        """Count one that waits no more."""
+        self.outcomes[outcome] += 1
+        self.waiting[aor] -= 1
+        if not self.waiting[aor]:
+            del self.waiting[aor]
 
 
 class Phones:
@@ -152,12 +173,10 @@ class Phones:
         self._until = reconnecting.wait_seconds + (now if self._tried else self.lost_at or now)
         if self._until <= now or self._waits >= MAX_WAITS:
             return False
-        if reconnecting.waiting >= reconnecting.max_waiting:
-            reconnecting.outcomes["too_many"] += 1
-            reconnecting.log.warn("call {call_id} does not wait for {aor}: {waiting} wait already",
-                                  call_id=self._call_id, aor=self.aor, waiting=reconnecting.waiting, log_rationed=True)
+        if not reconnecting.admits(self.aor):
+            reconnecting.log.warn("call {call_id} does not wait for {aor}: too many do", call_id=self._call_id,
+                                  aor=self.aor, log_rationed=True)
             return False
-        reconnecting.waiting += 1
         self._waits += 1
         self._pause = FIRST_RECHECK_SECONDS
         self._since = now
@@ -237,8 +256,7 @@ class Phones:
 
     def _end(self, outcome: str) -> None:
         reconnecting = self._reconnecting
-        reconnecting.waiting -= 1
-        reconnecting.outcomes[outcome] += 1
+        reconnecting.ended(self.aor, outcome)
         self._found = None
         self._unwatch()
         if self._timer is not None:
@@ -258,7 +276,7 @@ def _identity(binding: Binding) -> tuple[object, ...]:
 def watch_reconnecting(metrics: Metrics, reconnecting: Reconnecting) -> None:
     """Export who waits for phones to come back, and what became of those who did."""
     metrics.gauge("rollcall_reconnect_waiting", "Requests that wait for a phone whose connection was lost.", (),
-                  lambda: reconnecting.waiting)
+                  reconnecting.waiting.total)
     metrics.total("rollcall_reconnect_waits_total", "Requests that waited, or would have, by what became of it.",
                   ("outcome",), lambda: {(outcome,): float(number) for outcome, number in
                                          reconnecting.outcomes.items()})

@@ -358,7 +358,7 @@ class NodesCase(SynchronousTestCase):
         for name in self.nodes.lives:
             registrar = self.nodes[name]
             assert registrar.reconnecting is not None
-            self.assertEqual((name, len(registrar.layer.transactions), registrar.reconnecting.waiting), (name, 0, 0))
+            self.assertEqual((name, len(registrar.layer.transactions), registrar.reconnecting.waiting), (name, 0, {}))
         self.assertEqual(len(self.nodes.location.changes), 0)
 
     def established(self, caller: NodePhone, callee: NodePhone) -> Call:

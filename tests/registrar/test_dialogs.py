@@ -1,8 +1,8 @@
 """Tests of calls that go on when a phone has moved to another connection or node in their midst (RFC 5626 §5.3)."""
 
-from registrar.owners import phone_name
+from registrar.owners import LONGEST_CALL_SECONDS, phone_name
 from tests.flows import a_request, an_answer
-from tests.registrar.examples import PHONE, TABLET
+from tests.registrar.examples import NOW, PHONE, TABLET
 from tests.registrar.nodes import Call, NodePhone, NodesCase
 
 
@@ -130,6 +130,39 @@ class MovedTests(NodesCase):
         self.assertEqual(self.alice.answers(), [200])
 
 
+    def test_others_do_not_follow(self) -> None:
+        """Who has only heard of the call, a subscriber or not, does not reach a phone that has moved."""
+        eve = NodePhone(self.nodes, "eve")
+        eve.connect("n1")
+        self.move(self.bob, "n3")
+        for other in (self.nodes.phone("carol", "n2"), eve):
+            other.send(self.call.request("MESSAGE", self.alice))
+            self.assertIn(other.answers()[-1], (430, 480))
+        self.assertEqual(self.bob.heard(), [])
+
+    def test_after_the_longest_call(self) -> None:
+        """Nobody follows a phone for ever."""
+        self.nodes.clock.advance(LONGEST_CALL_SECONDS + 60)
+        self.exchange(self.call, "INFO", self.alice, self.bob)
+        self.move(self.bob, "n3")
+        self.alice.flow.take()
+        self.alice.send(self.call.request("INFO", self.alice))
+        self.wait_a_turn()
+        self.assertEqual((self.alice.answers(), self.bob.heard()), ([480], []))
+
+    def test_node_that_is_not_known_yet(self) -> None:
+        """What is for a phone of a node that has just begun waits until that node's lease is here."""
+        self.nodes.unknown.add("n2")
+        self.alice.flow.take()
+        self.alice.send(self.call.request("BYE", self.alice))
+        self.nodes.wait(1)
+        self.assertEqual((self.alice.answers(), self.bob.heard()), ([], []))
+        self.nodes.unknown.clear()
+        self.nodes.wait(1)
+        self.assertEqual(self.bob.heard(), ["BYE"])
+        self.bob.answer(200, "BYE")
+        self.assertEqual(self.alice.answers(), [200])
+
     def test_moved_before_a_request(self) -> None:
         """The ACK of a re-INVITE goes where the INVITE went: to the node that has the phone by now."""
         self.move(self.bob, "n3")
@@ -181,7 +214,7 @@ class RelayTests(NodesCase):
         self.alice = self.nodes.phone("alice", "n1", instance=PHONE)
         (self.gateway,) = self.nodes["n3"].network.server("9@pstn.example", ("TCP", "192.0.2.30", 5060))
         tokens, context = self.nodes["n1"].network.tokens, b"call-1@phone\0alice"
-        inward = tokens.token(self.alice.flow, context, phone_name(b"alice@example.com", PHONE))
+        inward = tokens.token(self.alice.flow, context, phone_name(b"alice@example.com", PHONE, NOW))
         outward = tokens.token(None, context)
         routes = [f"<sip:{token}@192.0.2.1:5060;transport=tcp;lr>" for token in (inward, outward)]
         self.bye = a_request("BYE", "sip:9@pstn.example", callee="<sip:9@pstn.example>;tag=g", cseq=7,

@@ -12,7 +12,7 @@ from rollcall.sip.headers import parse_name_addr
 from rollcall.sip.transaction import cancellation
 from rollcall.sip.uri import parse_sip_uri
 from tests.flows import a_request
-from tests.registrar.examples import PHONE, TABLET, a_binding, a_bound, over_tcp
+from tests.registrar.examples import NOW, PHONE, TABLET, a_binding, a_bound, over_tcp
 from tests.registrar.nodes import Call, NodePhone, NodesCase
 
 
@@ -163,9 +163,9 @@ class BoundsTests(NodesCase):
         """Return a Route value with the token of a flow, made for `a_request`."""
         return f"<sip:{self.nodes['n3'].network.tokens.token(name, context)}@198.51.100.2:5070;transport=tcp;lr>"
 
-    def from_member(self, *routes: str) -> list[str]:
+    def from_member(self, *routes: str, uri: str = "sip:bob@example.com") -> list[str]:
         """Let n1 send an INVITE with these Routes to n2; return what n2 says to that."""
-        request = a_request(headers=tuple(("Route", route) for route in routes))
+        request = a_request(uri=uri, headers=tuple(("Route", route) for route in routes))
         self.nodes["n2"].requests.message_received(request.serialise(), self.wire)
         self.nodes.wire.clear()
         said, self.wire.sent = self.wire.sent, []
@@ -186,6 +186,18 @@ class BoundsTests(NodesCase):
             self.assertIn("403", self.from_member(*routes)[-1], routes)
             self.nodes.wait(40)
         self.assertEqual(self.bob.heard(), [])
+
+    def test_first_route_alone(self) -> None:
+        """The first Route says where it goes: nothing behind it, and nothing that a phone made its Contact of."""
+        carol = self.nodes.phone("carol", "n2")
+        bobs, carols = (self.token(Connection("n2", 1, phone.flow.id)) for phone in (self.bob, carol))
+        uri = parse_name_addr(bobs).uri
+        self.from_member(carols, bobs, "<sip:junk@192.0.2.2:5060;lr>", uri=uri)
+        self.assertEqual((self.bob.heard(), carol.heard()), ([], ["INVITE"]))
+        invite = carol.requests["INVITE"]
+        self.assertEqual((invite.uri, invite.values("Route")), (uri, [bobs, "<sip:junk@192.0.2.2:5060;lr>"]))
+        carol.answer(486)
+        self.nodes.wire.clear()
 
     def test_stale_record(self) -> None:
         """A record that names a flow which is gone ends as 480: one more node is asked, and no other."""
@@ -242,7 +254,7 @@ class DecisionTests(SynchronousTestCase):
 
     def test_same_instance(self) -> None:
         """A phone with an instance is known by it, whatever address it has now; another's address is not its own."""
-        name = phone_name(b"alice@example.com", PHONE)
+        name = phone_name(b"alice@example.com", PHONE, NOW)
         moved = a_binding("sip:alice@192.0.2.9", instance=PHONE)
         other = a_binding("sip:alice@192.0.2.4", instance=TABLET)
         self.assertEqual(same_phone(name, "sip:alice@192.0.2.4", (moved, other)), [moved])
@@ -250,7 +262,7 @@ class DecisionTests(SynchronousTestCase):
 
     def test_same_contact(self) -> None:
         """One without is known by its contact, parameters apart, or is the only one there is."""
-        name = phone_name(b"alice@example.com", None)
+        name = phone_name(b"alice@example.com", None, NOW)
         first, second = a_binding("sip:alice@192.0.2.9;ob"), a_binding("sip:alice@192.0.2.4")
         self.assertEqual(same_phone(name, "sip:alice@192.0.2.9", (first, second)), [first])
         self.assertEqual(same_phone(name, "sip:alice@192.0.2.1", (first, second)), [])

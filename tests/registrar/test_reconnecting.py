@@ -1,5 +1,6 @@
 """Tests of calls that wait for a phone whose connection was lost, until it is back on whatever node."""
 
+from registrar import reconnecting
 from registrar.reconnecting import watch_reconnecting
 from rollcall.sip.transaction import cancellation
 from tests.registrar.examples import PHONE, TABLET
@@ -17,9 +18,9 @@ class WaitingCase(NodesCase):
 
     def outcomes(self) -> dict[str, int]:
         """Return what became of those who waited on n1."""
-        reconnecting = self.nodes["n1"].reconnecting
-        assert reconnecting is not None
-        return {outcome: number for outcome, number in reconnecting.outcomes.items() if number}
+        node = self.nodes["n1"].reconnecting
+        assert node is not None
+        return {outcome: number for outcome, number in node.outcomes.items() if number}
 
     def complete(self) -> None:
         """See that Bob's phone rings, and have it answer."""
@@ -88,6 +89,19 @@ class LostTests(WaitingCase):
         self.assertEqual(self.alice.answers(), [100, 100])
         self.call.invite()
         self.assertEqual((self.alice.answers(), self.outcomes()), ([100, 480], {"too_many": 1}))
+        self.nodes.wait(11)
+
+    def test_share_of_one_record(self) -> None:
+        """Those who wait for one phone leave the others their share."""
+        self.patch(reconnecting, "MAX_WAITING_PER_RECORD", 1)
+        carol = self.nodes.phone("carol", "n3")
+        self.bob.lose()
+        carol.lose()
+        self.call.invite()
+        Call(self.alice, self.bob, "call-2").invite()
+        self.assertEqual(self.alice.answers(), [100, 100, 480])
+        Call(self.alice, carol, "call-3").invite()
+        self.assertEqual(self.alice.answers(), [100])
         self.nodes.wait(11)
 
     def test_only_calls(self) -> None:
