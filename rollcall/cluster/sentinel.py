@@ -14,6 +14,7 @@ from rollcall.cluster.newest import newest
 from rollcall.cluster.opening import Opening
 from rollcall.cluster.redis import RedisRefused, RedisUnavailable, Watcher
 from rollcall.cluster.single import OneLink, host_and_port
+from rollcall.cluster.slots import address_of
 
 SWITCHED = "+switch-master"
 
@@ -40,7 +41,6 @@ class SentinelRedis(OneLink):
         self._master = config.master
         self._sentinels = [host_and_port(address) for address in config.addresses]
         self._listening: Deferred[None] | None = None
-        self._hears = 0
 
     def start(self) -> None:
         """Connect, and again whenever a connection ends, until `stop`."""
@@ -104,10 +104,8 @@ class SentinelRedis(OneLink):
         try:
             subscriber.heard = self._switched
             await subscriber.ask("SUBSCRIBE", SWITCHED)
-            self._hears += 1
-            if self._hears > 1 and self._link.data is None:
-                # It may have been told while we did not listen.
-                self._link.try_now()
+            # It may have been told while we did not listen.
+            self._follow(*await self.find(self._link))
             while True:
                 await deferLater(reactor, PROBE_SECONDS)
                 await subscriber.ask("PING")
@@ -118,6 +116,11 @@ class SentinelRedis(OneLink):
         name, *_, host, port = payload.decode("utf-8", "replace").split(" ")
         if name == self._master:
             self._log.info("the Sentinels name {host}:{port} as the master of {name}", host=host, port=port, name=name)
+            self._follow(host, int(port))
+
+    def _follow(self, host: str, port: int) -> None:
+        """Turn to this master, unless it is asked already."""
+        if self._link.name != address_of(host, port) or self._link.data is None:
             self._link.drop("the Sentinels name another master")
             self._link.try_now()
 
