@@ -161,7 +161,7 @@ class ClusterConfig:
     """How many connections a node that is drained closes in a second: so many phones move over."""
 
     drain_patience_seconds: float = field(default=200.0, validator=ge(0))
-    """How long it then keeps a connection on which a request is not answered yet: a little longer than any phone rings."""
+    """How long it then keeps a connection on which a request is unanswered: a little longer than any phone rings."""
 
     max_clock_skew_seconds: float = field(default=2.0, validator=gt(0))
     """A clock that differs from that of Redis by more is warned of at the start."""

@@ -110,10 +110,16 @@ class Leases:
         self._look_soon()
 
     def suspect(self, node: str, epoch: int, why: str = "") -> None:
-        """Look at once whether a node lives to which a connection broke; one that has refused two does not."""
-        if "refused" in why and self._lives.refused(node, epoch, self._wall()):
+        """Look at once whether a node lives to which a connection broke.
+
+        One that has refused two does not, nor one that was replaced by a later life; that stands then in `why`.
+        """
+        now = self._wall()
+        if ("refused" in why and self._lives.refused(node, epoch, now)) or (
+                "replaced" in why and self._lives.replaced(node, epoch, now)):
             self._start(drop(self._redis, node, epoch))
             self._tell()
+            self._look_soon()
         elif self.node(node) is not None:
             self._look_soon()
 

@@ -133,8 +133,8 @@ class Lives:
 
     def refused(self, node: str, epoch: int, now: float) -> bool:
         """Take note that a life refuses connections; say whether that was once too often, so that it is over."""
-        life = self._lives.get(node)
-        if life is None or life.node.epoch != epoch or life.ended_at is not None:
+        life = self._goes_on(node, epoch)
+        if life is None:
             return False
         if now - life.refused_at > self._config.renew_seconds:
             life.refused_at = now
@@ -143,7 +143,20 @@ class Lives:
         self._end(life, now, "refuses connections")
         return True
 
+    def replaced(self, node: str, epoch: int, now: float) -> bool:
+        """Take note that a later life of a node has proved who it is; say whether that was news."""
+        life = self._goes_on(node, epoch)
+        if life is None:
+            return False
+        life.ignored_until = now + self._config.lease_seconds
+        self._end(life, now, "was replaced by a later life")
+        return True
+
     # --- details
+
+    def _goes_on(self, node: str, epoch: int) -> _Life | None:
+        life = self._lives.get(node)
+        return life if life is not None and life.node.epoch == epoch and life.ended_at is None else None
 
     def _latest(self, name: str) -> Node | None:
         if name == self._name:

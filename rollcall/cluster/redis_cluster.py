@@ -162,9 +162,11 @@ class ClusterRedis(Asking):
                 are_all_open = all(link.data is not None for link in self._links.values())
                 seconds = REFRESH_SECONDS if are_all_open and self._links else SEARCH_SECONDS
                 due = self._reactor.callLater(seconds, self._look_soon)
-                await self._wish
-                if due.active():
-                    due.cancel()
+                try:
+                    await self._wish
+                finally:
+                    if due.active():
+                        due.cancel()
             self._wish = Deferred()
 
     def _look_soon(self) -> None:

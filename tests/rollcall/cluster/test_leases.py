@@ -181,6 +181,13 @@ class LifeTests(LeasesCase):
         self.a.suspect("b", 5, "connection refused")
         self.assertEqual((self.ended, self.redis.get(lease_key("b"))), ([frozenset({("b", 5)})], None))
 
+    def test_replaced(self) -> None:
+        """A node whose later life was met is not waited for: the earlier one is over at once."""
+        self.kill(self.b)
+        self.a.suspect("b", 5, "replaced")
+        self.assertEqual((self.ended, self.redis.get(lease_key("b"))), ([frozenset({("b", 5)})], None))
+        self.assertFalse(self.a.is_living("b", 5))
+
     def test_refused_and_living(self) -> None:
         """One that has refused and lives nevertheless has its lease again, and lives again for all."""
         for _ in range(2):

@@ -107,6 +107,16 @@ class LivesTests(SynchronousTestCase):
         self.assertEqual(refusals, [False] * 7)
         self.assertTrue(self.lives.is_living("a", 5))
 
+    def test_replaced(self) -> None:
+        """A life that was replaced by a later one is over, whatever lease is left; nobody who is later is."""
+        self.assertFalse(self.lives.replaced("a", 4, NOW))
+        self.assertTrue(self.lives.replaced("a", 5, NOW))
+        self.assertFalse(self.lives.replaced("a", 5, NOW))
+        self.lives.learn("a", A, NOW + 1)
+        self.assertFalse(self.lives.is_living("a", 5))
+        self.lives.learn("a", evolve(A, epoch=6), NOW + 1)
+        self.assertTrue(self.lives.is_living("a", 6))
+
     def test_heard_of(self) -> None:
         """One that only a binding names lives until its lease was looked for, which is asked for at once."""
         for node, epoch in (("b", 1), ("a", 6)):
