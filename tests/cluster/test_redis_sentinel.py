@@ -88,7 +88,7 @@ class FailoverTests(SentinelCase):
         self.servers.sentinels[0].ask("SENTINEL", "FAILOVER", "rollcall")
         await self.until(lambda: self.servers.master() is not old, "other master")
         started = reactor.seconds()
-        await self.until(lambda: self.redis.servers[0].name == self.servers.master().address, "other connections")
+        await self.until(lambda: self.heard.losses == [self.servers.master().address], "other connections")
         self.assertLess(reactor.seconds() - started, 2)
         self.assertEqual(await self.write(KEY, b"1"), 1)
         self.replaced(old)
