@@ -29,6 +29,7 @@ from rollcall.cluster.access import make_redis
 from rollcall.cluster.config import RedisConfig
 from rollcall.net.flow import pack_address
 from rollcall.net.wheel import TimerWheel
+from rollcall.ops.collecting import settle
 from tools.laboratory.redis_servers import RedisServers
 
 BATCHES = (1, 16, 64, 256)
@@ -84,6 +85,7 @@ class Bench:
             await self._pause(0.01)
         keys = [b"u%07d@bench.test" % number for number in range(bindings)]
         await self._batches(keys, 256, self._insert)
+        settle()
         for batch in batches:
             count = min(bindings, batch * BATCHES_EACH)
             await self._batches(keys[:min(count, batch * WARM_BATCHES)], batch, self._refresh)

@@ -180,9 +180,8 @@ class RedisLocation:
     def takes_at_once(self, key: bytes, connection_bound: bool) -> bool:
         """Say whether `keep` may be called: no other write is on its way, and nothing has to be read first."""
         writes, debts = self._writes, self._debts
-        return (self._open and key not in writes and key not in self._readings and self._can_ask(PREFIX + key)
-                and key not in debts.changes and key not in debts.ended and key not in self._level_one.doubtful
-                and len(writes) < self._max_waiting)
+        return (self._open and key not in writes and key not in self._readings and key not in debts.changes
+                and key not in debts.ended and key not in self._level_one.doubtful and len(writes) < self._max_waiting)
 
     def keep(self, key: bytes, old: bytes | None, new: bytes, transport: str, kept: Callable[[bool], None]) -> None:
         """Replace a record by its next version in Redis, or with no `old` one add that of a first binding."""

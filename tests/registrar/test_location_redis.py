@@ -540,7 +540,6 @@ class RefusingTests(RedisCase):
         self.assertIn("gone", self.store.problem or "")
         self.failureResultOf(self.saving(a_binding(B), seen=seen), LocationUnavailable)
         self.assertEqual(self.now(self.store.load(ALICE)), seen)
-        self.assertFalse(self.store.takes_at_once(KEY, True))
         self.assertEqual(self.store.levels()["journal_records"], 0)
 
     def test_slow(self) -> None:
