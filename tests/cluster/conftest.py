@@ -16,7 +16,7 @@ def _figures(request: pytest.FixtureRequest, record_property: Callable[[str, obj
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print them, also those that came from other processes of the run."""
     lines = [
-        f"{report.nodeid.rpartition('::')[2]}: {value}"
+        f"{report.nodeid.partition('::')[2]}: {value}"
         for reports in terminalreporter.stats.values()
         for report in reports
         if isinstance(report, pytest.TestReport) and report.when == "call"

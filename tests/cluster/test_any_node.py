@@ -7,11 +7,11 @@ from tests.cluster.fleet_call import CallState
 
 PHONES = 3000
 CALLS = 1000
-FEW_PHONES = 600
-FEW_CALLS = 200
+FEW_PHONES = 300
+FEW_CALLS = 100
 # Two cores carry three registrars, Redis and all phones.
-REGISTRATIONS_PER_SECOND = 500.0
-CALLS_PER_SECOND = 80.0
+REGISTRATIONS_PER_SECOND = 700.0
+CALLS_PER_SECOND = 110.0
 REFRESHES_PER_SECOND = 100.0
 
 

@@ -74,7 +74,7 @@ class LabTests(SynchronousTestCase):
                          ['internal_host = "127.0.0.1"', "lease_seconds = 7.5"])
         self.run_lab("down")
         sections.write_text("[cluster]\nlease_seconds = \"long\"\n")
-        done = self.run_lab("up", "--registrars", "1", "--redis", "single", "--sections", str(sections))
+        done = self.run_lab("up", "--registrars", "1", "--redis", "none", "--sections", str(sections))
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("cluster.lease_seconds", done.stderr)
         self.assertEqual(processes_of(self.folder), {})

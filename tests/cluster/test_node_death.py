@@ -15,7 +15,7 @@ PHONES = 1500
 AWAY = 60
 """Phones of the node that dies that do not come back."""
 HELD = 150
-CALLS = 700
+CALLS = 450
 REGISTRATIONS_PER_SECOND = 500.0
 REFRESHES_PER_SECOND = 150.0
 CALLS_PER_SECOND = 45.0
@@ -25,7 +25,7 @@ RING_SECONDS = 1.0
 TALK_SECONDS = 1.0
 LEASE_SECONDS = 3.0
 RENEW_SECONDS = 1.0
-RECONNECT_WAIT = 10.0
+RECONNECT_WAIT = 6.0
 BACK_WITHIN = 4.0
 """Phones come back within so many seconds, in which calls to them wait."""
 EARLY = 20
