@@ -23,6 +23,9 @@ from rollcall.cluster.redis import Redis, RedisRefused, RedisUnavailable
 ASK_PAUSE_SECONDS = 0.1
 """How soon Redis is asked again by a node that starts."""
 
+END_SECONDS = 0.01
+"""How long after the end of a lease it is looked for: Redis counts whole milliseconds."""
+
 LOOK_PAUSE_SECONDS = 0.05
 LOOK_PAUSE_SECONDS_PER_NODE = 0.01
 """After a look at all leases the next one waits so long: news come with every lease that anybody renews."""
@@ -54,6 +57,7 @@ class Leases:
         self._shown: tuple[Node, ...] = ()
         self._next_beat: IDelayedCall | None = None
         self._next_look: IDelayedCall | None = None
+        self._next_end: IDelayedCall | None = None
         self.is_living = self._lives.is_living
         self.ended_at = self._lives.ended_at
         self.nodes = self._lives.nodes
@@ -85,7 +89,7 @@ class Leases:
     async def stop(self) -> None:
         """Give the lease back: the others know at once that this life is over."""
         self._is_running = False
-        for call in (self._next_beat, self._next_look):
+        for call in (self._next_beat, self._next_look, self._next_end):
             if call is not None and call.active():
                 call.cancel()
         try:
@@ -211,7 +215,9 @@ class Leases:
 
     async def _read(self, names: list[str], heard_of: tuple[Epoch, ...]) -> None:
         asked = [self._redis.ask(lease_key(name), b"GET", lease_key(name)) for name in names]
+        lasting = [self._redis.ask(lease_key(name), b"PTTL", lease_key(name)) for name in names]
         answers = await DeferredList(asked, consumeErrors=True)
+        self._look_at_end(await DeferredList(lasting, consumeErrors=True))
         now = self._wall()
         for name, (is_read, value) in zip(names, answers, strict=True):
             if is_read:
@@ -220,6 +226,14 @@ class Leases:
             else:
                 self._lives.unsure((name,))
         self._tell()
+
+    def _look_at_end(self, lasting: list[tuple[bool, Any]]) -> None:
+        """Look as soon as a lease has lapsed, if that comes before the next beat: nobody tells of its end."""
+        if self._next_end is not None and self._next_end.active():
+            self._next_end.cancel()
+        first = min([left / 1000 for is_read, left in lasting if is_read and left > 0], default=0.0)
+        if 0 < first < self._config.renew_seconds and self._is_running:
+            self._next_end = self._reactor.callLater(first + END_SECONDS, self._look)
 
     def _decoded(self, name: str, value: bytes | None) -> Lease | None:
         if value is None:

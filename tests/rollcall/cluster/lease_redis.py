@@ -58,6 +58,9 @@ class LeaseRedis:
     def _get(self, key: bytes) -> bytes | None:
         return self.get(key)
 
+    def _pttl(self, key: bytes) -> int:
+        return -2 if self.get(key) is None else round((self.values[key][1] - self.clock.seconds()) * 1000)
+
     def _set(self, key: bytes, value: int) -> bytes:
         self.values[key] = b"%d" % value, float("inf")
         return b"OK"

@@ -74,7 +74,7 @@ class LeasesCase(SynchronousTestCase):
     def kill(self, leases: Leases) -> None:
         """Have a node do nothing any more."""
         self.redis.changed.remove(leases.leases_changed)
-        for call in (leases._next_beat, leases._next_look):
+        for call in (leases._next_beat, leases._next_look, leases._next_end):
             if call is not None and call.active():
                 call.cancel()
 
@@ -153,11 +153,13 @@ class LifeTests(LeasesCase):
         self.assertEqual((self.names(self.a), self.names(self.b), self.ended), (["a", "b"], ["a", "b"], []))
 
     def test_killed(self) -> None:
-        """A node that does not renew its lease is dead for the others a renewal later, and they are told once."""
+        """A node that does not renew its lease is dead for the others when that lapses, and they are told once."""
+        self.pass_(0.5)
         self.kill(self.b)
-        self.pass_(2)
+        lapses_at = self.redis.values[lease_key("b")][1]
+        self.pass_(lapses_at - self.clock.seconds() - 0.05)
         self.assertTrue(self.a.is_living("b", 5))
-        self.pass_(2.2)
+        self.pass_(0.15)
         self.assertFalse(self.a.is_living("b", 5))
         self.pass_(60)
         self.assertEqual((self.ended, self.shown), ([frozenset({("b", 5)})], [["a"]]))
