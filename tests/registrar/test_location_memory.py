@@ -1,12 +1,15 @@
 """Tests of registrar.location.memory."""
 
+from collections.abc import Callable
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.bindings import Binding
 from registrar.location.calendar import CHUNK
+from registrar.location.changes import Changes
 from registrar.location.contract import Conflict, Counts, Snapshot
-from registrar.location.memory import MemoryLocation
+from registrar.location.memory import SLOT_SECONDS, MemoryLocation
 from registrar.records import record_key
 from rollcall.net.wheel import TimerWheel
 from tests.registrar.examples import ALICE, NOW, A, B, a_binding, a_bound
@@ -141,3 +144,99 @@ class ExpiryTests(SynchronousTestCase):
         self.assertEqual(len(store.peek(ALICE).bindings), 1)
         self.clock.advance(960 + LATE_SECONDS)
         self.assertEqual(store.peek(ALICE).bindings, ())
+
+
+class ChangesTests(SynchronousTestCase):
+    """Who waits for changes of a record is told of all but plain refreshes."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(NOW)
+        self.heard = 0
+        self.later: list[Callable[[], None]] = []
+        changes = Changes(self.later.append)
+        self.store = MemoryLocation(TimerWheel(self.clock), self.clock.seconds, changes=changes)
+        changes.watch(KEY, self.hear)
+
+    def hear(self) -> None:
+        """Count."""
+        self.heard += 1
+
+    @property
+    def told(self) -> int:
+        """How often somebody was told until now."""
+        for call in self.later:
+            call()
+        self.later.clear()
+        return self.heard
+
+    def save(self, *bindings: Binding) -> None:
+        """Store these bindings in the place of what is there."""
+        self.store.put(ALICE, self.store.peek(ALICE).followed_by(bindings))
+
+    def test_told(self) -> None:
+        """A first binding, another contact or connection, a removal, a lapse, a record that comes or goes are told."""
+        record = self.store.packing.pack(Snapshot(1, (a_binding(A),)), 0)
+        happening: tuple[Callable[[], object], ...] = (
+            lambda: self.save(a_binding(A)), lambda: self.save(a_binding(A), a_binding(B)),
+            lambda: self.save(a_bound(A, 7), a_binding(B)), lambda: self.save(a_binding(B, expires_at=NOW + 60)),
+            lambda: self.clock.advance(60 + LATE_SECONDS),
+            lambda: self.store.adopt(KEY, Snapshot(5, (a_binding(A),))), lambda: self.store.forget(KEY),
+            lambda: self.store.insert(KEY, record, "UDP"))
+        for number, happen in enumerate(happening):
+            happen()
+            self.assertEqual(self.told, number + 1)
+
+    def test_not_told(self) -> None:
+        """A refresh is not told, nor what happens to other records."""
+        self.save(a_binding(A))
+        self.assertEqual(self.told, 1)
+        self.save(a_binding(A, cseq=2, expires_at=NOW + 7200, refreshed_at=NOW + 5))
+        self.store.put("sip:bob@example.com", Snapshot(1, (a_binding(A),)))
+        self.assertEqual(self.told, 1)
+
+
+class CopyTests(SynchronousTestCase):
+    """A copy of what is kept elsewhere."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(NOW)
+        self.store = MemoryLocation(TimerWheel(self.clock), self.clock.seconds, is_copy=True)
+
+    def put(self, snapshot: Snapshot, slot: int) -> None:
+        """Put a record into a slot of the calendar."""
+        self.store.put_record(KEY, self.store.packing.pack(snapshot, slot))
+
+    def test_any_version(self) -> None:
+        """A record takes the place of whatever is there, and is counted as what it is."""
+        for version, bindings in ((7, (a_binding(A), a_bound(B, 7))), (3, (a_bound(A, 8),)), (9, ())):
+            self.put(Snapshot(version, bindings), int(NOW // SLOT_SECONDS) + 10)
+            self.assertEqual(self.store.peek(ALICE), Snapshot(version, bindings))
+        self.assertEqual(self.store.counts(), Counts(0, {}))
+
+    def test_the_last(self) -> None:
+        """What was put last stands last: the others are older."""
+        self.put(Snapshot(1, (a_binding(A),)), int(NOW // SLOT_SECONDS) + 10)
+        self.store.put("sip:bob@example.com", Snapshot(1, (a_binding(A),)))
+        self.put(Snapshot(2, (a_binding(A),)), int(NOW // SLOT_SECONDS) + 10)
+        self.assertEqual(list(self.store.records), [record_key("sip:bob@example.com"), KEY])
+
+    def test_a_lapse_makes_no_version(self) -> None:
+        """Time takes a binding, and the version stays: it is not ours to count."""
+        self.put(Snapshot(4, (a_binding(A, expires_at=NOW + 60), a_binding(B))), int((NOW + 60) // SLOT_SECONDS))
+        self.clock.advance(60 + LATE_SECONDS)
+        left = self.store.peek(ALICE)
+        self.assertEqual((left.version, [binding.contact for binding in left.bindings]), (4, [B]))
+
+    def test_an_earlier_end(self) -> None:
+        """A record whose slot comes after its end goes at its end."""
+        self.put(Snapshot(1, (a_binding(A, expires_at=NOW + 60),)), int((NOW + 3600) // SLOT_SECONDS))
+        self.clock.advance(60 + LATE_SECONDS)
+        self.assertEqual(self.store.records, {})
+
+    def test_an_empty_record_goes(self) -> None:
+        """A record without bindings goes with its slot."""
+        self.put(Snapshot(4, (), NOW), int((NOW + 60) // SLOT_SECONDS))
+        self.clock.advance(60 + LATE_SECONDS)
+        self.assertEqual(self.store.records, {})
