@@ -135,7 +135,7 @@ class Proxying:
         try:
             forwarded = self._validated(request, server.flow)
             way = await self._way(request, server)
-            if way is not None and way.groups:
+            if way is not None:
                 forwarded = evolve(forwarded, caller=await self._caller(forwarded))
         except Refusal as refusal:
             server.turn_away(refusal.status, refusal.reason, refusal.headers)

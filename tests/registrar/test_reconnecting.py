@@ -47,6 +47,17 @@ class LostTests(WaitingCase):
             self.complete()
             self.assertEqual(self.outcomes(), {"returned": number + 1})
 
+    def test_caller_moves_later(self) -> None:
+        """A call that had to wait is one like any other: its caller may move, too."""
+        self.bob.lose()
+        self.call.invite()
+        self.bob.register("n3")
+        self.wait_a_turn()
+        self.complete()
+        self.alice.lose()
+        self.alice.register("n2")
+        self.exchange(self.call, "BYE", self.bob, self.alice)
+
     def test_stays_away(self) -> None:
         """When it is not back in time the call ends as 480; the time counts from the loss, not from the call."""
         self.bob.lose()
