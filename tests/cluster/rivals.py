@@ -171,7 +171,7 @@ class History:
         return sum(map(len, self.kept.values()))
 
     def _read(self) -> None:
-        with self._socket.makefile("rb") as lines:
+        with contextlib.suppress(ConnectionError), self._socket.makefile("rb") as lines:
             for line in lines:
                 _, found, rest = line.partition(b' lua] "SET" "loc:')
                 if found:
