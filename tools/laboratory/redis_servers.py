@@ -167,6 +167,17 @@ class RedisServers:
         server.start()
         server.wait_until_it_answers(START_SECONDS)
 
+    def part(self, master: RedisProcess) -> None:
+        """Let the replicas of a master get nothing any more: what it acknowledges from now on, it alone has."""
+        for server in self._others(master):
+            server.ask("CONFIG", "SET", "masterauth", "not the password")
+        master.ask("CLIENT", "KILL", "TYPE", "replica")
+
+    def rejoin(self, master: RedisProcess) -> None:
+        """End `part`, whether the master still lives or not."""
+        for server in self._others(master):
+            server.ask("CONFIG", "SET", "masterauth", self.users[0].password if self.users else "")
+
     # --- how they are started
 
     def _start_single(self) -> None:
@@ -298,6 +309,9 @@ class RedisServers:
 
     def _all(self) -> list[RedisProcess]:
         return [*self.servers, *self.sentinels]
+
+    def _others(self, server: RedisProcess) -> list[RedisProcess]:
+        return [each for each in self.servers if each is not server and each.running]
 
     def _of(self, pid: int) -> RedisProcess:
         return next(process for process in self._all() if process.pid == pid)
