@@ -158,7 +158,7 @@ class ClusterConfig:
     """INVITEs that wait so at a time; a further one is answered 480."""
 
     drain_flows_per_second: float = field(default=50.0, validator=gt(0))
-    """How many connections a node that is drained closes in a second: so many phones move over."""
+    """How many connections a node that is drained, each worker of it, closes in a second: so many phones move over."""
 
     drain_patience_seconds: float = field(default=200.0, validator=ge(0))
     """How long it then keeps a connection on which a request is unanswered: a little longer than any phone rings."""

@@ -208,7 +208,7 @@ class SingleTests(LeasesCase):
         rmtree(server.folder / "appendonlydir")
         self.servers.restart(0)
         self.assertEqual(server.ask("EXISTS", NODES), 0)
-        await spread(3 * CONFIG.lease_seconds)
+        await spread(2 * CONFIG.lease_seconds)
         self.assertEqual((a.ended, b.ended, a.is_over, b.is_over), ([], [], False, False))
         self.assertEqual((len(a.names()), len(b.names()), a.leases.problem), (2, 2, None))
 
@@ -231,7 +231,7 @@ class FailoverCase(LeasesCase):
                          FAILOVER_SECONDS)
         self.figure(f"a node that died with the master was dead {died:.1f} s later, those that lived had their leases "
                     f"after {reactor.seconds() - began:.1f} s, and nobody took them for dead meanwhile")
-        await spread(2 * CONFIG.lease_seconds)
+        await spread(CONFIG.lease_seconds)
         self.assertEqual((a.ended, b.ended), ([(c.name, 1)], [(c.name, 1)]))
         self.assertEqual((a.is_over, b.is_over), (False, False))
 
