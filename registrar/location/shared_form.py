@@ -12,7 +12,6 @@ without decoding anything, and is the only way in which a value is written.
 What comes from Redis may be anything, whoever wrote it: it is understood whole, or not at all.
 """
 
-from collections.abc import Callable
 from hashlib import sha1
 from importlib.resources import files
 from struct import Struct
@@ -89,17 +88,6 @@ def keep_arguments(packing: Packing, record: bytes, expected: int, max_contacts:
     else:
         ends_at = empty_until if value.endswith(_EMPTY) else head[7]
     return value, expected, max(1, int(ends_at * 1000)), max_contacts
-
-
-def from_shared(packing: Packing, value: bytes, slot: Callable[[float], int]) -> bytes | None:
-    """Return the record for a value, with our numbers; None when it is not understood.
-
-    `slot` gives the slot of the calendar for its first expiry, which is 0.0 when nothing is bound.
-    """
-    snapshot = snapshot_of(value)
-    if snapshot is None:
-        return None
-    return packing.pack(snapshot, slot(min([binding.expires_at for binding in snapshot.bindings], default=0.0)))
 
 
 def value_of(snapshot: Snapshot) -> bytes:
@@ -225,6 +213,8 @@ def _read_general(value: bytes) -> Snapshot:
 def _is_sound(version: int, snapshot: Snapshot) -> bool:
     """Say whether a snapshot is one that registrations can have made. Raises ParseError and others when not."""
     if not 0 < version == min(snapshot.version, HIGHEST_VERSION) or not 0.0 <= snapshot.lost_at <= MOST_SECONDS:
+        return False
+    if snapshot.bindings and snapshot.lost_at:
         return False
     return all(_is_sound_binding(binding) for binding in snapshot.bindings)
 
