@@ -63,6 +63,8 @@ class Alone:
         if name != self._me().node:
             return False
         self._drain(drained)
+        if self._me().draining is not drained:
+            raise ApiError(503, "it cannot listen again; the log says why")
         return True
 
 

@@ -16,9 +16,10 @@ from registrar.location.redis import EMPTY_SECONDS, RedisLocation
 from registrar.location.writer import WriterThread
 from registrar.workers.messages import Member
 from rollcall.cluster.access import make_redis
-from rollcall.cluster.epochs import next_epoch
+from rollcall.cluster.epochs import next_epoch, remember_epoch
 from rollcall.cluster.leases import Leases
 from rollcall.cluster.nodes import Node
+from rollcall.cluster.own_lease import CannotJoin
 from rollcall.net.config import MemberConfig
 from rollcall.net.flow import ConnectFailed, Flow
 from rollcall.net.transports import Transports
@@ -31,7 +32,12 @@ def this_life(config: RegistrarConfig, now: float, index: int = 0) -> Member:
     if config.location.kind != "redis":
         return Member(index, node, int(now * 1000))
     config.registrar.data_dir.mkdir(parents=True, exist_ok=True)
-    return Member(index, node, next_epoch(config.registrar.data_dir / f"{node}.epoch", now))
+    return Member(index, node, next_epoch(epoch_file(config, node), now))
+
+
+def epoch_file(config: RegistrarConfig, node: str) -> Path:
+    """Return where it is kept which lives a node has had."""
+    return config.registrar.data_dir / f"{node}.epoch"
 
 
 def faces(transports: Transports) -> dict[str, str]:
@@ -89,7 +95,12 @@ class Clustering:
         """Be a member, before any phone is let in. Raises CannotJoin, LocationUnavailable and OSError."""
         self.members.start()
         self.redis.start()
-        await self.leases.start()
+        try:
+            await self.leases.start()
+        except CannotJoin as problem:
+            if problem.greatest_epoch:
+                remember_epoch(epoch_file(self._config, self._me.node), problem.greatest_epoch)
+            raise
         await self.location.start()
         self.janitor.start()
         self._keep_members()

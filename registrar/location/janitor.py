@@ -15,6 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from registrar.location.redis import EMPTY_SECONDS
 from registrar.location.shared_form import KEEP_TEXT, owners_of, snapshot_of, value_of, version_of_value
 from rollcall.cluster.config import ClusterConfig
 from rollcall.cluster.redis import Redis, RedisRefused, RedisUnavailable, Script
@@ -33,9 +34,6 @@ PAGE = 250
 
 LOOK_SECONDS = 5.0
 """How often it is seen whether there is anything to remove."""
-
-EMPTY_SECONDS = 60.0
-"""How long a record without bindings is kept, so that its versions go on."""
 
 TRIES = 3
 """How often a record is tried that somebody else changes meanwhile; the next walk comes by again."""

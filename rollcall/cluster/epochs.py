@@ -10,13 +10,18 @@ def next_epoch(file: Path, now: float) -> int:
     Where the clock has gone back it goes on from the epoch before, so that none comes twice.
     """
     epoch = max(int(now * 1000), _last(file) + 1)
+    remember_epoch(file, epoch)
+    return epoch
+
+
+def remember_epoch(file: Path, epoch: int) -> None:
+    """Have the next life of the node have a greater epoch than this. Raises OSError."""
     begun = file.with_name(file.name + ".new")
     with begun.open("w", encoding="ascii") as writing:
         writing.write(f"{epoch}\n")
         writing.flush()
         os.fsync(writing.fileno())
     begun.replace(file)
-    return epoch
 
 
 def _last(file: Path) -> int:

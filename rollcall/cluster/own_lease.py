@@ -37,6 +37,11 @@ TAKE_PAUSE_SECONDS = 0.1
 class CannotJoin(Exception):
     """This process cannot be the node that it is configured to be; says why."""
 
+    def __init__(self, why: str, greatest_epoch: int = 0) -> None:
+        """`greatest_epoch` is that of a life of this node, if the next one has to have a greater one than ours."""
+        super().__init__(why)
+        self.greatest_epoch = greatest_epoch
+
 
 class OwnLease:
     """Our lease. All that asks Redis raises RedisUnavailable and RedisRefused."""
@@ -73,8 +78,8 @@ class OwnLease:
         """Take it, if need be when an earlier life that has died has lost it. Raises CannotJoin."""
         greatest = await self._count_up()
         if greatest > self._epoch:
-            raise CannotJoin(f"node {self._name} has had epoch {greatest}, but this process has {self._epoch}; "
-                             "has the clock gone back?")
+            raise CannotJoin(f"node {self._name} has had epoch {greatest}, but this process has {self._epoch}: has the "
+                             "clock gone back? The next start has a greater one", greatest)
         patience = self._wall() + self._config.lease_seconds + self._config.renew_seconds
         while not self._gives_back:
             answer = await self._redis.evaluate(TAKE, self._key, self._epoch, encode_lease(self._me()), self._px)

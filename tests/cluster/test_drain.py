@@ -27,6 +27,8 @@ WINDOW_SECONDS = 2.0
 """Phones hear of the end of their connections a little later than it came, each by another time."""
 LATE_SECONDS = 0.5
 RENEW_SECONDS = 0.5
+HEARD_SECONDS = 3.0
+"""A node hears of what is wished with its next renewal; the machine may be busy."""
 
 
 class DrainTests(ClusterCase):
@@ -86,7 +88,7 @@ class DrainTests(ClusterCase):
     def check_health(self, told_at: float) -> None:
         """Check that whoever asks for the node's health hears that it is drained, and that all nodes know it."""
         while "draining" not in self.drained.readiness():
-            self.assertLess(monotonic() - told_at, 4 * RENEW_SECONDS)
+            self.assertLess(monotonic() - told_at, HEARD_SECONDS)
             sleep(0.02)
         self.figure(f"the command was told to another node; the drained one heard it after {monotonic() - told_at:.2f} "
                     f"s (leases are renewed every {RENEW_SECONDS:g} s)")
@@ -94,9 +96,10 @@ class DrainTests(ClusterCase):
             asking.send(asking.make("OPTIONS", f"sip:{self.lab.domain}"))
             answer = asking.final()
             self.assertEqual((answer.status, bool(answer.get("Retry-After"))), (503, True))
-        while self.draining() != [self.drained.name]:
-            self.assertLess(monotonic() - told_at, 8 * RENEW_SECONDS)
+        while self.others[1].get("/v1/nodes")["nodes"][2]["draining"] is not True:
+            self.assertLess(monotonic() - told_at, HEARD_SECONDS)
             sleep(0.02)
+        self.assertEqual(self.draining(), [self.drained.name])
         self.assertEqual([node.is_ready() for node in self.others], [True, True])
 
     def draining(self) -> list[str]:

@@ -114,13 +114,24 @@ class NodesTests(SynchronousTestCase):
         """A registrar that shares nothing is one node, and can be drained as well."""
         wishes: list[bool] = []
         admin = a_site()
-        Nodes(Alone(lambda: evolve(N1, host="", port=0), wishes.append), "n1", lambda: 3).mount(admin.routes)
+
+        def me() -> Node:
+            return evolve(N1, host="", port=0, draining=wishes[-1:] == [True])
+
+        Nodes(Alone(me, wishes.append), "n1", lambda: 3).mount(admin.routes)
         (node,) = ask(admin.site, "GET", "/v1/nodes").json["nodes"]
         self.assertEqual((node["node"], node["host"], node["port"], node["connections"]), ("n1", None, None, 3))
         for name, body, status in (("n1", {}, 202), ("n1", {"undo": True}, 202), ("n2", {}, 404)):
             answered = ask(admin.site, "POST", f"/v1/nodes/{name}/drain", body, content_type="application/json")
             self.assertEqual(answered.status, status)
         self.assertEqual(wishes, [True, False])
+
+    def test_cannot_listen_again(self) -> None:
+        """When its address is taken by then, whoever undoes it is told so."""
+        admin = a_site()
+        Nodes(Alone(lambda: N2, lambda drained: None), "n2", lambda: 3).mount(admin.routes)
+        answered = ask(admin.site, "POST", "/v1/nodes/n2/drain", {"undo": True}, content_type="application/json")
+        self.assertEqual((answered.status, answered.json["error"]), (503, "it cannot listen again; the log says why"))
 
 
 class FlowsTests(SynchronousTestCase):

@@ -120,7 +120,11 @@ class NodesTests(AskingCase):
 class LonelyTests(AskingCase):
     def mount(self) -> None:
         self.wishes: list[bool] = []
-        Nodes(Alone(lambda: evolve(N1, node="n1"), self.wishes.append), "n1", lambda: 5).mount(self.admin.routes)
+        Nodes(Alone(self.me, self.wishes.append), "n1", lambda: 5).mount(self.admin.routes)
+
+    def me(self) -> Node:
+        """Return what it says of itself."""
+        return evolve(N1, node="n1", draining=self.wishes[-1:] == [True])
 
     async def test_drain(self) -> None:
         """A registrar that shares nothing can be drained as well."""

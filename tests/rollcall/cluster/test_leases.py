@@ -115,6 +115,7 @@ class StartTests(LeasesCase):
         self.successResultOf(Deferred.fromCoroutine(self.start("a").stop()))
         refused = self.failureResultOf(Deferred.fromCoroutine(self.leases("a", 4).start()), CannotJoin)
         self.assertIn("node a has had epoch 5, but this process has 4", str(refused.value))
+        self.assertEqual(refused.value.greatest_epoch, 5)
 
     def test_without_redis(self) -> None:
         """A node starts without a lease when Redis is away, says so, and takes it when Redis is back."""
