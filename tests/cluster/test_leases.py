@@ -4,10 +4,12 @@ from shutil import rmtree
 
 from rollcall.cluster.config import ClusterConfig
 from rollcall.cluster.leases import Leases
-from rollcall.cluster.nodes import NODES, Node, decode_lease, drain_key, lease_key
+from rollcall.cluster.nodes import NODES, Node, decode_lease, drain_key, epoch_key, lease_key
 from rollcall.cluster.own_lease import CannotJoin
 from rollcall.cluster.slots import slot_of
 from tests.cluster.access_case import AccessCase, Heard, reactor, spread
+from tests.cluster.case import ClusterCase
+from tests.interop.process import wait_until
 from tools.laboratory.redis_process import RedisProcess
 
 CONFIG = ClusterConfig(lease_seconds=1.0, renew_seconds=0.25)
@@ -246,7 +248,7 @@ class SentinelTests(FailoverCase):
         await self.check(self.servers.master())
 
 
-class ClusterTests(FailoverCase):
+class RedisClusterTests(FailoverCase):
     """Masters whose slots their replicas take over."""
 
     kind = "cluster"
@@ -261,3 +263,25 @@ class ClusterTests(FailoverCase):
         await self.opened()
         name = f"{self.id().rpartition('.')[2]}-b"
         await self.check(self.servers.master_of(slot_of(lease_key(name))))
+
+
+class ProcessTests(ClusterCase):
+    """A whole registrar."""
+
+    registrars = 1
+    users = 1
+
+    def tearDown(self) -> None:
+        """Its log tells of trouble, as it should."""
+
+    def test_clock_gone_back(self) -> None:
+        """A registrar whose clock has gone back, and that has lost its files, starts at the second attempt."""
+        (node,) = self.lab.registrars
+        node.stop()
+        later = int(reactor.seconds() * 1000) + 3_600_000
+        self.lab.redis.servers[0].ask("SET", epoch_key(node.name), later)
+        node.begin()
+        wait_until(lambda: not node.running or None, "end of a registrar that cannot start", 20.0)
+        self.assertIn(f"has had epoch {later}", node.log())
+        node.start()
+        self.assertEqual([each["epoch"] for each in node.get("/v1/nodes")["nodes"]], [later + 1])
