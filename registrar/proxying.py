@@ -183,17 +183,30 @@ class Proxying:
 
     async def _caller(self, forwarded: Forwarded) -> bytes:
         """Return whose phone has sent a request that may begin a dialog, so that it is found again when it moves."""
-        keys, flow = keys_on(forwarded.source), forwarded.source
-        if len(keys) != 1 or not forwarded.from_phone or forwarded.request.method in NO_DIALOG:
+        if not forwarded.source.bound or not forwarded.from_phone or forwarded.request.method in NO_DIALOG:
+            return b""
+        key, flow = self._key_of_caller(forwarded.request, keys_on(forwarded.source)), forwarded.source
+        if key is None:
             return b""
         try:
-            bindings = (await self._location.load(aor_of_key(keys[0]))).bindings
+            bindings = (await self._location.load(aor_of_key(key))).bindings
         except LocationUnavailable:
             bindings = ()
         on_it = (binding.instance for binding in bindings
                  if binding.connection_bound and binding.source.flow_id == flow.id
                  and self._is_own(binding.source.node, binding.source.epoch))
-        return phone_name(keys[0], next(on_it, None), self._now())
+        return phone_name(key, next(on_it, None), self._now())
+
+    def _key_of_caller(self, request: Request, keys: Sequence[bytes]) -> bytes | None:
+        """Return which of the records that are bound to a connection is the caller's: a trunk's has many."""
+        if len(keys) == 1:
+            return keys[0]
+        caller = parse_uri(parse_name_addr(request.get("From") or "").uri)
+        domain = self._domains.served(caller) if isinstance(caller, SipUri) else None
+        if domain is None or not isinstance(caller, SipUri):
+            return None
+        key = record_key(aor_of(caller, domain))
+        return key if key in keys else None
 
     async def _way(self, request: Request, server: ServerTransaction) -> Way | None:
         """Return where to send `request`; None when it was answered here."""

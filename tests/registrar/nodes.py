@@ -253,6 +253,12 @@ class NodePhone(Phone):
         self._cseq = client.cseq
         self._nodes.settle()
 
+    def register_as_well(self, user: str) -> None:
+        """Register another user over the same connection, as a trunk does."""
+        client = Client(self._nodes[self.node], user, self.flow)
+        answer = client.register(f"sip:{user}@{self.flow.peer[0]}:{self.flow.peer[1]};transport=tcp")
+        assert answer.status == 200, answer.start_line
+
     def connect(self, node: str) -> None:
         """Connect to a node."""
         registrar, port = self._nodes[node], next(self._ports)
@@ -300,12 +306,14 @@ class Call:
         self._routes: dict[str, list[str]] = {}
         self._targets: dict[str, str] = {}
         self.invite_sent: Request
+        self.caller_name = ""
+        """What the caller says in From, when that is not who the phone registered for."""
 
     def invite(self, uri: str | None = None, method: str = "INVITE", headers: Headers = ()) -> None:
         """Send the request that begins it."""
         caller, callee = self.caller, self.callee
         self.invite_sent = a_request(
-            method, uri or f"sip:{callee.user}@example.com", branch=_branch(), caller=self._tags[0],
+            method, uri or f"sip:{callee.user}@example.com", branch=_branch(), caller=self.caller_name or self._tags[0],
             callee=f"<sip:{callee.user}@example.com>", call_id=self.call_id, transport=caller.flow.transport,
             headers=(("Contact", f"<{caller.contact}>"), *headers))
         caller.send(self.invite_sent)

@@ -1,6 +1,8 @@
 """Tests of calls that go on when a phone has moved to another connection or node in their midst (RFC 5626 §5.3)."""
 
 from registrar.owners import LONGEST_CALL_SECONDS, phone_name
+from rollcall.sip.headers import parse_name_addr
+from rollcall.sip.uri import parse_sip_uri
 from tests.flows import a_request, an_answer
 from tests.registrar.examples import NOW, PHONE, TABLET
 from tests.registrar.nodes import Call, NodePhone, NodesCase
@@ -169,6 +171,34 @@ class MovedTests(NodesCase):
         self.exchange(self.call, "INVITE", self.alice, self.bob)
         self.alice.send(self.call.request("ACK", self.alice, cseq=2))
         self.assertEqual(self.bob.heard(), ["ACK"])
+
+
+class TrunkTests(NodesCase):
+    """One connection for several users."""
+
+    def test_moves(self) -> None:
+        """What is for the caller goes to where that user of the trunk is bound now."""
+        trunk, bob = self.nodes.phone("alice", "n1"), self.nodes.phone("bob", "n2")
+        trunk.register_as_well("carol")
+        call = self.established(trunk, bob)
+        trunk.lose()
+        trunk.register("n3")
+        self.exchange(call, "BYE", bob, trunk)
+
+    def test_neither_of_them(self) -> None:
+        """Who calls as none of its users is not found again."""
+        trunk, bob = self.nodes.phone("alice", "n1"), self.nodes.phone("bob", "n2")
+        trunk.register_as_well("carol")
+        for number, host in enumerate(("example.com", "elsewhere.example")):
+            call = Call(trunk, bob, f"call-{number}")
+            call.caller_name = f"<sip:dave@{host}>;tag=alice"
+            call.invite()
+            self.assertEqual(bob.heard(), ["INVITE"])
+            inward = parse_sip_uri(parse_name_addr(bob.requests["INVITE"].values("Record-Route")[1]).uri).user or ""
+            named = self.nodes["n2"].network.tokens.read(inward, f"call-{number}\0alice".encode())
+            self.assertEqual(named.phone, b"")
+            bob.answer(486)
+            self.assertEqual(bob.heard(), ["ACK"])
 
 
 class AckTests(NodesCase):
