@@ -247,4 +247,4 @@ def _is_clean(binding: Binding) -> bool:
     texts = [binding.contact, binding.call_id, binding.user_agent, binding.instance or "", *binding.path, source.host,
              source.listener, source.node, *[f"{name}={value}" for name, value in binding.params]]
     text = "".join(texts)
-    return "\r" not in text and "\n" not in text and _NUL not in text
+    return "\r" not in text and "\n" not in text

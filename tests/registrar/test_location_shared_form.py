@@ -21,8 +21,11 @@ from registrar.location.shared_form import (
     value_of,
     version_of_value,
 )
-from registrar.records import Binding, Source
-from tests.registrar.examples import NOW, OVER_UDP, PHONE, A, B, a_binding, a_bound, over_tcp
+from registrar.reading import read_register
+from registrar.records import Binding, Source, Stored
+from rollcall.sip.errors import ParseError
+from rollcall.sip.message import Request, parse_message
+from tests.registrar.examples import ALICE, NOW, OVER_UDP, PHONE, A, B, a_binding, a_bound, outcome_of, over_tcp
 
 OUTBOUND: dict[str, Any] = {
     "params": (("reg-id", "1"), ("+sip.instance", f'"<{PHONE}>"'), ("ob", None)), "instance": PHONE, "reg_id": 1,
@@ -31,8 +34,8 @@ OUTBOUND: dict[str, Any] = {
 
 # What registrations can make, and a little more: any text that ends no header field.
 TEXTS = st.one_of(
-    st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=())),
-    st.sampled_from(("", "é", "Téléphone \udcff", "x" * 300)),
+    st.text(st.characters(exclude_characters="\r\n", exclude_categories=())),
+    st.sampled_from(("", "é", "\0", "a\0b", "Téléphone \udcff", "x" * 300)),
 )
 TIMES = st.one_of(st.floats(0, 2.0**41), st.floats(NOW, NOW + 7200))
 SOURCES = st.builds(
@@ -59,6 +62,17 @@ ODD_SOURCES: tuple[dict[str, Any], ...] = (
     {"transport": "X"}, {"host": "x"}, {"host": "1.2.3.4\n"}, {"port": -1}, {"port": 65536}, {"epoch": -1},
     {"flow_id": -1}, {"node": "a\r\nb"}, {"listener": "\n"},
 )
+
+
+FIELDS = {
+    "Contact": (f'"A b" <{A};transport=tcp>;reg-id=1;+sip.instance="<{PHONE}>";q=0.5', "<tel:+49>;a=b",
+                '<sip:a@[2001:db8::1]>;expires=60;methods="INVITE, ACK"', "sip:a@b;x=y", '<urn:x:y>;a="b\\"c"'),
+    "Path": ("<sip:p.example.com;lr>", "<sip:p;lr;ob>, <sip:q;lr>"),
+    "Call-ID": ("one@phone", "x"),
+    "User-Agent": ("Phone/1", "x (y)"),
+}
+ODDITIES = ("\r\n ", "\r\n\t", "\r", "\n", "\0", "\t", " ", "é", "\x7f", "\x01", '"', "\\", "%00", "%zz", ";a", ';b="c"',
+            ",", "<", ">", "\udcff")
 
 
 def shared(snapshot: Snapshot, packing: Packing | None = None) -> bytes:
@@ -141,7 +155,7 @@ class UntrustedTests(SynchronousTestCase):
     def test_not_sound(self) -> None:
         """What no registration can have made is not understood: such as text that would end a header field."""
         odd: dict[str, tuple[Any, ...]] = {
-            "contact": ("", "sip:a@b\r\nX: y", "sip:", "sip:a@b>"), "call_id": ("a\nb", "a\rb", "a\0b"),
+            "contact": ("", "sip:a@b\r\nX: y", "sip:", "sip:a@b>"), "call_id": ("a\nb", "a\rb"),
             "user_agent": ("a\r\nb",), "params": ((("a", "b\r\nc"),), (("a\n", None),)), "path": (("nothing",), ("",)),
             "q": (-1, 1001), "cseq": (-1, 2**32), "generation": (-1, 2**63), "reg_id": (0, -1, 2**31),
             "expires_at": (float("nan"), float("inf"), -1.0, 1e300), "refreshed_at": (float("nan"),),
@@ -170,6 +184,29 @@ class UntrustedTests(SynchronousTestCase):
         """A value that no registration fills is not even looked at."""
         huge = value_of(Snapshot(1, (a_binding(call_id="x" * MOST_BYTES),)))
         self.assertEqual((snapshot_of(huge), version_of_value(huge), owners_of(huge)), (None, 0, frozenset()))
+
+
+class RegisteredTests(SynchronousTestCase):
+    @given(st.data())
+    def test_whatever_is_accepted(self, data: st.DataObject) -> None:
+        """Whatever a phone may register, with odd bytes in any of its header fields, other nodes understand."""
+        texts = {name: data.draw(st.sampled_from(usual), name) for name, usual in FIELDS.items()}
+        for name in data.draw(st.lists(st.sampled_from(sorted(FIELDS)), max_size=2)):
+            place = data.draw(st.integers(0, len(texts[name])))
+            texts[name] = texts[name][:place] + data.draw(st.sampled_from(ODDITIES)) + texts[name][place:]
+        lines = ("REGISTER sip:example.com SIP/2.0", "Via: SIP/2.0/TCP 192.0.2.4;branch=z9hG4bK1",
+                 f"From: <{ALICE}>;tag=1", f"To: <{ALICE}>", "CSeq: 1 REGISTER", "Supported: path, outbound",
+                 *[f"{name}: {text}" for name, text in texts.items()], "Content-Length: 0", "", "")
+        try:
+            request = parse_message("\r\n".join(lines).encode("utf-8", "surrogateescape"))
+            assert isinstance(request, Request)
+            wish = read_register(request, ALICE, over_tcp(7))
+        except ParseError:
+            return
+        outcome = outcome_of(wish)
+        if isinstance(outcome, Stored) and outcome.bindings:
+            snapshot = Snapshot(1, outcome.bindings)
+            self.assertEqual(snapshot_of(shared(snapshot)), snapshot)
 
 
 class OwnersTests(SynchronousTestCase):
