@@ -22,12 +22,22 @@ from rollcall.net.transports import Transports
 from rollcall.sip.headers import parse_name_addr
 from rollcall.sip.message import Request, Response
 from tests.flows import Headers, MemoryFlow, an_answer
-from tests.registrar.joined import EPOCH, NODE, RETRY_AFTER, Client, Registrar
+from tests.registrar.joined import EPOCH, NODE, RETRY_AFTER, Client, HeldLocation, Registrar
 from tests.registrar.reginfo import Reginfo, Table
 
 ALICE, BOB = "sip:alice@example.com", "sip:bob@example.com"
 KEY = b"the key of tags in tests"
 CONFIG = RegEventConfig(watchers=(BOB,), max_per_aor=3, max_subscriptions=5)
+
+
+class FarLocation(HeldLocation):
+    """A location whose answers may be old when they arrive."""
+
+    async def load(self, aor: str) -> Snapshot:
+        """Return what was bound when it was asked."""
+        snapshot = self.peek(aor)
+        await self._pass("load")
+        return snapshot
 
 
 class Subscriber:
@@ -116,9 +126,10 @@ class EventsCase(SynchronousTestCase):
 
     with_passwords = False
     config = CONFIG
+    location: type[HeldLocation] = HeldLocation
 
     def setUp(self) -> None:
-        self.registrar = Registrar(with_passwords=self.with_passwords)
+        self.registrar = Registrar(with_passwords=self.with_passwords, location=self.location)
         self.clock, self.network = self.registrar.clock, self.registrar.network
         self.changes = Changes(lambda call: self.clock.callLater(0, call))
         self.later: Callable[[Callable[[], None]], object] = lambda call: self.clock.callLater(0, call)

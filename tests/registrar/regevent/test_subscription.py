@@ -8,7 +8,7 @@ from registrar.records import record_key
 from registrar.regevent.subscription import MAX_FAILURES
 from tests.registrar.examples import NOW, a_binding, a_bound
 from tests.registrar.joined import EPOCH
-from tests.registrar.regevent.case import ALICE, EventsCase, state_of
+from tests.registrar.regevent.case import ALICE, EventsCase, FarLocation, state_of
 
 DESK, MOBILE = "sip:alice@192.0.2.4", "sip:alice@192.0.2.5"
 LONG = NOW + 7000
@@ -121,6 +121,59 @@ class ChangesTests(EventsCase):
         self.wait(6)
         alice.look()
         self.assertEqual(list(alice.table.active.values()), [MOBILE])
+
+
+class FarTests(EventsCase):
+    """What is read from the store may be old when it arrives, and may arrive in any order."""
+
+    location = FarLocation
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice = self.watching()
+        self.wait(5)
+        self.registrar.location.holds = True
+
+    def refresh(self) -> None:
+        """Let Alice ask for everything."""
+        self.alice.phone.receive_whole(self.alice.a_subscribe().serialise())
+
+    def arrives(self, number: int) -> None:
+        """Let the answer of the store arrive that has been waited for, this one of several."""
+        self.registrar.location.waiting.pop(number)[1].callback(None)
+        self.alice.look()
+
+    def test_old_look(self) -> None:
+        """A look whose answer is older than what was told since tells nothing."""
+        self.bind(a_binding(DESK))
+        self.refresh()
+        self.bind(a_binding(MOBILE), tells=False)
+        self.refresh()
+        self.arrives(2)
+        self.arrives(1)
+        self.wait(5)
+        self.bind(a_binding(MOBILE), a_binding(DESK))
+        self.alice.notifies.clear()
+        self.arrives(0)
+        self.assertEqual(self.alice.told(), [])
+        self.arrives(0)
+        self.registrar.location.holds = False
+        self.wait(6)
+        self.alice.look()
+        self.assertEqual(sorted(self.alice.table.active.values()), [DESK, MOBILE])
+
+    def test_old_refresh(self) -> None:
+        """What a refresh was told too late is put right."""
+        self.refresh()
+        self.bind(a_binding(DESK))
+        self.arrives(1)
+        self.assertEqual(list(self.alice.table.active.values()), [DESK])
+        self.arrives(0)
+        self.assertEqual(list(self.alice.table.active.values()), [])
+        self.registrar.location.holds = False
+        self.wait(6)
+        self.alice.look()
+        self.assertEqual(list(self.alice.table.active.values()), [DESK])
 
 
 class EndsTests(EventsCase):
