@@ -33,7 +33,7 @@ from tests.registrar.examples import OVER_UDP, a_contact, a_register, over_tcp
 from tools.laboratory.lab import LabUser
 
 NODES = 3
-EXAMPLES = 60
+EXAMPLES = 40
 STEP_COUNT = 15
 RACES = 25
 Bindings = frozenset[Binding]

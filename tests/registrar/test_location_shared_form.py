@@ -71,8 +71,8 @@ FIELDS = {
     "Call-ID": ("one@phone", "x"),
     "User-Agent": ("Phone/1", "x (y)"),
 }
-ODDITIES = ("\r\n ", "\r\n\t", "\r", "\n", "\0", "\t", " ", "é", "\x7f", "\x01", '"', "\\", "%00", "%zz", ";a", ';b="c"',
-            ",", "<", ">", "\udcff")
+ODDITIES = ("\r\n ", "\r\n\t", "\r", "\n", "\0", "\t", " ", "é", "\x7f", "\x01", '"', "\\", "%00", "%zz", ";a",
+            ';b="c"', ",", "<", ">", "\udcff")
 
 
 def shared(snapshot: Snapshot, packing: Packing | None = None) -> bytes:
