@@ -124,6 +124,7 @@ class Settling:
             self._level_one.drop(key)
         elif key in self._debts:
             self._level_one.doubt(key)
+            self.look_later()
         elif self._level_one.flows_of(record):
             self._level_one.doubt(key)
             self.look(key)
