@@ -23,6 +23,9 @@ how often it has been asked again."""
 # Its annotation says a tuple of one item.
 pack: Callable[[tuple[bytes | int | str, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
 
+# What came while we were busy ourselves is read before the server is blamed.
+SECOND_LOOK_SECONDS = 0.05
+
 _LOG = Logger()
 
 
@@ -72,6 +75,7 @@ class Connection(Protocol):
         # For each write: how many commands had left by then, and when it was.
         self._written: deque[tuple[int, float]] = deque()
         self._watch: IDelayedCall | None = None
+        self._is_late = False
 
     # --- asking
 
@@ -114,12 +118,14 @@ class Connection(Protocol):
         while written and written[0][0] <= self.answers:
             written.popleft()
         if not written:
+            self._is_late = False
             return
         left = written[0][1] + self._timeout - self._reactor.seconds()
-        if left > 0:
-            self._watch = self._reactor.callLater(left, self._look_at_the_oldest)
-        else:
+        is_late, self._is_late = self._is_late, left <= 0
+        if is_late and left <= 0:
             self.drop(f"no answer in {self._timeout:g} s")
+        else:
+            self._watch = self._reactor.callLater(max(left, SECOND_LOOK_SECONDS), self._look_at_the_oldest)
 
     # --- what Twisted calls
 
@@ -133,7 +139,7 @@ class Connection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Answers have come, or parts of them."""
         reader, waiting = self._reader, self.waiting
-        next_answer, oldest, answers = self._next_answer, waiting.popleft, 0
+        next_answer, oldest = self._next_answer, waiting.popleft
         try:
             reader.feed(data)
             while (answer := next_answer()) is not False:
@@ -141,15 +147,13 @@ class Connection(Protocol):
                     self.drop("an answer that nobody has asked for")
                     break
                 pending = oldest()
-                answers += 1
+                self.answers += 1
                 if answer.__class__ is RedisRefused:
                     self.refused(answer, pending)
                 else:
                     give(pending[0], answer)
         except hiredis.ProtocolError as wrong:
             self.drop(f"not the protocol of Redis: {wrong}")
-        finally:
-            self.answers += answers
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It has ended: whoever waits gets no answer."""

@@ -4,8 +4,6 @@ Server-assisted client side caching with RESP2: the server tells the subscriber 
 data connection has read or written. So both connections live and end together.
 """
 
-import random
-from collections.abc import Callable
 from enum import Enum
 from typing import Any, Protocol
 
@@ -76,15 +74,8 @@ class Link:
 
     _log = Logger()
 
-    def __init__(
-        self,
-        opening: Opening,
-        name: str,
-        user: LinkUser,
-        watcher: Watcher,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
-        """`name` is how the server is called until its address is known. `chance` gives 0.0 to 1.0."""
+    def __init__(self, opening: Opening, name: str, user: LinkUser, watcher: Watcher) -> None:
+        """`name` is how the server is called until its address is known."""
         config = opening.config
         self.name = name
         self.state = LinkState.NEW
@@ -95,7 +86,6 @@ class Link:
         self._config = config
         self._user = user
         self._watcher = watcher
-        self._chance = chance
         self._breaker = Breaker(config.breaker_failures, config.breaker_seconds)
         self._why = LinkState.NEW.value
         self._served_by: str | None = None
@@ -287,7 +277,7 @@ class Link:
         """Wait before the next attempt, unless there is a reason to be quick."""
         config = self._config
         growing = config.reconnect_seconds * 2.0 ** min(self._failed_in_a_row - 1, 16)
-        seconds = min(growing, config.reconnect_max_seconds) * (0.5 + self._chance() / 2)
+        seconds = min(growing, config.reconnect_max_seconds) * (0.5 + self._opening.chance() / 2)
         seconds = max(seconds, self._breaker.wait(self._reactor.seconds()))
         if self.state is LinkState.STOPPED:
             return

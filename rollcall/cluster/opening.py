@@ -1,5 +1,6 @@
 """How a connection to a server of Redis is opened: TCP or TLS, who we are there, and which database."""
 
+import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -29,9 +30,13 @@ Layer = Callable[[ClientFactory], Any]
 class Opening:
     """Opens connections as one configuration says."""
 
-    def __init__(self, reactor: Any, config: RedisConfig) -> None:
-        """`reactor` provides IReactorTCP and IReactorTime. Raises ValueError when a certificate or key is unusable."""
+    def __init__(self, reactor: Any, config: RedisConfig, chance: Callable[[], float] = random.random) -> None:
+        """`reactor` provides IReactorTCP and IReactorTime; `chance`, 0.0 to 1.0, is in all pauses.
+
+        Raises ValueError when a certificate or key is unusable.
+        """
         self.reactor = reactor
+        self.chance = chance
         self.config = config
         self._layer: Callable[[str], Layer] = _tls(config) if config.tls else lambda host: lambda factory: factory
 
