@@ -76,6 +76,16 @@ class Call:
         """From the first INVITE to the 200; 0 when none came."""
         return self.answered_at - self.begun_at if self.answered_at else 0.0
 
+    @property
+    def callers_routes(self) -> list[str]:
+        """The route set of the caller, nearest first; empty before the 200."""
+        return list(reversed(self._dialog.routes)) if self._dialog is not None else []
+
+    @property
+    def callees_routes(self) -> list[str]:
+        """The route set of the callee, nearest first; empty before the INVITE has come."""
+        return self._invite.routes if self._invite is not None else []
+
     def __str__(self) -> str:
         names = f"{self.caller.user} (face {self.caller.face}) to {self.callee.user} (face {self.callee.face})"
         return f"call {self.number}, {names}: {self.why or self.state.value}"
@@ -157,8 +167,7 @@ class Call:
             self.caller.send(self.caller.request("ACK", answer.contact, self.fleet.branch(), fields))
 
     def _callers_routes(self) -> list[tuple[str, str]]:
-        assert self._dialog is not None
-        return [("Route", f"<{uri}>") for uri in reversed(self._dialog.routes)]
+        return [("Route", f"<{uri}>") for uri in self.callers_routes]
 
     def _refused(self, answer: Message) -> None:
         fields = self._callers_fields(answer.get("to"), answer.cseq, "ACK")

@@ -96,7 +96,7 @@ class Lab:
                 self._redis.start()
             common = joined(self._common_sections(), self._sections)
             for name in self._names:
-                node = Node(self.folder / name, name, common, self.admin_token, self._workers, self._outlives)
+                node = self._node(name, common)
                 self.registrars.append(node)
                 node.begin()
             for node in self.registrars:
@@ -139,6 +139,9 @@ class Lab:
         file = self.folder / STATE_FILE
         file.touch(mode=0o600)
         file.write_text(json.dumps(self.as_json(), indent=2) + "\n")
+
+    def _node(self, name: str, sections: Sections) -> Node:
+        return Node(self.folder / name, name, sections, self.admin_token, self._workers, self._outlives)
 
     def _make_common_files(self) -> None:
         self.write_state()

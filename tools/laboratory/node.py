@@ -119,6 +119,10 @@ class Node:
             os.killpg(self._child.pid, signal.SIGKILL)
             self._child.wait()
 
+    def wait_ended(self, seconds: float) -> int:
+        """Return its exit status once it has ended by itself. Raises InteropError when it does not in time."""
+        return wait_until(lambda: self._child.poll() if self._child else None, f"end of {self.name}", seconds)
+
     def restart(self) -> None:
         """Stop it when it runs, and start it again; return once it serves."""
         self.stop()
