@@ -101,11 +101,16 @@ def living(bindings: Iterable[Binding], cluster: Cluster) -> tuple[Binding, ...]
 
 
 def is_within_reach(binding: Binding, cluster: Cluster) -> bool:
-    """Say whether the node that has a living binding's connection is known: a lease may come a little later."""
+    """Say whether the node that has a living binding's connection is known, and what its phones are told of it.
+
+    Its lease may come a little later, and what its phones are told stands there only once it listens for them.
+    """
     if not binding.connection_bound or isinstance(cluster, OneNode):
         return True
     owner = cluster.node(binding.source.node)
-    return owner is not None and owner.epoch == binding.source.epoch
+    if owner is None or owner.epoch != binding.source.epoch:
+        return False
+    return not binding.source.listener or binding.source.listener in owner.faces
 
 
 def phone_name(key: bytes, instance: str | None, now: float) -> bytes:

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.location.changes import Changes
 from registrar.location.contract import Snapshot
+from registrar.owners import living
 from registrar.reconnecting import Reconnecting
 from registrar.records import Binding, record_key
 from rollcall.cluster.nodes import Node
@@ -101,6 +102,14 @@ class InternalFlow(MemoryFlow):
         self._nodes.wire.append((self._way, data))
 
 
+class NodeRegistrar(Registrar):
+    """A registrar that knows which nodes live."""
+
+    def _there(self, bindings: tuple[Binding, ...]) -> tuple[Binding, ...]:
+        assert self.reconnecting is not None
+        return living(bindings, self.reconnecting.cluster)
+
+
 class MemoryCluster:
     """The Cluster and the MemberFlows of one node."""
 
@@ -124,7 +133,8 @@ class MemoryCluster:
         host, port = self._nodes.address(name)
         faces = {each.name: f"{each.host}:{each.port}"
                  for each in self._nodes[name].network.transports.listeners.values()}
-        return Node(node=name, epoch=epoch, host=host, port=port, faces=faces)
+        told = {} if name in self._nodes.unannounced else faces
+        return Node(node=name, epoch=epoch, host=host, port=port, faces=told)
 
     async def flow(self, node: str, epoch: int, host: str, port: int) -> Flow:
         """See MemberFlows."""
@@ -145,6 +155,8 @@ class Nodes:
         self.dead: set[str] = set()
         self.unknown: set[str] = set()
         """Nodes whose leases nobody has seen yet."""
+        self.unannounced: set[str] = set()
+        """Nodes whose leases do not say yet where their phones reach them."""
         self._flows: dict[tuple[str, str], InternalFlow] = {}
         self.location = SharedLocation(Layer(clock=self.clock))
         self._nodes = {name: self._joined(name, Layer(clock=self.clock)) for name in self.lives}
@@ -159,7 +171,7 @@ class Nodes:
         reconnecting = Reconnecting(
             location=self.location, wheel=layer.wheel, now=self.clock.seconds, cluster=cluster,
             changes=self.location.changes, wait_seconds=WAIT_SECONDS, max_waiting=MAX_WAITING)
-        return Registrar(with_passwords=False, takes_short_way=False, network=network, reconnecting=reconnecting)
+        return NodeRegistrar(with_passwords=False, takes_short_way=False, network=network, reconnecting=reconnecting)
 
     @staticmethod
     def address(name: str) -> tuple[str, int]:

@@ -141,6 +141,18 @@ class LostTests(WaitingCase):
         self.nodes.wait(1)
         self.complete()
 
+    def test_node_listens_just_now(self) -> None:
+        """So is one whose lease does not say yet where phones reach it: its phones are to be told of none but it."""
+        self.nodes.unannounced.add("n2")
+        self.call.invite()
+        self.nodes.wait(1)
+        self.assertEqual((self.alice.answers(), self.bob.heard()), ([100], []))
+        self.nodes.unannounced.clear()
+        self.nodes.wait(1)
+        self.complete()
+        route, *_ = self.bob.requests["INVITE"].values("Record-Route")
+        self.assertIn("@192.0.2.2:5060;", route)
+
     def test_node_ended_long_ago(self) -> None:
         """After that its phones are not waited for, whatever the record says."""
         self.nodes.kill("n2")
