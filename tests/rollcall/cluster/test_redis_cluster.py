@@ -1,5 +1,6 @@
 """Redis Cluster: whom a key is asked of, and what follows when the answer is to ask somebody else."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -10,7 +11,7 @@ from rollcall.cluster.opening import Opening
 from rollcall.cluster.redis import RedisRefused, RedisUnavailable, Script
 from rollcall.cluster.redis_cluster import REFRESH_SECONDS, ClusterRedis
 from rollcall.cluster.slots import slot_of
-from tests.rollcall.cluster.memory_redis import MemoryNetwork, MemoryServer, Told
+from tests.rollcall.cluster.memory_redis import MemoryNetwork, MemoryServer, Reply, Told
 
 FIRST, SECOND, THIRD = (f"192.0.2.1:{port}" for port in (7001, 7002, 7003))
 LOW, HIGH = b"loc:a", b"loc:b"  # slots in the lower and in the upper half
@@ -168,7 +169,7 @@ class RedirectionTests(ClusterCase):
         self.first.answers |= dict.fromkeys((b"EVALSHA", b"EVAL"), Exception(f"ASK {slot_of(LOW)} {SECOND}"))
         self.first.answers[b"EVAL return 1"] = Exception(f"ASK {slot_of(LOW)} {SECOND}")
         self.second.answers[b"EVALSHA"] = Exception("NOSCRIPT No matching script.")
-        texts = iter([Exception(f"MOVED {slot_of(LOW)} {FIRST}"), 7])
+        texts: Iterator[Reply] = iter([Exception(f"MOVED {slot_of(LOW)} {FIRST}"), 7])
         self.second.answers[b"EVAL return 1"] = lambda words: next(texts)
         self.redis.run(SCRIPT, LOW, (), self.answers.append)
         self.network.turns()
@@ -177,7 +178,7 @@ class RedirectionTests(ClusterCase):
 
     def test_try_again(self) -> None:
         """TRYAGAIN is obeyed after a moment."""
-        texts = iter([Exception("TRYAGAIN Multiple keys request during rehashing of slot"), 5])
+        texts: Iterator[Reply] = iter([Exception("TRYAGAIN Multiple keys request during rehashing of slot"), 5])
         self.first.answers[b"GET"] = lambda words: next(texts)
         self.get(LOW)
         self.network.turns()
