@@ -156,12 +156,15 @@ class Phones:
     def may_return(self) -> bool:
         """Whether they were lost so short a time ago that they may be on their way back.
 
-        When one phone was lost is not known while others of the record are there; it is waited for all the same.
+        When one phone was lost is not known while others of its record are there; it is waited for all the same.
         """
-        lost_at, now = self.lost_at, self._reconnecting.now()
-        if not lost_at and self._is_one and self.snapshot.bindings:
-            lost_at = now
-        return now < lost_at + self._reconnecting.wait_seconds
+        reconnecting = self._reconnecting
+        lost_at = reconnecting.now() if self._is_one_of_many else self.lost_at
+        return reconnecting.now() < lost_at + reconnecting.wait_seconds
+
+    @property
+    def _is_one_of_many(self) -> bool:
+        return self._is_one and bool(self.snapshot.bindings)
 
     # --- for the fork
 
@@ -170,7 +173,8 @@ class Phones:
         reconnecting = self._reconnecting
         now = reconnecting.now()
         # Who was tried in vain just now was lost just now.
-        self._until = reconnecting.wait_seconds + (now if self._tried else self.lost_at or now)
+        is_recent = self._tried or self._is_one_of_many or not self.lost_at
+        self._until = reconnecting.wait_seconds + (now if is_recent else self.lost_at)
         if self._until <= now or self._waits >= MAX_WAITS:
             return False
         if not reconnecting.admits(self.aor):

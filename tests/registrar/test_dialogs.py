@@ -132,6 +132,20 @@ class MovedTests(NodesCase):
         self.assertEqual(self.alice.answers(), [200])
 
 
+    def test_beside_one_that_is_dead(self) -> None:
+        """That another phone of Bob was lost long ago says nothing of this one."""
+        self.nodes.phone("bob2", "n3", user="bob", instance="urn:x:other")
+        self.nodes.kill("n3")
+        self.nodes.wait(11)
+        self.bob.lose()
+        self.alice.flow.take()
+        self.alice.send(self.call.request("BYE", self.alice))
+        self.nodes.wait(2)
+        self.bob.register("n1")
+        self.wait_a_turn()
+        self.assertEqual(self.bob.heard(), ["BYE"])
+        self.bob.answer(200, "BYE")
+
     def test_others_do_not_follow(self) -> None:
         """Who has only heard of the call, a subscriber or not, does not reach a phone that has moved."""
         eve = NodePhone(self.nodes, "eve")
