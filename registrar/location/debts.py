@@ -10,7 +10,7 @@ from registrar.bindings import unbind
 from registrar.location.contract import Snapshot
 from registrar.location.journal import Journal
 from registrar.location.merging import Change, change_between, merged
-from registrar.records import Binding, aor_of_key
+from registrar.records import aor_of_key
 
 RECENT_SECONDS = 10.0
 """What was acknowledged so long before Redis lost something may be among it: Redis writes and replicates every second,
@@ -80,34 +80,25 @@ class Debts:
         return Snapshot(version, tuple(left), 0.0 if left else lost_at)
 
 
-def lost_change(ours: Snapshot, theirs: Snapshot, node: str, epoch: int, may_be_lost: bool, lost_at: float,
+def lost_change(ours: Snapshot, theirs: Snapshot, me: tuple[str, int], may_be_lost: bool, lost_at: float,
                 now: float) -> Change | None:
     """Return what Redis has lost of a record that we knew as `ours`, where it has `theirs` now; None for nothing.
 
-    What is `ours` was true until `lost_at`. Versions only grow, so an older one says that something was lost: bindings
-    that came in here, and those that were new then, are put back, and what was taken away before `lost_at` is taken
-    away again. At the same or a later version others have gone on from what was left; then what came in here shortly
-    before is put back. Where there is no record at all although nobody has told of a loss, only what hangs on our own
-    connections is: who takes bindings away leaves a record without any for a while.
+    What is `ours` was true until `lost_at`; `me` is our node and life. What came in here is put back, unless it hung on
+    a connection of an earlier life: were it removed, we would know. An older version than ours says that something was
+    lost since; then what others had new at that time is put back, too, but not what hangs on their connections, and
+    what had been removed is removed again. Where there is no record at all although nobody has told of a loss, only
+    what hangs on our own connections is put back: who takes bindings away leaves a record without any for a while.
     """
-    since = lost_at - RECENT_SECONDS
-    if may_be_lost and theirs.version < ours.version:
-        ours_now = _live(ours, now)
-        kept = [each for each in ours_now if each.source.node == node or each.refreshed_at >= since]
-        removed = change_between(theirs.bindings, ours_now, lost_at).removed
-        return Change(tuple(kept), tuple([each for each in removed if each.refreshed_at <= lost_at]), lost_at)
-    if may_be_lost:
-        return _kept([each for each in _live(ours, now) if each.source.node == node and each.refreshed_at >= since],
-                     now)
-    if not theirs.version:
-        return _kept([binding for binding in _live(ours, now) if binding.connection_bound
-                      and (binding.source.node, binding.source.epoch) == (node, epoch)], now)
-    return None
-
-
-def _live(snapshot: Snapshot, now: float) -> tuple[Binding, ...]:
-    return tuple([binding for binding in snapshot.bindings if binding.expires_at > now])
-
-
-def _kept(bindings: list[Binding], at: float) -> Change | None:
-    return Change(kept=tuple(bindings), removed=(), at=at) if bindings else None
+    live = [binding for binding in ours.bindings if binding.expires_at > now]
+    at_home = [each for each in live if each.source.node == me[0]
+               and (not each.connection_bound or each.source.epoch == me[1])]
+    if not may_be_lost:
+        hanging = [each for each in at_home if each.connection_bound]
+        return Change(tuple(hanging), (), now) if hanging and not theirs.version else None
+    if theirs.version >= ours.version:
+        return Change(tuple(at_home), (), lost_at) if at_home else None
+    new = [each for each in live if each not in at_home and not each.connection_bound
+           and each.refreshed_at >= lost_at - RECENT_SECONDS]
+    removed = change_between(theirs.bindings, live, lost_at).removed
+    return Change((*at_home, *new), tuple([each for each in removed if each.refreshed_at <= lost_at]), lost_at)

@@ -82,8 +82,7 @@ class Settling:
         self._changes = changes
         self._wheel = wheel
         self._wall = wall
-        self._node = node
-        self._epoch = epoch
+        self._me = node, epoch
         self._max_contacts = max_contacts
         self._release_flow = release_flow
         self.readings: dict[bytes, Reading] = {}
@@ -140,7 +139,7 @@ class Settling:
         """Hear that a server can be asked again: any record may have changed unseen, and some may be lost."""
         for reading in self.readings.values():
             reading.is_dirty = True
-        if may_have_lost:
+        if may_have_lost and not any(self._level_one.doubtful.values()):
             self._lost_at = self._wall() if self._away_since is None else self._away_since
         self._away_since = None
         self._level_one.doubt_all(may_have_lost)
@@ -273,9 +272,12 @@ class Settling:
             if key in self._debts:
                 # That version is no number that Redis has given.
                 ours = Snapshot(0, ours.bindings)
-            lost = lost_change(ours, current, self._node, self._epoch, self._level_one.doubtful.get(key, False),
-                               self._lost_at, now)
+            is_lost = self._level_one.doubtful.get(key, False)
+            lost = lost_change(ours, current, self._me, is_lost, self._lost_at, now)
             version = max(version, ours.version) if lost is not None else version
+            if is_lost and not ours.bindings and not current.bindings and current.version < ours.version:
+                # That all was removed must be known to whoever would put something back.
+                return Snapshot(version + 1, (), ours.lost_at)
         return self._debts.joined(key, current, lost, version + 1, now)
 
     def _understood(self, key: bytes, value: bytes) -> Snapshot | None:

@@ -603,14 +603,42 @@ class HealingTests(RedisCase):
         self.assertEqual(self.contacts(self.kept(self.redis.answer(1))), [A, B])
 
     def test_what_others_removed(self) -> None:
-        """A binding that has been there for long and is gone in a later version was removed, and stays so."""
-        self.acknowledged(a_binding(A))
-        self.clock.advance(100)
+        """What came in elsewhere and is gone in a later version was removed, and stays so."""
+        self.knows(a_binding(A, source=over_tcp(1, "n2")), a_binding(C))
         self.lose()
         self.come_back(may_have_lost=True)
-        self.redis.answer(value_of(Snapshot(3, (a_binding(B),))))
+        self.redis.answer(value_of(Snapshot(3, (a_binding(B), a_binding(C)))))
         self.assertEqual(self.redis.asked, [])
-        self.assertEqual(self.contacts(self.now(self.store.load(ALICE))), [B])
+        self.assertEqual(self.contacts(self.now(self.store.load(ALICE))), [B, C])
+
+    def test_several_phones_at_several_nodes(self) -> None:
+        """Each node puts back its own, though another one has begun the record anew."""
+        ours, theirs = a_bound(A, 7), a_binding(B, source=over_tcp(3, "n2"), connection_bound=True)
+        self.knows(ours, theirs, version=9)
+        self.clock.advance(1000)
+        self.store.invalidated(None)
+        self.redis.answer(value_of(Snapshot(10, (theirs,))))
+        self.assertEqual(self.contacts(self.kept(self.redis.answer(1))), [A, B])
+
+    def test_a_removal_that_was_lost(self) -> None:
+        """That nothing was bound any more is put back, too: who knows an older record must not put that back."""
+        self.saving(seen=self.knows(a_binding(A), version=4))
+        self.redis.answer(1)
+        self.store.invalidated(None)
+        self.redis.answer(None)
+        self.assertEqual(self.kept(self.redis.answer(1)), Snapshot(6))
+
+    def test_lost_twice(self) -> None:
+        """What is still in doubt when Redis is lost again was true at the first time only."""
+        self.knows(a_binding(A, source=over_tcp(1, "n2"), refreshed_at=NOW + 5), version=5)
+        self.lose()
+        self.come_back(may_have_lost=True)
+        self.lose()
+        self.clock.advance(100)
+        self.come_back(may_have_lost=True)
+        self.clock.advance(RETRY_SECONDS * 1.1)
+        self.redis.answer(None)
+        self.assertEqual(self.contacts(self.kept(self.redis.answer(1))), [A])
 
     def test_nothing_is_lost(self) -> None:
         """After a connection to the same Redis what is there is right, and what is not ours is forgotten."""
@@ -637,7 +665,8 @@ class HealingTests(RedisCase):
     def test_what_others_had_for_long(self) -> None:
         """What came in elsewhere and was not new when Redis was lost is not put back: it may have been removed."""
         away = Snapshot(5, (a_binding(A, source=over_tcp(1, "n2"), refreshed_at=NOW - 100),
-                            a_binding(B, source=over_tcp(2, "n2"), refreshed_at=NOW)))
+                            a_binding(B, source=over_tcp(2, "n2"), refreshed_at=NOW),
+                            a_binding(C, source=over_tcp(3, "n2"), connection_bound=True)))
         self.knows(*away.bindings, version=5)
         self.lose()
         self.come_back(may_have_lost=True)
