@@ -356,6 +356,10 @@ class Call:
             call_id=self.call_id, transport=sender.flow.transport,
             headers=tuple(("Route", route) for route in self._routes[sender.name]))
 
+    def last_cseq(self, sender: NodePhone) -> int:
+        """Return the number of the last request of one side."""
+        return self._cseq[sender.name]
+
     def acknowledge(self) -> None:
         """Let the caller acknowledge."""
         self.caller.send(self.request("ACK", self.caller, cseq=1))
