@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import crypto
 from twisted.internet.protocol import ClientFactory
 from twisted.internet.ssl import (
     Certificate,
-    PrivateCertificate,
     optionsForClientTLS,
     platformTrust,
     trustRootFromCertificates,
@@ -87,7 +87,7 @@ def _tls(config: RedisConfig) -> Callable[[str], Layer]:
     trusted = _authorities(config)
 
     def layer(host: str) -> Layer:
-        options = optionsForClientTLS(config.tls_server_name or host, trusted, shown)
+        options = optionsForClientTLS(config.tls_server_name or host, trusted, extraCertificateOptions=shown)
         return partial(TLSMemoryBIOFactory, options, True)
 
     return layer
@@ -103,12 +103,15 @@ def _authorities(config: RedisConfig) -> Any:
     return trustRootFromCertificates([Certificate(crypto.X509.from_cryptography(each)) for each in found])
 
 
-def _certificate(config: RedisConfig) -> PrivateCertificate | None:
+def _certificate(config: RedisConfig) -> dict[str, Any]:
     if config.tls_certificate_file is None or config.tls_key_file is None:
-        return None
+        return {}
     try:
-        both = config.tls_key_file.read_bytes() + config.tls_certificate_file.read_bytes()
-        shown: PrivateCertificate = PrivateCertificate.loadPEM(both)
-        return shown
-    except (OSError, ValueError, crypto.Error) as wrong:
-        raise ValueError(f"redis.tls_certificate_file {config.tls_certificate_file}: {wrong}") from wrong
+        certificate, *chain = x509.load_pem_x509_certificates(config.tls_certificate_file.read_bytes())
+        key = load_pem_private_key(config.tls_key_file.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError) as wrong:
+        both = f"{config.tls_certificate_file} and tls_key_file {config.tls_key_file}"
+        raise ValueError(f"redis.tls_certificate_file {both}: {wrong}") from wrong
+    if key.public_key() != certificate.public_key():
+        raise ValueError(f"{config.tls_key_file} is not the key of the certificate in {config.tls_certificate_file}")
+    return {"privateKey": key, "certificate": certificate, "extraCertChain": chain}

@@ -159,8 +159,7 @@ class ClusterRedis(Asking):
                 self._unmapped(str(error))
             await deferLater(self._reactor, LEAST_SECONDS)
             if not self._wish.called:
-                are_all_open = all(link.data is not None for link in self._links.values())
-                seconds = REFRESH_SECONDS if are_all_open and self._links else SEARCH_SECONDS
+                seconds = REFRESH_SECONDS if self._are_all_open else SEARCH_SECONDS
                 due = self._reactor.callLater(seconds, self._look_soon)
                 try:
                     await self._wish
@@ -174,9 +173,14 @@ class ClusterRedis(Asking):
             self._wish.callback(None)
 
     async def _look(self) -> SlotMap:
-        """Return the map as the newest of some nodes sees it, those that can be asked first."""
-        open_first = sorted(self._nodes | self._links.keys(), key=self._is_away)[:NODES_ASKED]
-        return await newest([self._ask(name) for name in open_first], self._config.connect_seconds / 2, self._reactor)
+        """Return the map as the newest of some nodes sees it: of masters, and of others too when a master is away."""
+        names = list(self._links) if self._are_all_open else sorted(self._nodes | self._links.keys(), key=self._is_away)
+        asking = [self._ask(name) for name in names[:NODES_ASKED]]
+        return await newest(asking, self._config.connect_seconds / 2, self._reactor)
+
+    @property
+    def _are_all_open(self) -> bool:
+        return bool(self._links) and all(link.data is not None for link in self._links.values())
 
     def _is_away(self, name: str) -> bool:
         return name not in self._links or self._links[name].data is None

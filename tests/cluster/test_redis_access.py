@@ -273,6 +273,17 @@ class SecuredTests(SingleCase):
         self.server.ask("SET", KEY, "2")
         await self.until(lambda: KEY in self.heard.keys, "invalidation")
 
+    async def test_our_certificate(self) -> None:
+        """A server that wants to see a certificate gets ours."""
+        await self.opened()
+        self.server.ask("CONFIG", "SET", "tls-auth-clients", "yes")
+        without = self.made()
+        await self.assertFailure(without.ask(KEY, "PING"), RedisUnavailable)
+        folder = self.servers.folder
+        shown = {"tls_certificate_file": folder / "redis.pem", "tls_key_file": folder / "redis.key"}
+        redis = self.made(**shown)
+        self.assertEqual(await redis.ask(KEY, "CONFIG", "SET", "tls-auth-clients", "optional"), b"OK")
+
     async def test_wrong_password(self) -> None:
         """A wrong password is told as the problem."""
         redis = self.made(username="rollcall", password="wrong")
