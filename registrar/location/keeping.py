@@ -244,7 +244,7 @@ class Keeping:
         if not self._debts:
             self._log.warn("Redis does not answer, or not soon: bindings go into the journal", log_rationed=True)
         self._debts.owe(write.key, write.change)
-        self._level_one.put(write.key, write.new)
+        self._level_one.put_owed(write.key, write.new)
         self._tell(write)
         assert self.readings is not None
         self.readings.look_later()

@@ -98,6 +98,13 @@ class LevelOne:
         if len(self.records) > self._max_records:
             self._forget_some()
 
+    def put_owed(self, key: bytes, record: bytes) -> None:
+        """Take a record as it is here and not yet in Redis: what was in doubt before stays so."""
+        doubt = self.doubtful.get(key)
+        self.put(key, record)
+        if doubt is not None:
+            self.doubtful[key] = doubt
+
     def put_refreshed(self, key: bytes, record: bytes) -> None:
         """Take a record of one binding in which only numbers differ; it is much cheaper than to `put` it."""
         records = self.records

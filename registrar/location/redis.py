@@ -162,6 +162,11 @@ class RedisLocation:
         Nothing brings them back: what cannot be removed in Redis now is removed here, and there later.
         """
         key = record_key(aor)
+        if key in self._level_one.doubtful:
+            # Who reads it now puts back what hangs on our connections.
+            gone = self._unbind_here(key, node, epoch, flow_id)
+            self._settling.look(key)
+            return gone
         for _ in range(MAX_CONFLICTS):
             try:
                 old = await self.load_for_update(aor, False)
@@ -280,7 +285,7 @@ class RedisLocation:
         new = old.without_flow(unbind(old.bindings, node, epoch, flow_id), self._wall())
         if len(new.bindings) == len(old.bindings):
             return ()
-        self._level_one.put(key, self._level_one.pack(key, new))
+        self._level_one.put_owed(key, self._level_one.pack(key, new))
         self._changes.tell(key)
         return _removed(old, new)
 

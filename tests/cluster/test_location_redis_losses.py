@@ -20,7 +20,9 @@ CONFLICTS = 30
 
 
 class LossesTests(RedisCase):
-    """Phones, each of which registers again and again at changing nodes once it has its answer, or loses a connection.
+    """Phones, each of which registers again and again at changing nodes once it has its answer, or stays away.
+
+    Its connection ends then, and its node hears of that at any time.
     """
 
     ticks = True
@@ -45,7 +47,11 @@ class LossesTests(RedisCase):
         doing.addBoth(lambda _: self.busy.discard(aor))
 
     async def register(self, number: int, aor: str) -> None:
-        """Register at a node, over a new connection."""
+        """Register at a node, over a new connection instead of the old one."""
+        if aor in self.flows:
+            old, flow_id = self.flows[aor]
+            ending = Deferred.fromCoroutine(self.stores[old].unbind(aor, f"n{old}", 1, flow_id))
+            ending.addErrback(self.problems.append)
         cseq = self.asked[aor] = self.asked.get(aor, 0) + 1
         store = self.stores[number]
         for _ in range(CONFLICTS):
