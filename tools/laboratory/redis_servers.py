@@ -230,7 +230,7 @@ class RedisServers:
             listening += "tls-cluster yes\n" if self.kind == "cluster" else ""
         else:
             listening += f"port {port}\n"
-        users = "\n".join(f"user {user.name} on >{user.password} {user.rules}" for user in self.users)
+        users = "\n".join(f"user {user.name} on >{user.password} {user.rules}" for user in self.users_of(role))
         if users:
             users += "\nuser default off"
         return RedisProcess(
@@ -241,6 +241,10 @@ class RedisServers:
             self._wire,
             outlives=self._outlives,
         )
+
+    def users_of(self, role: str) -> tuple[RedisUser, ...]:
+        """Return the users of a server, or of a "sentinel"."""
+        return self.users
 
     def _sentinel_lines(self, master: int) -> str:
         lines = [
