@@ -107,6 +107,8 @@ class RedisLocation:
             return
         self._open = False
         await self._keeping.drained()
+        # This life of the node is over: so is all that hung on its connections, everywhere.
+        self._debts.ended.clear()
         await self._settling.stop()
         self._keeping.stop()
         await self._memory.stop()
@@ -140,7 +142,7 @@ class RedisLocation:
         key = record_key(aor)
         while key in self._writes:
             await self._keeping.ended(key)
-        if self._level_one.knows(key) and key not in self._debts:
+        if self._level_one.knows(key) and key not in self._debts and key not in self._readings:
             self._level_one.touch(key)
             return self._level_one.peek(key)
         try:

@@ -90,6 +90,8 @@ class Settling:
         self._away_since: float | None = None
         self._lost_at = 0.0
         self._pass: Deferred[None] | None = None
+        # Whether there is reason for another pass since the last one began.
+        self._is_wanted = False
         self._timer: Timer | None = None
         self._is_open = True
 
@@ -147,8 +149,9 @@ class Settling:
 
     def begin_pass(self) -> None:
         """Pay what is owed, and look at all that is in doubt."""
+        self._is_wanted = True
         if self._pass is None and self._is_open and (self._debts or self._level_one.doubtful):
-            self._pass = Deferred()
+            self._pass, self._is_wanted = Deferred(), False
             start(self._look_at_all(), self._pass_broke)
 
     def learn(self, key: bytes, value: bytes | None) -> Snapshot:
@@ -299,7 +302,9 @@ class Settling:
         await self._pay_all()
         await self._look_at_doubtful()
         self._end_pass()
-        if self._debts or self._level_one.doubtful:
+        if self._is_wanted:
+            self.begin_pass()
+        elif self._debts or self._level_one.doubtful:
             self.look_later()
 
     async def _pay_all(self) -> None:

@@ -14,7 +14,7 @@ from registrar.location.contract import Conflict, LocationUnavailable, Snapshot
 from registrar.location.journal import Journal
 from registrar.location.keeping import KEEP
 from registrar.location.redis import EMPTY_SECONDS, MAX_CONFLICTS, RedisLocation
-from registrar.location.settling import MAX_ATTEMPTS, RELEASE_SECONDS, RETRY_SECONDS
+from registrar.location.settling import MAX_ATTEMPTS, PAUSE_SECONDS, RELEASE_SECONDS, RETRY_SECONDS
 from registrar.location.shared_form import snapshot_of, to_shared, value_of
 from registrar.location.writing import ON_ITS_WAY, TRANSITIONS, Event, State
 from registrar.records import record_key
@@ -132,6 +132,21 @@ class SavingTests(RedisCase):
         self.redis.answer(1)
         self.successResultOf(first)
         self.assertEqual(self.successResultOf(loading), Snapshot(2, (a_binding(B),)))
+
+    def test_what_is_being_read_is_not_built_on(self) -> None:
+        """Who loads to build on a record that somebody reads has what he reads."""
+        told: list[bool] = []
+        self.store.keep(KEY, None, self.store.packing.pack(Snapshot(1, (a_binding(A),)), 0), "UDP", told.append)
+        reading = self.begin(self.store.load(ALICE))
+        self.redis.answer(1)
+        self.assertFalse(self.store.takes_at_once(KEY, False))
+        loading = self.begin(self.store.load_for_update(ALICE, True))
+        self.assertNoResult(loading)
+        self.redis.answer(value_of(Snapshot(1, (a_binding(A),))))
+        self.successResultOf(reading)
+        saving = self.saving(a_binding(B), seen=self.successResultOf(loading))
+        self.redis.answer(1)
+        self.successResultOf(saving)
 
     def test_somebody_was_first(self) -> None:
         """A refusal is a Conflict, and brings what Redis has."""
@@ -498,6 +513,40 @@ class AwayTests(RedisCase):
         self.redis.answer(value_of(Snapshot(1, (a_bound(A, 7),))))
         left = self.kept(self.redis.answer(1))
         self.assertEqual((left.bindings, left.version, left.lost_at), ((), 2, NOW))
+
+    def test_a_connection_that_is_in_doubt(self) -> None:
+        """When a connection ends whose record is in doubt, nobody puts back what hung on it."""
+        self.knows(a_bound(A, 7), a_binding(B))
+        self.lose()
+        self.come_back(may_have_lost=True)
+        self.lose()
+        self.now_away(self.store.unbind(ALICE, "n1", 1, 7))
+        self.come_back(may_have_lost=True)
+        self.clock.advance(PAUSE_SECONDS * 2)
+        self.redis.answer(None)
+        self.assertEqual(self.contacts(self.kept(self.redis.answer(1))), [B])
+
+    def test_what_was_lost_and_what_is_owed(self) -> None:
+        """A record of which Redis lost a part, and to which the journal adds another, comes back whole."""
+        self.knows(a_binding(A), version=5)
+        self.lose()
+        self.come_back(may_have_lost=True)
+        self.lose()
+        seen = self.now_away(self.store.load_for_update(ALICE, True))
+        self.successResultOf(self.saving(*seen.bindings, a_binding(B), seen=seen))
+        self.come_back()
+        self.clock.advance(PAUSE_SECONDS * 2)
+        self.redis.answer(None)
+        self.assertEqual(self.contacts(self.kept(self.redis.answer(1))), [A, B])
+
+    def test_stopped_with_ends_owed(self) -> None:
+        """A node that stops need not tell of its connections: its life is over."""
+        self.knows(a_bound(A, 7))
+        self.lose()
+        self.now_away(self.store.unbind(ALICE, "n1", 1, 7))
+        self.redis.problem = None
+        self.successResultOf(self.begin(self.store.stop()))
+        self.assertEqual(self.redis.asked, [])
 
     def test_unbind_what_is_not_known(self) -> None:
         """Of a connection whose record cannot be read the end is remembered, too."""
