@@ -69,7 +69,8 @@ class Keeping:
     _log = Logger()
 
     def __init__(self, *, redis: Redis, level_one: LevelOne, debts: Debts, journal: Journal, changes: Changes,
-                 wheel: TimerWheel, wall: Callable[[], float], slow_seconds: float) -> None:
+                 wheel: TimerWheel, wall: Callable[[], float], slow_seconds: float, journals: bool) -> None:
+        """Without `journals` what the short way keeps is not covered by the journal; other writes say so themselves."""
         self._redis = redis
         self._run = redis.run
         self._level_one = level_one
@@ -81,6 +82,7 @@ class Keeping:
         self._wheel = wheel
         self._wall = wall
         self._slow_seconds = slow_seconds
+        self._journals = journals
         self.readings: Readings | None = None
         self.writes: dict[bytes, Write] = {}
         """Those whose record may not be built on yet, the first first."""
@@ -109,6 +111,8 @@ class Keeping:
         if self._timer is None:
             self._arm()
         write = self.writes[key] = (Write if old is None else Renewal)(self, key, old, new, kept, self._looked_at)
+        if not self._journals:
+            write.state = State.BARE
         self._run(KEEP, PREFIX + key, (to_shared(self._packing, new),), write.answered)
 
     def write(self, key: bytes, old: bytes | None, new: bytes) -> "Deferred[None]":

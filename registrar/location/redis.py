@@ -79,7 +79,7 @@ class RedisLocation:
         self._redis = redis
         self._keeping = Keeping(
             redis=redis, level_one=self._level_one, debts=self._debts, journal=self._journal, changes=self._changes,
-            wheel=self._wheel, wall=self._wall, slow_seconds=self._slow_seconds)
+            wheel=self._wheel, wall=self._wall, slow_seconds=self._slow_seconds, journals=self._journals)
         self._settling = Settling(
             redis=redis, level_one=self._level_one, debts=self._debts, keeping=self._keeping, changes=self._changes,
             wheel=self._wheel, wall=self._wall, node=self._node, epoch=self._epoch, max_contacts=self._max_contacts,

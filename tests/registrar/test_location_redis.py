@@ -599,6 +599,20 @@ class RefusingTests(RedisCase):
         self.redis.answer(1)
         self.successResultOf(saving)
 
+    def test_the_short_way(self) -> None:
+        """What the short way keeps is not kept when Redis does not answer, however long it waits; it may be slow."""
+        told: list[bool] = []
+        self.knows(a_bound(A, 7))
+        for version in (2, 3):
+            new = self.store.packing.pack(Snapshot(version, (a_bound(A, 7, cseq=version),)), 0)
+            self.store.keep(KEY, self.store.records[KEY], new, "TCP", told.append)
+            self.clock.pump([SLOW_SECONDS] * 3)
+            if version == 2:
+                self.redis.answer(1)
+        self.assertEqual(told, [True])
+        self.lose()
+        self.assertEqual((told, self.store.levels()["journal_records"]), ([True, False], 0))
+
     def test_nothing_to_build_on(self) -> None:
         """What cannot be read is nothing to build on."""
         self.lose()
