@@ -40,18 +40,19 @@ class SentinelRedis(OneLink):
         self._opening = opening
         self._master = config.master
         self._sentinels = [host_and_port(address) for address in config.addresses]
-        self._listening: Deferred[None] | None = None
+        self._listening: list[Deferred[None]] = []
 
     def start(self) -> None:
         """Connect, and again whenever a connection ends, until `stop`."""
         super().start()
-        self._listening = Deferred.fromCoroutine(self._listen())
-        self._listening.addErrback(self._listened)
+        self._listening = [Deferred.fromCoroutine(self._listen(*sentinel)) for sentinel in self._sentinels]
+        for each in self._listening:
+            each.addErrback(self._listened)
 
     async def stop(self) -> None:
         """Close all; what waits, and all that is asked later, fails with RedisUnavailable."""
-        if self._listening is not None:
-            self._listening.cancel()
+        for each in self._listening:
+            each.cancel()
         await super().stop()
 
     # --- who is it?
@@ -85,17 +86,14 @@ class SentinelRedis(OneLink):
 
     # --- who is it from now on?
 
-    async def _listen(self) -> None:
-        """Stay with a Sentinel that tells of a new master at once; with the next one when it is gone."""
-        turn = 0
+    async def _listen(self, host: str, port: int) -> None:
+        """Stay with a Sentinel: the one that has replaced the master says so seconds before the others do."""
         while True:
-            host, port = self._sentinels[turn % len(self._sentinels)]
-            turn += 1
             try:
                 await self._hear(host, port)
             except (RedisUnavailable, RedisRefused, TimeoutError) as error:
                 self._log.debug("Sentinel {host}:{port} tells nothing: {why}", host=host, port=port, why=str(error))
-            await deferLater(self._opening.reactor, self._opening.config.reconnect_seconds)
+            await deferLater(self._opening.reactor, self._opening.config.reconnect_max_seconds)
 
     async def _hear(self, host: str, port: int) -> None:
         config, reactor = self._opening.config, self._opening.reactor
@@ -104,8 +102,10 @@ class SentinelRedis(OneLink):
         try:
             subscriber.heard = self._switched
             await subscriber.ask("SUBSCRIBE", SWITCHED)
-            # It may have been told while we did not listen.
-            self._follow(*await self.find(self._link))
+            # Another one may have been named while nobody listened.
+            host, port = await self.find(self._link)
+            if self._link.data is not None:
+                self._follow(host, port)
             while True:
                 await deferLater(reactor, PROBE_SECONDS)
                 await subscriber.ask("PING")

@@ -1,5 +1,6 @@
 """What is said of certificates and keys before anything is connected."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ class MakingTests(SynchronousTestCase):
 
     def test_certificates(self) -> None:
         """Good files are taken; what is wrong with a bad one is told with its name."""
-        folder = Path(self.mktemp())
-        folder.mkdir()
+        kept = tempfile.TemporaryDirectory()
+        self.addCleanup(kept.cleanup)
+        folder = Path(kept.name)
         authority = an_authority(folder)
         one, other = authority.issue("one.example"), authority.issue("other.example")
         good = {

@@ -151,14 +151,25 @@ class SwitchTests(SentinelCase):
         self.assertEqual(self.changed(), [])
 
     def test_nobody_told(self) -> None:
-        """Whose Sentinel went with the master learns of the change when it listens to the next one."""
+        """Who was away itself when the master was replaced learns of it when it listens to a Sentinel again."""
         gone = self.listened()
         gone.is_refusing = True
         for each in list(gone.connections):
             each.end()
         self.switch()
         self.network.pass_by(PROBE_SECONDS + 0.5)
+        self.assertEqual(self.changed(), [])
+        gone.is_refusing = False
+        self.network.pass_by(4.5)
         self.assertEqual(self.changed()[-1], f"connected {SECOND} True")
+
+    def test_all_tell(self) -> None:
+        """Every Sentinel is listened to; the second one that tells the same changes nothing."""
+        self.switch()
+        for sentinel in self.sentinels:
+            sentinel.publish(b"+switch-master", b"rollcall 192.0.2.1 6379 192.0.2.1 6380")
+            self.network.turns()
+        self.assertEqual(len(self.changed()), 2)
 
     def test_read_only(self) -> None:
         """A master that takes no writes any more is left, and the Sentinels are asked."""
