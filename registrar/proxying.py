@@ -229,7 +229,7 @@ class Proxying:
             await self._callers.authorise(request, domain)
         if domain is None:
             return await self._along(dialog or Attempt(request.uri, ByUri()), request, server.flow)
-        return await self._of_user(request, uri, domain, request.method == "INVITE" or dialog is not None)
+        return await self._of_user(request, uri, domain, dialog is not None)
 
     async def _along(self, dialog: Attempt | Moved, request: Request, source: Flow) -> Way:
         """Return the way over a dialog's flow, or to where its phone is now."""
@@ -282,8 +282,9 @@ class Proxying:
             # RFC 3261 §21.5.2: 405 is for methods that the server recognizes.
             server.turn_away(501, None, (("Allow", ", ".join(ALLOWED)),))
 
-    async def _of_user(self, request: Request, uri: SipUri, domain: str, may_wait: bool) -> Way:
+    async def _of_user(self, request: Request, uri: SipUri, domain: str, in_dialog: bool) -> Way:
         """Return the phones of the user that `uri` names (RFC 3261 §16.5, RFC 5627 §5.2)."""
+        may_wait = in_dialog or request.method == "INVITE"
         try:
             gruu = self._gruus.resolve(uri, domain) if self._gruus.is_gruu(uri) else None
         except NoSuchGruu as problem:
@@ -296,7 +297,7 @@ class Proxying:
             groups = target_groups(meant, now, self._config.max_branches, secure_only=is_secure)
             return [[self._attempt(candidate, key, now) for candidate in group] for group in groups]
 
-        phones = self._reconnecting.phones(aor, choose, request.get("Call-ID") or "", is_one=gruu is not None)
+        phones = self._reconnecting.phones(aor, choose, request.get("Call-ID") or "", in_dialog and gruu is not None)
         groups: Groups = []
         try:
             groups = await phones.look()

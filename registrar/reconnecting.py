@@ -150,7 +150,8 @@ class Phones:
             if not is_within_reach(binding, cluster):
                 ended_at = cluster.ended_at(binding.source.node, binding.source.epoch)
                 lost.append(binding.refreshed_at if ended_at is None else ended_at)
-        return max(lost)
+        # The clock of who wrote that may be ahead of ours: nobody was lost later than now.
+        return min(max(lost), self._reconnecting.now())
 
     @property
     def may_return(self) -> bool:

@@ -1,6 +1,7 @@
 """Tests of calls that wait for a phone whose connection was lost, until it is back on whatever node."""
 
 from registrar import reconnecting
+from registrar.location.contract import Snapshot
 from registrar.reconnecting import watch_reconnecting
 from rollcall.sip.transaction import cancellation
 from tests.registrar.examples import PHONE, TABLET
@@ -75,6 +76,14 @@ class LostTests(WaitingCase):
         self.nodes.wait(10.5)
         self.call.invite()
         self.assertEqual((self.alice.answers(), self.outcomes()), ([480], {}))
+
+    def test_clock_that_is_ahead(self) -> None:
+        """What a node with a wrong clock has written makes nobody wait longer than is allowed."""
+        ahead = Snapshot(2, (), lost_at=self.nodes.clock.seconds() + 3600)
+        self.nodes.location.put("sip:bob@example.com", ahead)
+        self.call.invite()
+        self.nodes.wait(10.5)
+        self.assertEqual(self.alice.answers(), [100, 480])
 
     def test_never_there(self) -> None:
         """Who never registered is not waited for, either."""
