@@ -34,6 +34,9 @@ FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 1.0
 """Between attempts to reach a member; the pause doubles. A connection that lasted so long was a good one."""
 
+MOST_DOUBLINGS = 16
+"""More than it takes: a member may be out of reach for days, and 2 to the power of 1,024 is no float any more."""
+
 # Why a member is said to be lost.
 CLOSED = "closed"
 """A connection has ended, as when the process at the other end does."""
@@ -200,7 +203,8 @@ class Link:
     def _try_again(self) -> None:
         if not self.is_kept or self.flow is not None or self._dialling is not None or self._retry is not None:
             return
-        pause = min(FIRST_PAUSE_SECONDS * 2 ** (self._failures - 1), LONGEST_PAUSE_SECONDS) if self._failures else 0.0
+        doubled = min(self._failures - 1, MOST_DOUBLINGS)
+        pause = min(FIRST_PAUSE_SECONDS * 2**doubled, LONGEST_PAUSE_SECONDS) if self._failures else 0.0
         self._retry = self._means.connections.wheel.call_later(pause, self._dial)
 
     def _stop_retrying(self) -> None:
