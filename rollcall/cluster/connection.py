@@ -32,7 +32,12 @@ _LOG = Logger()
 def packed(pending: Pending) -> bytes:
     """Return a waiting command as it is sent."""
     _, script, key, words, _ = pending
-    return pack(words) if script is None else pack((b"EVALSHA", script.sha, b"1", key, *words))
+    if script is None:
+        return pack(words)
+    if len(words) == 1 and (word := words[0]).__class__ is bytes:
+        # What is asked most often; `pack` takes twice as long for it.
+        return b"%b%d\r\n%b\r\n$%d\r\n%b\r\n" % (script.beginning, len(key), key, len(word), word)
+    return pack((b"EVALSHA", script.sha, b"1", key, *words))
 
 
 def settle(asked: "Deferred[Any]", answer: Any) -> None:

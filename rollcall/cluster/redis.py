@@ -29,6 +29,10 @@ def _sha_of(script: "Script") -> bytes:
     return sha1(script.text, usedforsecurity=False).hexdigest().encode()
 
 
+def _beginning_of(script: "Script") -> bytes:
+    return b"*5\r\n$7\r\nEVALSHA\r\n$%d\r\n%b\r\n$1\r\n1\r\n$" % (len(script.sha), script.sha)
+
+
 @frozen
 class Script:
     """A script in Lua that the servers keep; it has one key."""
@@ -36,6 +40,8 @@ class Script:
     text: bytes
     sha: bytes = field(init=False, default=Factory(_sha_of, takes_self=True))
     """What the servers call it."""
+    beginning: bytes = field(init=False, default=Factory(_beginning_of, takes_self=True), repr=False)
+    """How a command begins that runs it with one key and one argument, as far as the length of the key."""
 
 
 @frozen(kw_only=True)

@@ -9,7 +9,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from rollcall.cluster.connection import SECOND_LOOK_SECONDS, Connection, Subscriber, pack
+from rollcall.cluster.connection import SECOND_LOOK_SECONDS, Connection, Subscriber, pack, packed
 from rollcall.cluster.redis import RedisRefused, RedisUnavailable, Script
 
 
@@ -111,6 +111,13 @@ class AskingTests(ConnectionCase):
         self.clock.advance(0)
         self.hears(b":1\r\n:2\r\n")
         self.assertEqual(self.successResultOf(second), 2)
+
+    def test_scripts(self) -> None:
+        """A script is sent as its digest with its key and arguments, one or several, whatever bytes these are."""
+        script, answered = Script(b"return 1"), self.answers.append
+        for words in ((b"",), (b"a\r\n$1",), (bytes(300),), (5,), ("five",), (), (b"a", 7), (b"a", b"b")):
+            expected = pack((b"EVALSHA", script.sha, b"1", b"loc:k", *words))
+            self.assertEqual(packed((answered, script, b"loc:k", words, 0)), expected)
 
 
 class TimeoutTests(ConnectionCase):
