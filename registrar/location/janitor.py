@@ -125,7 +125,7 @@ class Janitor:
 
     async def _take_turn(self, due: float) -> None:
         """Walk through all records, unless another has done so since `due` or does so now."""
-        if float(await self._redis.ask(PASSED, b"GET", PASSED) or 0) >= due:
+        if self._moment(await self._redis.ask(PASSED, b"GET", PASSED)) >= due:
             self._forget(due)
             return
         if await self._redis.ask(LOCK, b"SET", LOCK, self._name, b"NX", b"PX", LOCK_MS) is None:
@@ -137,6 +137,14 @@ class Janitor:
                 self._forget(began)
         finally:
             await self._redis.evaluate(HOLD, LOCK, self._name, 0)
+
+    def _moment(self, passed: bytes | None) -> float:
+        """Return when all records were walked through last; what no clock that agrees with ours said is no moment."""
+        try:
+            moment = float(passed or 0)
+        except ValueError:
+            return 0.0
+        return moment if moment <= self._wall() + self._config.max_clock_skew_seconds else 0.0
 
     def _forget(self, until: float) -> None:
         self._due = {life: at for life, at in self._due.items() if at > until}

@@ -5,12 +5,23 @@ was declared over there is a tombstone instead, which no older life can write ov
 because the keys of one script lie on one server of Redis Cluster only when they are one key.
 """
 
+import re
 from collections.abc import Mapping
 
 import msgspec
 from attrs import field, frozen
 
 from rollcall.cluster.redis import Script
+
+MOST_SECONDS = 2.0**41
+"""A later moment is none."""
+
+HIGHEST_EPOCH = 2**53
+"""Lua, which compares epochs, counts exactly no further: in milliseconds, until the year 287396."""
+
+_HOST = re.compile(r"""[^\s\0<>"@;,]{1,255}""")
+_FACE = re.compile(r"""[^\s\0<>"@;,]{3,300}""")
+"""What may stand there without ending what it stands in, a URI or a header field."""
 
 NODES = b"nodes"
 """The set of the names of all nodes: where to look for leases without walking through all keys."""
@@ -81,15 +92,29 @@ def encode_lease(lease: Lease) -> bytes:
 def decode_lease(value: bytes) -> Lease:
     """Return what was kept. Raises ValueError when this is no lease, whoever has written it."""
     try:
+        kind: type[Node] | type[Ended] = Ended
         if msgspec.json.decode(value, type=_Kind).ended_at is None:
-            return msgspec.json.decode(value, type=Node)
-        return msgspec.json.decode(value, type=Ended)
+            kind = Node
+        lease: Node | Ended = msgspec.json.decode(value, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise ValueError(f"no lease: {problem}") from problem
+    if not _is_sound(lease):
+        raise ValueError("no lease: no node can have written it")
+    return lease
 
 
-# Returns the epoch that a lease names and whether that life has ended; nil for what is no lease. 2^53 milliseconds last
-# until the year 287396, so epochs are exact in Lua's numbers.
+def _is_sound(lease: Lease) -> bool:
+    """Say whether a node can have written this: others connect to what stands there, and write it into messages."""
+    moment = lease.ended_at if isinstance(lease, Ended) else lease.started_at
+    if not 0 <= lease.epoch < HIGHEST_EPOCH or not 0.0 <= moment <= MOST_SECONDS:
+        return False
+    if isinstance(lease, Ended):
+        return True
+    return (0 <= lease.port < 2**16 and _HOST.fullmatch(lease.host) is not None
+            and all(map(_FACE.fullmatch, lease.faces.values())))
+
+
+# Returns the epoch that a lease names and whether that life has ended; nil for what is no lease.
 _READ = """
 local function read(value)
   if not value then return nil end

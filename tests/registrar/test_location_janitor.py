@@ -193,6 +193,16 @@ class JanitorTests(SynchronousTestCase):
         self.assertEqual((len(self.kept(alice).bindings), self.written), (1, []))
         self.assertIn(PASSED, self.records.values)
 
+    def test_no_moment(self) -> None:
+        """Whatever says when all was done last, and cannot be so, keeps nobody from doing it."""
+        for passed in (b"x", b"nan", b"1e300", b"%d" % (NOW + 86400)):
+            self.setUp()
+            key = self.bind("alice", a_bound(A, 7), a_binding(B))
+            self.records.values[PASSED] = passed
+            self.end(*DEAD)
+            self.clock.pump([5.0] * 14)
+            self.assertEqual([each.contact for each in self.kept(key).bindings], [B])
+
     def test_not_understood(self) -> None:
         """A record of somebody else's is left alone."""
         key = b"loc:x@example.com"

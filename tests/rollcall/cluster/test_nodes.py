@@ -3,7 +3,7 @@
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from rollcall.cluster.nodes import Ended, Node, decode_lease, encode_lease
+from rollcall.cluster.nodes import Ended, Lease, Node, decode_lease, encode_lease
 
 NODE = Node(node="a", epoch=1_700_000_000_000, host="192.0.2.1", port=5070, tls=True, draining=True,
             started_at=1_700_000_000.0, faces={"tcp": "192.0.2.1:5060"}, admin="http://192.0.2.1:8060")
@@ -23,3 +23,18 @@ class LeaseTests(SynchronousTestCase):
         """Whatever else is there is no lease, and breaks nothing."""
         for value in (b"", b"\xff", b"[]", b"{}", b'{"node":"a","epoch":"x","host":"h","port":1}', b'{"ended_at":1}'):
             self.assertRaises(ValueError, decode_lease, value)
+
+    def test_what_nobody_can_be(self) -> None:
+        """A lease whose words would do harm in a message, or that nobody could be reached by, is none."""
+        faces = "192.0.2.1:5060\r\nContact: <sip:mallory@192.0.2.66>", "a:1>,<sip:mallory", ""
+        leases: list[Lease] = [evolve(NODE, faces={"tcp": each}) for each in faces]
+        leases += [evolve(NODE, host=host) for host in ("", "192.0.2.1\r\n", "a b")]
+        leases += [evolve(NODE, port=port) for port in (-1, 70_000)]
+        leases += [evolve(NODE, epoch=epoch) for epoch in (-1, 2**53)]
+        leases += [evolve(NODE, started_at=moment) for moment in (-1.0, 1e300)]
+        leases += [Ended(node="a", epoch=7, ended_at=1e300), Ended(node="a", epoch=2**53, ended_at=8.5)]
+        for odd in leases:
+            self.assertRaises(ValueError, decode_lease, encode_lease(odd))
+        for well in ("2001:db8::1", "fe80::1%eth0", "sip-1.example.com"):
+            lease = evolve(NODE, host=well, faces={"tcp": "[2001:db8::1]:5060", "udp": "sip_1.example.com:5060"})
+            self.assertEqual(decode_lease(encode_lease(lease)), lease)

@@ -42,7 +42,8 @@ class UnreachableTests(SynchronousTestCase):
         """A member that cannot be reached for hours is tried every second, and whoever needs it hears why not."""
         reactor: Any = MemoryReactorClock()
         lost: list[str] = []
-        link = Link(Life("b", 8), Means(reactor, Connections(TimerWheel(reactor))), lambda link, why: lost.append(why))
+        means: Any = Means(reactor, Connections(TimerWheel(reactor)))
+        link = Link(Life("b", 8), means, lambda link, why: lost.append(why))
         link.address = ("192.0.2.7", 5070)
         link.keep()
         for number in range(ATTEMPTS):
