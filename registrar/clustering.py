@@ -164,7 +164,9 @@ class Clustering:
         self.leases.suspect(node, epoch, why)
 
     def _keep_members(self) -> None:
-        self.members.keep([(node.node, node.epoch, node.host, node.port) for node in self.leases.nodes()])
+        # Who proves to be a later life of a node ends the one before. That may only who has the node's lease.
+        if self.leases.is_member:
+            self.members.keep([(node.node, node.epoch, node.host, node.port) for node in self.leases.nodes()])
 
     def _is_over(self) -> None:
         self._ended("this life of the node was declared over while it did not renew its lease")

@@ -42,7 +42,7 @@ class Leases:
         self.on_change: list[Callable[[frozenset[Epoch]], None]] = []
         """Told which lives have just ended."""
         self.on_nodes: list[Callable[[], None]] = []
-        """Called when `nodes()` says something new."""
+        """Called when `nodes()` says something new, and when we have become one of them."""
         self.on_wish: list[Callable[[bool], None]] = []
         """Told again and again whether somebody wants this node to be drained."""
         self._reactor = reactor
@@ -102,6 +102,11 @@ class Leases:
         """Why other nodes may believe that this one is dead; None when they know better."""
         return self._own.problem
 
+    @property
+    def is_member(self) -> bool:
+        """Whether this life has had its lease; until then another one of the same name may be going on."""
+        return self._own.is_had
+
     # --- what happens
 
     def leases_changed(self) -> None:
@@ -160,10 +165,13 @@ class Leases:
         self._look()
 
     async def _renew(self) -> None:
+        was_member = self.is_member
         try:
             await self._own.renew()
         except (RedisUnavailable, RedisRefused) as problem:
             self._own.failed(str(problem))
+        if self.is_member and not was_member:
+            self._call_all(lambda listener: listener(), self.on_nodes)
 
     async def _hear_wish(self) -> None:
         is_wished = await self._own.is_to_drain()
@@ -206,7 +214,7 @@ class Leases:
     async def _members(self) -> set[str]:
         """Return the names of nodes that are or were; none when nobody answers."""
         try:
-            members = {_name(member) for member in await self._redis.ask(NODES, b"SMEMBERS", NODES)}
+            members = set(filter(None, map(_name, await self._redis.ask(NODES, b"SMEMBERS", NODES))))
             if self._name not in members and self._own.is_had and self._is_running:
                 await self._own.enrol()
             return members
@@ -274,5 +282,9 @@ class Leases:
             self._log.debug("not asked about leases: {why}", why=failure.getErrorMessage())
 
 
-def _name(member: bytes) -> str:
-    return member.decode("utf-8", "replace")
+def _name(member: bytes) -> str | None:
+    """Return the name of a node; None for what is none, whoever has written it."""
+    try:
+        return member.decode()
+    except UnicodeDecodeError:
+        return None

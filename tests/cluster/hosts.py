@@ -20,6 +20,7 @@ from tools.laboratory.toml import Sections, joined
 REDIS_HOST = 2
 FIRST_NODE_HOST = 11
 PHONES_HOST = 100
+TWIN_HOST = 99
 
 
 class HostNode(Node):
@@ -123,10 +124,18 @@ class HostLab(Lab):
         """Return the host of a registrar."""
         return self._network.host(FIRST_NODE_HOST + self._names.index(name))
 
+    def twin(self, name: str) -> Node:
+        """Return one more registrar that has the name of another one, on a host of its own. It is not started."""
+        folder = self.folder / f"twin-of-{name}"
+        sections = joined(self._common_sections(), self._sections)
+        return self._node_on(self._network.host(TWIN_HOST), folder, name, sections)
+
     def _node(self, name: str, sections: Sections) -> Node:
-        host = self.host(name)
+        return self._node_on(self.host(name), self.folder / name, name, sections)
+
+    def _node_on(self, host: Host, folder: Path, name: str, sections: Sections) -> Node:
         mine = joined(joined(sections, self._members_tls(name)), self._own.get(name, {}))
-        return HostNode(host, self.address(host), self.folder / name, name, mine, self.admin_token)
+        return HostNode(host, self.address(host), folder, name, mine, self.admin_token)
 
     def _members_tls(self, name: str) -> Sections:
         if self._authority is None:

@@ -236,6 +236,19 @@ class OtherLivesTests(HostsCase):
             peer = re.escape(other.tcp[0])
             self.assertRegex(one.log(), rf"'{peer}', \d+\) did not prove to be a member .* has another key")
 
+    def test_twin(self) -> None:
+        """Who has the name of a living node does not start, and does that node no harm."""
+        alice, bob = self.phone(0), self.phone(1)
+        living = self.lab.registrars[0]
+        twin = self.lab.twin(living.name)
+        twin.begin()
+        self.addCleanup(twin.stop)
+        self.assertNotEqual(twin.wait_ended(BACK_SECONDS), 0)
+        self.assertIn(f"there is a node {living.name} already", twin.log())
+        self.assertTrue(living.is_ready())
+        self.check_call(alice, bob)
+        self.assertNotIn(OVER, living.log())
+
     # --- what is done
 
     def phone(self, index: int) -> Phone:

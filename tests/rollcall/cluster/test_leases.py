@@ -94,9 +94,11 @@ class StartTests(LeasesCase):
     def test_same_name(self) -> None:
         """A second node of the same name cannot start while the first lives, and the first goes on."""
         first = self.start("a")
-        second = Deferred.fromCoroutine(self.leases("a", 6).start())
+        twin = self.leases("a", 6)
+        second = Deferred.fromCoroutine(twin.start())
         self.pass_(5)
-        self.assertIn("there is a node a already", str(self.failureResultOf(second, CannotJoin).value))
+        self.assertEqual((first.is_member, twin.is_member), (True, False))
+        self.assertIn("there is a node a already, reached at ", str(self.failureResultOf(second, CannotJoin).value))
         self.assertEqual((first.problem, self.over), (None, []))
 
     def test_after_death(self) -> None:
@@ -121,12 +123,15 @@ class StartTests(LeasesCase):
         """A node starts without a lease when Redis is away, says so, and takes it when Redis is back."""
         self.redis.is_away = True
         leases = self.leases("a")
+        joined: list[bool] = []
+        leases.on_nodes.append(lambda: joined.append(leases.is_member))
         starting = Deferred.fromCoroutine(leases.start())
         self.pass_(4)
         self.successResultOf(starting)
-        self.assertEqual(leases.problem, "it has no lease yet")
+        self.assertEqual((leases.problem, any(joined)), ("it has no lease yet", False))
         self.redis.is_away = False
         self.pass_(1)
+        self.assertTrue(any(joined))
         self.assertEqual((leases.problem, self.names(self.start("b"))), (None, ["a", "b"]))
 
     def test_skew(self) -> None:
