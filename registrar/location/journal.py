@@ -59,7 +59,7 @@ class Journal:
         self._max_writes = max_writes
         self._max_bytes = max_bytes
         self._open = False
-        self._failing = False
+        self._failing: str | None = None
         self._changes: dict[str, _Changes] = {}
         # Bytes that still count, and bytes that are not in the file yet.
         self._counting = 0
@@ -106,6 +106,13 @@ class Journal:
     def is_full(self) -> bool:
         """Whether there is no place for another address-of-record."""
         return len(self._changes) >= self._max_writes or self.size >= self._max_bytes
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is no place for another address-of-record; None when there is."""
+        if self._failing is not None:
+            return f"the journal cannot be written: {self._failing}"
+        return "the journal is full" if self.is_full else None
 
     @property
     def aors(self) -> int:
@@ -173,15 +180,15 @@ class Journal:
                 self._log.error("the journal cannot be written anew: {problem}", problem=str(problem))
 
     def _written(self, _: None) -> None:
-        if self._failing:
-            self._failing = False
+        if self._failing is not None:
+            self._failing = None
             self._log.info("the journal can be written again", log_rationed=True)
         self._finish(None)
 
     def _not_written(self, failure: Failure) -> None:
-        if not self._failing:
-            self._failing = True
+        if self._failing is None:
             self._log.failure("the journal cannot be written", failure, log_rationed=True)
+        self._failing = failure.getErrorMessage()
         self._finish(failure.getErrorMessage())
 
     def _finish(self, problem: str | None) -> None:

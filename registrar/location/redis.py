@@ -120,9 +120,8 @@ class RedisLocation:
         away = self._redis.problem
         if away is None:
             return None
-        if not self._journals:
-            return f"bindings cannot be kept: {away}"
-        return "bindings cannot be kept: the journal is full" if self._journal.is_full else None
+        problem = self._journal.problem if self._journals else away
+        return None if problem is None else f"bindings cannot be kept: {problem}"
 
     async def load(self, aor: str) -> Snapshot:
         """Return the bindings of `aor`. Raises LocationUnavailable when they are not known and cannot be read."""

@@ -220,9 +220,11 @@ class FailingDiskTests(JournalCase):
             for number in (2, 3):
                 problem = self.failureResultOf(journal.append(BOB, a_change(number, size=500)), LocationUnavailable)
                 self.assertIn("cannot be written", problem.getErrorMessage())
+        self.assertIn("cannot be written", journal.problem or "")
         self.assertEqual((journal.aors, journal.appended, journal.failed), (1, 1, 2))
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
         self.successResultOf(journal.append(BOB, a_change(4)))
+        self.assertIsNone(journal.problem)
         self.assertEqual(journal.size, os.path.getsize(self.path))
         self.assertEqual(self.reopened(journal), [(ALICE, a_change(1, size=500)), (BOB, a_change(4))])
 

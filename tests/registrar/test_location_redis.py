@@ -1,5 +1,6 @@
 """Tests of registrar.location.redis: what happens between a question to Redis and its answer."""
 
+import os
 from collections.abc import Coroutine
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from registrar.bindings import Binding
 from registrar.location.changes import Changes
 from registrar.location.contract import Conflict, LocationUnavailable, Snapshot
 from registrar.location.journal import Journal
+from registrar.location.journal_file import JournalFile
 from registrar.location.keeping import KEEP
 from registrar.location.redis import EMPTY_SECONDS, MAX_CONFLICTS, RedisLocation
 from registrar.location.settling import MAX_ATTEMPTS, PAUSE_SECONDS, RELEASE_SECONDS, RETRY_SECONDS
@@ -499,6 +501,17 @@ class AwayTests(RedisCase):
         self.assertIn("full", self.store.problem or "")
         self.now_away(self.store.load_for_update(ALICE, True))
         self.failureResultOf(self.saving(a_binding(A), seen=Snapshot()), LocationUnavailable)
+
+    def test_the_journal_fails(self) -> None:
+        """A disk that takes nothing while Redis is away is told to who looks whether this node can serve."""
+        self.lose()
+        self.patch(JournalFile, "append", lambda file, data: os.write(-1, data))
+        self.now_away(self.store.load_for_update(ALICE, True))
+        self.failureResultOf(self.saving(a_binding(A), seen=Snapshot()), LocationUnavailable)
+        self.assertIn("cannot be written", self.store.problem or "")
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        self.come_back()
+        self.assertIsNone(self.store.problem)
 
     def test_unbind(self) -> None:
         """A connection that ends while Redis is away is gone here at once, and there when Redis is back."""
