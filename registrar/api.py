@@ -135,7 +135,7 @@ class Contacts:
         try:
             return await anext(listing.slices, None)
         except LocationUnavailable as problem:
-            raise ApiError(503, f"{problem}; begin again") from problem
+            raise ApiError(503, f"what is bound cannot be read now, begin again later: {problem}") from problem
 
     async def _load(self, aor: str) -> Snapshot:
         try:

@@ -43,7 +43,8 @@ def nodes(settings: Settings) -> None:
         ),
     )
     if answer["problem"]:
-        click.echo(f"Others may believe that this node is dead: {answer['problem']}", err=True)
+        click.echo("Others may believe that this node is dead, for its lease is not renewed: "
+                   f"{answer['problem']}", err=True)
 
 
 @click.command()

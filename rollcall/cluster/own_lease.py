@@ -17,6 +17,7 @@ from rollcall.cluster.nodes import (
     TAKE,
     Ended,
     Node,
+    decode_lease,
     drain_key,
     encode_lease,
     epoch_key,
@@ -88,7 +89,7 @@ class OwnLease:
                 self._renewed()
                 return
             if self._wall() >= patience:
-                raise CannotJoin(f"there is a node {self._name} already: {_text(answer)}")
+                raise CannotJoin(f"there is a node {self._name} already{_place(answer)}: no two nodes share a name")
             await deferLater(self._reactor, TAKE_PAUSE_SECONDS)
 
     async def renew(self) -> None:
@@ -184,3 +185,11 @@ async def wish_drain(redis: Redis, node: Node, drained: bool) -> None:
 
 def _text(answer: bytes) -> str:
     return answer.decode(errors="replace")
+
+
+def _place(lease: bytes) -> str:
+    try:
+        found = decode_lease(lease)
+    except ValueError:
+        return f", whose lease is not understood ({_text(lease)})"
+    return f", reached at {found.host}:{found.port}" if isinstance(found, Node) else ""

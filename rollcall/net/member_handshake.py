@@ -134,7 +134,7 @@ class Calling(Handshake):
             raise HandshakeFailed("it has not answered with a proof")
         name, epoch, proof = map(_decoded, fields)
         if not hmac.compare_digest(proof, self._proof(CALLED_LABEL, *self._said, name, epoch)):
-            raise HandshakeFailed("its proof is wrong: it has another key")
+            raise HandshakeFailed("its proof is wrong: it has another key, made from another secret")
         there = _life(name, epoch)
         if there != self._wanted:
             raise AnotherLife(there)
@@ -154,7 +154,7 @@ class Called(Handshake):
             raise HandshakeFailed("it has not answered with a proof")
         *said, proof = map(_decoded, fields)
         if not hmac.compare_digest(proof, self._proof(CALLER_LABEL, self._nonce, *said)):
-            raise HandshakeFailed("its proof is wrong: it has another key")
+            raise HandshakeFailed("its proof is wrong: it has another key, made from another secret")
         _, *names = said
         caller, wanted = _life(*names[:2]), _life(*names[2:])
         me = _named(self._me)

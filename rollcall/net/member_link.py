@@ -172,8 +172,8 @@ class Link:
         """Take note that we could not open one; `why` is empty when that says nothing about the member's life."""
         if dialling is not self._dialling:
             return
-        self._log.warn("no connection with member {member}: {reason}", member=self.life, reason=reason,
-                       log_rationed=True)
+        self._log.warn("no connection with member {member} at {host}:{port}: {reason}", member=self.life,
+                       host=self.address[0], port=self.address[1], reason=reason, log_rationed=True)
         self._dialling = None
         self._failures += 1
         waiting, self._waiting = self._waiting, []
@@ -286,7 +286,7 @@ class MemberDialling(ClientFactory):
         if flow.refusal is not None:
             self.connections.tallies.members_refused += 1
         # A member that does not believe us only closes: the reason is in its own log.
-        told = reason if flow.refusal is not None else f"{reason}, while both proved who they are"
+        told = reason if flow.refusal is not None else f"{reason}, while both proved who they are; its log says why"
         self._link.failed(self, told, self._why(flow, reason))
 
     def _why(self, flow: MemberFlow, reason: str) -> str:

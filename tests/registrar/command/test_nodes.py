@@ -87,7 +87,8 @@ class NodesTests(AskingCase):
             "serving", "2023-11-14", "22:13:20Z", "[2001:db8::1]:5070", "(TLS)", "tcp", "192.0.2.1:5060,", "udp",
             "192.0.2.1:5060", "5"])
         self.assertEqual(second.split(), ["n2", "draining", "2023-11-14", "22:13:20Z", "192.0.2.2:5070"])
-        self.assertEqual(result.stderr, "Others may believe that this node is dead: it has no lease yet\n")
+        self.assertEqual(result.stderr, "Others may believe that this node is dead, for its lease is not renewed: "
+                                        "it has no lease yet\n")
 
     async def test_alone(self) -> None:
         """A registrar that shares nothing has no address for others."""
