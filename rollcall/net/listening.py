@@ -94,6 +94,12 @@ def advertised_host(config: ListenerConfig) -> str:
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
+def has_no_way_out(config: ListenerConfig) -> bool:
+    """Say whether peers would be told a loopback address only because no route leads out of this machine."""
+    is_unsaid = config.host in WILDCARDS and not config.advertise_host
+    return is_unsaid and ip_address(_own_address(family_of(config.host))).is_loopback
+
+
 def _own_address(family: socket.AddressFamily) -> str:
     with socket.socket(family, socket.SOCK_DGRAM) as asking:
         try:

@@ -22,6 +22,7 @@ from rollcall.net.listening import (
     bound_address,
     datagram_socket,
     family_of,
+    has_no_way_out,
     is_loopback,
     numeric_host,
     stream_socket,
@@ -241,6 +242,9 @@ class Transports(MultiService):
             host=local[0],
             port=local[1],
         )
+        if has_no_way_out(config):
+            self._log.warn("listener {name}: no route leads out of this machine, so peers are told {host}; "
+                           "advertise_host says what they are to be told", name=config.name, host=listener.host)
 
     def _started_engine(self) -> Engine:
         if self._engine is None:

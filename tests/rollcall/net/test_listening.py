@@ -19,6 +19,7 @@ from rollcall.net.listening import (
     check_free,
     datagram_socket,
     family_of,
+    has_no_way_out,
     is_loopback,
     numeric_host,
     stream_socket,
@@ -151,6 +152,9 @@ class AdvertisedHostTests(SynchronousTestCase):
         with mock.patch("socket.socket.connect", side_effect=OSError(101, "Network is unreachable")):
             self.assertEqual(advertised_host(a_config(host="0.0.0.0")), "127.0.0.1")
             self.assertEqual(advertised_host(a_config(host="::")), "[::1]")
+            self.assertTrue(has_no_way_out(a_config(host="0.0.0.0")))
+            for config in (a_config(host="0.0.0.0", advertise_host="192.0.2.1"), a_config()):
+                self.assertFalse(has_no_way_out(config), "somebody has said what peers are told")
 
 
 class AddressTests(SynchronousTestCase):
