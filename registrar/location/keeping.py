@@ -6,6 +6,7 @@ soon, goes into the journal and is acknowledged when that is on disk; whether Re
 it is owed until it has been joined with what Redis has.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -141,9 +142,13 @@ class Keeping:
         write = self.writes[key]
         write.is_usual = False
         if write.waiting is None:
-            write.waiting = []
+            write.waiting = deque()
         write.waiting.append(ended)
         return ended
+
+    def waiting_for(self, key: bytes) -> int:
+        """Return how many wait for the end of a record's write."""
+        return len(self.writes[key].waiting or ())
 
     def drained(self) -> "Deferred[None]":
         """Return what fires when no write at all is on its way."""
@@ -181,10 +186,20 @@ class Keeping:
             del self.writes[write.key]
         self._actions[action](write)
         if is_over:
-            waiting, write.waiting = write.waiting, None
-            for ended in waiting or ():
-                ended.callback(None)
+            self._wake(write)
             self._tell_drained()
+
+    def _wake(self, write: Write) -> None:
+        """Tell who waits for the end of a write, one after the other, until somebody writes the record again."""
+        waiting, write.waiting = write.waiting, None
+        while waiting:
+            following = self.writes.get(write.key)
+            if following is not None:
+                following.is_usual = False
+                waiting.extend(following.waiting or ())
+                following.waiting = waiting
+                return
+            waiting.popleft().callback(None)
 
     def _acknowledge(self, write: Write) -> None:
         self.tally.kept += 1

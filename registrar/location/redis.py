@@ -36,6 +36,9 @@ MAX_CONFLICTS = 8
 EMPTY_SECONDS = 60.0
 """Longer than anybody builds on what he has loaded."""
 
+MAX_WAITING_PER_RECORD = 100
+"""So many wait to write one record: far more than it has phones. Whoever sends without end is refused."""
+
 MAX_ASSUMED = 10_000
 """Records that somebody builds on although they could not be read."""
 
@@ -140,6 +143,8 @@ class RedisLocation:
         """Return the bindings of `aor` once no write of them is on its way. Raises LocationUnavailable."""
         key = record_key(aor)
         while key in self._writes:
+            if self._keeping.waiting_for(key) >= MAX_WAITING_PER_RECORD:
+                raise LocationUnavailable("too many wait to write the same record")
             await self._keeping.ended(key)
         if self._level_one.knows(key) and key not in self._debts and key not in self._readings:
             self._level_one.touch(key)

@@ -1,5 +1,6 @@
 """One write on its way to Redis: where it is, what happens to it, and what is done then."""
 
+from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,7 @@ class Write:
     """Nothing has happened to it since it was sent, and nobody waits for its end."""
     is_dirty = False
     """Somebody else has changed the record meanwhile."""
-    waiting: list[Deferred[None]] | None = None
+    waiting: deque[Deferred[None]] | None = None
     """Who waits until the record may be built on."""
 
     def __init__(self, keeping: "Keeping", key: bytes, old: bytes | None, new: bytes, kept: Callable[[bool], None],

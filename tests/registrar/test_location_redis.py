@@ -15,7 +15,7 @@ from registrar.location.contract import Conflict, LocationUnavailable, Snapshot
 from registrar.location.journal import Journal
 from registrar.location.journal_file import JournalFile
 from registrar.location.keeping import KEEP
-from registrar.location.redis import EMPTY_SECONDS, MAX_CONFLICTS, RedisLocation
+from registrar.location.redis import EMPTY_SECONDS, MAX_CONFLICTS, MAX_WAITING_PER_RECORD, RedisLocation
 from registrar.location.settling import MAX_ATTEMPTS, PAUSE_SECONDS, RELEASE_SECONDS, RETRY_SECONDS
 from registrar.location.shared_form import snapshot_of, to_shared, value_of
 from registrar.location.writing import ON_ITS_WAY, TRANSITIONS, Event, State
@@ -191,6 +191,27 @@ class SavingTests(RedisCase):
         for _ in range(10):
             self.redis.answer(1)
         self.assertTrue(self.store.takes_at_once(KEY, True))
+
+    def test_many_for_one_record(self) -> None:
+        """Who waits to write the same record is woken once, and in order; beyond a number nobody waits."""
+        self.knows(a_binding(A))
+        woken = 0
+
+        async def register(cseq: int) -> None:
+            nonlocal woken
+            seen = await self.store.load_for_update(ALICE, True)
+            woken += 1
+            await self.store.save(ALICE, seen.followed_by((a_binding(A, cseq=cseq),)))
+
+        registering = [self.begin(register(number)) for number in range(MAX_WAITING_PER_RECORD + 3)]
+        for refused in registering[-2:]:
+            self.failureResultOf(refused, LocationUnavailable)
+        for number, registered in enumerate(registering[:-2]):
+            self.assertEqual(woken, number + 1)
+            (binding,) = self.kept(self.redis.answer(1)).bindings
+            self.assertEqual(binding.cseq, number)
+            self.successResultOf(registered)
+        self.assertEqual(self.redis.asked, [])
 
     def test_stop_waits(self) -> None:
         """The store stops when what it has accepted is acknowledged; later saves are refused."""
