@@ -114,8 +114,10 @@ class Leases:
         self._look_soon()
 
     def redis_connected(self) -> None:
-        """Assume for a while that all live who lived: a server is back, and they have to renew their leases there."""
-        self._lives.unsure()
+        """Assume for a while that all live who lived: a server is back, and all have to renew their leases there."""
+        self._lives.assume(self._wall())
+        if self._is_running and self.is_member:
+            self._start(self._renew())
         self._look_soon()
 
     def suspect(self, node: str, epoch: int, why: str = "") -> None:

@@ -111,8 +111,7 @@ class Lives:
             self._remember((name, lease.epoch), at)
         elif life is not None and life.ended_at is None:
             if life.is_unsure:
-                life.is_unsure = False
-                life.assumed_until = now + self._config.lease_seconds + self._config.renew_seconds
+                self._assume(life, now)
             if now >= life.assumed_until:
                 self._end(life, now, "has not renewed its lease")
 
@@ -130,6 +129,12 @@ class Lives:
         for name in self._lives if names is None else names:
             if name in self._lives:
                 self._lives[name].is_unsure = True
+
+    def assume(self, now: float) -> None:
+        """Take note that Redis is back: a lease that lapses now was perhaps to be renewed while it was away."""
+        for life in self._lives.values():
+            if life.ended_at is None:
+                self._assume(life, now)
 
     def refused(self, node: str, epoch: int, now: float) -> bool:
         """Take note that a life refuses connections; say whether that was once too often, so that it is over."""
@@ -153,6 +158,10 @@ class Lives:
         return True
 
     # --- details
+
+    def _assume(self, life: _Life, now: float) -> None:
+        life.is_unsure = False
+        life.assumed_until = now + self._config.lease_seconds + self._config.renew_seconds
 
     def _goes_on(self, node: str, epoch: int) -> _Life | None:
         life = self._lives.get(node)

@@ -234,6 +234,24 @@ class LifeTests(LeasesCase):
         self.pass_(2)
         self.assertEqual((self.names(self.a), self.ended, self.redis.members), (["a", "b"], [], {b"a", b"b"}))
 
+    def test_lapses_soon_after(self) -> None:
+        """A lease that was nearly over when Redis came back was to be renewed meanwhile: its node lives on."""
+        value, _ = self.redis.values[lease_key("b")]
+        self.redis.put(lease_key("b"), value, 300)
+        self.a.redis_connected()
+        self.pass_(0.2)
+        self.assertIsNotNone(self.redis.get(lease_key("b")))
+        self.pass_(0.2)
+        self.assertIsNone(self.redis.get(lease_key("b")))
+        self.pass_(2)
+        self.assertEqual((self.names(self.a), self.ended), (["a", "b"], []))
+
+    def test_renewed_at_once(self) -> None:
+        """Who has a lease renews it as soon as Redis is back, and does not wait for the next beat."""
+        self.redis.values.clear()
+        self.b.redis_connected()
+        self.assertIsNotNone(self.redis.get(lease_key("b")))
+
     def test_one_server_away(self) -> None:
         """Of a Cluster one server may be away: the nodes whose leases it has live on, and others that die are seen."""
         c = self.start("c")
