@@ -53,6 +53,8 @@ def _checked_as_json(settings: Settings, checked: Checked) -> dict[str, Any]:
         ],
         "data_dir": checked.data_dir,
         "admin": checked.admin,
+        "redis": checked.redis or None,
+        "internal": checked.internal or None,
         "findings": [{"kind": each.kind, "text": each.text} for each in checked.findings],
     }
 
@@ -67,6 +69,9 @@ def _print_checked(settings: Settings, checked: Checked) -> None:
             names = ", ".join(certificate.names)
             grid.add_row("certificate", f"{certificate.file} for {names}, until {certificate.not_after:%Y-%m-%d}")
     grid.add_row("keeps", f"its data in {checked.data_dir}")
+    if checked.redis:
+        grid.add_row("shares", f"bindings by Redis, {checked.redis}")
+        grid.add_row("other nodes", f"reach it at {checked.internal}")
     grid.add_row("admin site", checked.admin)
     console().print(grid)
     for finding in checked.findings:

@@ -1,15 +1,18 @@
-"""What a configuration would do, and what stands in its way: the certificates, their keys, the data directory."""
+"""What a configuration would do, and what stands in its way: certificates, keys, directories, the cluster's secret."""
 
 import os
 from datetime import datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from registrar.command.certificates import belong_together, describe
 from registrar.config import RegistrarConfig
-from rollcall.net.config import CertificateConfig
+from registrar.keys import SECRET_BYTES
+from rollcall.net.config import CertificateConfig, ListenerConfig
+from rollcall.net.listening import has_no_way_out
 
 WARNING_DAYS = 21
 
@@ -51,6 +54,11 @@ class Checked:
     data_dir: str
     admin: str
     findings: tuple[Finding, ...]
+    redis: str = ""
+    """Where bindings are shared; empty when they are not."""
+
+    internal: str = ""
+    """Where other nodes reach this one; empty when there are none."""
 
     @property
     def is_good(self) -> bool:
@@ -61,14 +69,80 @@ class Checked:
 def check(config: RegistrarConfig, now: datetime) -> Checked:
     """Return what this configuration would do, and what is wrong with it on this machine."""
     findings: list[Finding] = []
-    return Checked(
-        tuple(Listening(each.name, each.transport.upper(), each.host, each.port) for each in config.listeners),
+    checked = Checked(
+        tuple(_check_listener(each, findings) for each in config.listeners),
         tuple(name for domain in config.domains for name in (domain.name, *domain.aliases)),
         tuple(_check_certificate(each, now, findings) for each in config.tls.certificates),
         _check_data_dir(config.registrar.data_dir, findings),
         config.admin.url,
-        tuple(findings),
+        (),
     )
+    if config.location.kind == "redis":
+        checked = _with_cluster(checked, config, now, findings)
+    return evolve(checked, findings=tuple(findings))
+
+
+def _with_cluster(checked: Checked, config: RegistrarConfig, now: datetime, findings: list[Finding]) -> Checked:
+    """Check what this node needs to be one of several, and add what is shown of it."""
+    redis, cluster = config.redis, config.cluster
+    _check_secret(config, findings)
+    if redis.tls:
+        _check_pair(redis.tls_certificate_file, redis.tls_key_file, now, findings)
+        _check_authority(redis.tls_authority_file, findings)
+    if cluster.internal_tls:
+        _check_pair(cluster.internal_certificate_file, cluster.internal_key_file, now, findings)
+        _check_authority(cluster.internal_authority_file, findings)
+    told = cluster.internal_advertise_host or cluster.internal_host
+    if _is_loopback(told) and not all(_is_loopback(each.rpartition(":")[0]) for each in redis.addresses):
+        findings.append(Finding("warning", f"internal_host is {told}: no node on another machine can reach this one"))
+    shown = f"[{told}]" if ":" in told else told
+    return evolve(
+        checked,
+        redis=f"{redis.mode} at {', '.join(redis.addresses)}{' (TLS)' if redis.tls else ''}",
+        internal=f"{shown}:{cluster.internal_port}{' (TLS)' if cluster.internal_tls else ''}",
+    )
+
+
+def _check_secret(config: RegistrarConfig, findings: list[Finding]) -> None:
+    path = config.path(config.registrar.secret_file, "node.secret")
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        findings.append(Finding("warning", f"{path} (registrar.secret_file) is not there: the one that is made at the "
+                                           "start no other node has, and all need the same"))
+    except OSError as error:
+        findings.append(Finding("problem", f"{path} (registrar.secret_file) cannot be read: {_said(error)}"))
+    else:
+        if size < SECRET_BYTES:
+            findings.append(Finding("problem", f"{path} (registrar.secret_file) holds {size} bytes, a secret has "
+                                               f"{SECRET_BYTES} or more"))
+
+
+def _check_pair(certificate: Path | None, key: Path | None, now: datetime, findings: list[Finding]) -> None:
+    if certificate is not None and key is not None:
+        _check_certificate(CertificateConfig(certificate_file=certificate, key_file=key), now, findings)
+
+
+def _check_authority(file: Path | None, findings: list[Finding]) -> None:
+    try:
+        if file is not None:
+            describe(file)
+    except (OSError, ValueError) as error:
+        findings.append(Finding("problem", f"{file} is no readable certificate of an authority: {_said(error)}"))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_listener(config: ListenerConfig, findings: list[Finding]) -> Listening:
+    if has_no_way_out(config):
+        findings.append(Finding("warning", f"no route leads out of this machine: peers of the listener {config.name} "
+                                           "are told a loopback address, unless advertise_host says another one"))
+    return Listening(config.name, config.transport.upper(), config.host, config.port)
 
 
 def _check_certificate(config: CertificateConfig, now: datetime, findings: list[Finding]) -> Certificate:

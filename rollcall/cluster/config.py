@@ -5,9 +5,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attrs import field, frozen
-from attrs.validators import and_, deep_iterable, ge, gt, le, min_len
+from attrs.validators import and_, deep_iterable, ge, gt, le
 
 _port = and_(ge(0), le(65535))
+
+
+def _not_empty(instance: object, attribute: object, value: object) -> None:
+    if not value:
+        raise ValueError("something: it may not be empty")
 
 
 def _host_and_port(instance: object, attribute: object, value: str) -> None:
@@ -37,10 +42,10 @@ class RedisConfig:
     """One server; a master that Sentinels name; or Redis Cluster."""
 
     addresses: tuple[str, ...] = field(
-        default=("127.0.0.1:6379",), validator=and_(min_len(1), deep_iterable(_host_and_port)))
+        default=("127.0.0.1:6379",), validator=[_not_empty, deep_iterable(_host_and_port)])
     """host:port of the server; of the Sentinels; or of some nodes of the Cluster."""
 
-    master: str = field(default="rollcall", validator=min_len(1))
+    master: str = field(default="rollcall", validator=_not_empty)
     """What the Sentinels call the master."""
 
     username: str = ""

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from unittest import mock
 
 from registrar.command.certificates import DemoCertificates
 from registrar.command.checking import Checked, check
@@ -18,6 +19,17 @@ host = "127.0.0.1"
 port = 5061
 [tls]
 certificates = [{ certificate_file = "tls/server.pem", key_file = "tls/server.key" }]
+"""
+SHARED = """
+[location]
+kind = "redis"
+[redis]
+mode = "sentinel"
+addresses = ["{server}:26379"]
+{redis}
+[cluster]
+internal_host = "{host}"
+{cluster}
 """
 
 
@@ -109,3 +121,87 @@ class CheckTests(CommandCase):
         """A data directory that is a file, or below one, is a problem."""
         (self.directory / "data").write_text("a file")
         self.assertEqual(self.problems(), [f"problem: {self.directory}/data is not a directory"])
+
+    def test_no_way_out(self) -> None:
+        """A machine without a route would tell peers a loopback address, which is for nobody else."""
+        self.config.write_text(self.config.read_text().replace('"127.0.0.1"', '"0.0.0.0"'))
+        with mock.patch("socket.socket.connect", side_effect=OSError(101, "Network is unreachable")):
+            (warning,) = self.problems()
+        self.assertIn("peers of the listener udp are told a loopback address", warning)
+
+
+class ClusterTests(CommandCase):
+    """What a node needs to be one of several."""
+
+    def setUp(self) -> None:
+        """Remember what the configuration was."""
+        super().setUp()
+        self.plain = self.config.read_text()
+
+    def share(
+        self, server: str = "127.0.0.1", redis: str = "", host: str = "127.0.0.1", cluster: str = "",
+    ) -> list[str]:
+        """Have bindings shared by Redis, and return what is found."""
+        text = SHARED.format(server=server, redis=redis, host=host, cluster=cluster)
+        self.config.write_text(self.plain + text)
+        self.checked = check(load(self.config, RegistrarConfig), NOW)
+        return [f"{each.kind}: {each.text}" for each in self.checked.findings]
+
+    def keep_secret(self, size: int = 32) -> None:
+        """Have a secret of so many bytes."""
+        (self.directory / "data").mkdir(exist_ok=True)
+        (self.directory / "data" / "node.secret").write_bytes(bytes(size))
+
+    def test_shown(self) -> None:
+        """People and programs are told where bindings are shared, and where other nodes reach this one."""
+        self.keep_secret()
+        self.assertEqual(self.share(), [])
+        output = self.run_ok("check")
+        self.assertIn("bindings by Redis, sentinel at 127.0.0.1:26379", output)
+        self.assertIn("reach it at 127.0.0.1:5070", output)
+        found = self.run_json("check")
+        self.assertEqual((found["redis"], found["internal"]), ("sentinel at 127.0.0.1:26379", "127.0.0.1:5070"))
+
+    def test_not_shared(self) -> None:
+        """A registrar alone needs nothing of that: its secret is made at the first start."""
+        found = self.run_json("check")
+        self.assertEqual((found["findings"], found["redis"], found["internal"]), ([], None, None))
+
+    def test_secret(self) -> None:
+        """A secret that is not there is warned of, for a node would make one of its own; a short one is a problem."""
+        (warning,) = self.share()
+        self.assertRegex(warning, r"^warning: .*/node.secret .* is not there: .* all need the same")
+        self.keep_secret(31)
+        (problem,) = self.share()
+        self.assertRegex(problem, r"^problem: .*/node.secret .* holds 31 bytes, a secret has 32 or more$")
+
+    def test_loopback(self) -> None:
+        """Where Redis is on another machine, nodes are likely to be so too, and cannot reach this one's loopback."""
+        self.keep_secret()
+        (warning,) = self.share("192.0.2.1")
+        self.assertIn("internal_host is 127.0.0.1: no node on another machine can reach this one", warning)
+        self.assertEqual(self.share("192.0.2.1", host="192.0.2.7"), [])
+        self.assertEqual(self.share("redis.example.com", cluster='internal_advertise_host = "192.0.2.7"'), [])
+        self.assertEqual((self.share("[::1]"), self.share("localhost")), ([], []))
+
+    def test_tls_to_redis(self) -> None:
+        """Files that Redis needs and that cannot be read are problems, when TLS is spoken to it."""
+        self.keep_secret()
+        files = 'tls_authority_file = "no.pem"\ntls_certificate_file = "no.pem"\ntls_key_file = "no.key"'
+        self.assertEqual(self.share(redis=files), [])
+        self.assertEqual(self.share(redis=f"tls = true\n{files}"), [
+            f"problem: {self.directory}/no.pem is no readable certificate: No such file or directory",
+            f"problem: {self.directory}/no.pem is no readable certificate of an authority: No such file or directory"])
+
+    def test_tls_between_nodes(self) -> None:
+        """So are those of the internal listener, whose certificates may lapse like any other."""
+        self.keep_secret()
+        files = DemoCertificates(self.directory / "tls")
+        files.ensure(["example.com"], NOW - timedelta(days=390))
+        lines = ("internal_tls = true", 'internal_certificate_file = "tls/server.pem"',
+                 'internal_key_file = "tls/server.key"', 'internal_authority_file = "tls/ca.pem"')
+        (warning,) = self.share(cluster="\n".join(lines))
+        self.assertRegex(warning, "^warning: .*server.pem expires on")
+        self.assertEqual(self.checked.internal, "127.0.0.1:5070 (TLS)")
+        files.key.unlink()
+        self.assertIn("is no readable key", " ".join(self.share(cluster="\n".join(lines))))
