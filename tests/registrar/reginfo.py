@@ -1,13 +1,27 @@
 """What reginfo documents are read by in tests: the schemas of RFC 3680 and RFC 5628, and the subscriber's table."""
 
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 from xml.etree.ElementTree import Element, fromstring
 
 from xmlschema import XMLSchema
+from xmlschema.validators.xsdbase import XsdValidator
 
 from registrar.reginfo import GRUU_NAMESPACE, NAMESPACE
 
 VECTORS = Path(__file__).parents[1] / "vectors"
+
+
+def _cached_properties(cls: Any) -> tuple[str, ...]:
+    """Do what xmlschema does, where zope.interface has marked the collections of the standard library, too.
+
+    What it puts there, `__provides__`, raises AttributeError when it is read at a class that inherits it.
+    """
+    return tuple(name for name in dir(cls) if isinstance(getattr(cls, name, None), cached_property))
+
+
+setattr(XsdValidator, "_cached_properties", classmethod(_cached_properties))  # noqa: B010 - mypy takes no other way
 SCHEMA = XMLSchema(str(VECTORS / "reginfo.xsd"))
 GRUU_SCHEMA = XMLSchema(str(VECTORS / "gruuinfo.xsd"))
 

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.command.ports import Wanted, find_taken, own_address, owner_of
+from tests.interop.process import free_ports
 
 LOOPBACK = "127.0.0.1"
 
@@ -17,7 +18,8 @@ class FindTakenTests(SynchronousTestCase):
     def bound(self, kind: socket.SocketKind) -> int:
         """Return the port of a socket of ours."""
         ours = self.enterContext(socket.socket(socket.AF_INET, kind))
-        ours.bind((LOOPBACK, 0))
+        # Not one that the system may give to a connection of somebody else meanwhile.
+        ours.bind((LOOPBACK, free_ports(1)[0]))
         if kind == socket.SOCK_STREAM:
             ours.listen()
         port: int = ours.getsockname()[1]
