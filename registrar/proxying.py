@@ -117,7 +117,7 @@ class Proxying:
             await self._sender.pass_on(forwarded, dialog)
             return
         phones = self._phone_of(dialog.phone, forwarded.request, isinstance(dialog, Moved))
-        groups = await phones.look()
+        groups = await phones.look_patiently()
 
         def found(groups: Groups) -> None:
             known = [attempt for group in groups for attempt in group]
@@ -218,7 +218,7 @@ class Proxying:
         domain = self._domains.served(uri)
         if dialog is not None and (server.flow.member or domain is None or uri.user is None
                                    or self._stays_on_flow(dialog, uri)):
-            return await self._along(dialog, request, server.flow)
+            return await self._along(dialog, server)
         if request.values("Route"):
             # A Route that is not ours takes the request elsewhere, whoever its Request-URI names.
             domain = None
@@ -228,22 +228,22 @@ class Proxying:
         if dialog is None:
             await self._callers.authorise(request, domain)
         if domain is None:
-            return await self._along(dialog or Attempt(request.uri, ByUri()), request, server.flow)
-        return await self._of_user(request, uri, domain, dialog is not None)
+            return await self._along(dialog or Attempt(request.uri, ByUri()), server)
+        return await self._of_user(server, uri, domain, dialog is not None)
 
-    async def _along(self, dialog: Attempt | Moved, request: Request, source: Flow) -> Way:
+    async def _along(self, dialog: Attempt | Moved, server: ServerTransaction) -> Way:
         """Return the way over a dialog's flow, or to where its phone is now."""
-        if not dialog.phone or source.member:
+        if not dialog.phone or server.flow.member:
             assert isinstance(dialog, Attempt)
             return Way([[dialog]])
-        phones = self._phone_of(dialog.phone, request)
+        phones = self._phone_of(dialog.phone, server.request)
         if isinstance(dialog, Attempt):
             if isinstance(dialog.hop, OverMember):
                 phones.was_tried(dialog.hop.flow)
             return Way([[dialog]], phones)
         if dialog.flow is not None:
             phones.was_tried(dialog.flow)
-        groups = await phones.look()
+        groups = await phones.look_patiently(server)
         if groups or phones.may_return:
             return Way(groups, phones)
         # RFC 5626 §5.3.1
@@ -282,8 +282,9 @@ class Proxying:
             # RFC 3261 §21.5.2: 405 is for methods that the server recognizes.
             server.turn_away(501, None, (("Allow", ", ".join(ALLOWED)),))
 
-    async def _of_user(self, request: Request, uri: SipUri, domain: str, in_dialog: bool) -> Way:
+    async def _of_user(self, server: ServerTransaction, uri: SipUri, domain: str, in_dialog: bool) -> Way:
         """Return the phones of the user that `uri` names (RFC 3261 §16.5, RFC 5627 §5.2)."""
+        request = server.request
         may_wait = in_dialog or request.method == "INVITE"
         try:
             gruu = self._gruus.resolve(uri, domain) if self._gruus.is_gruu(uri) else None
@@ -300,7 +301,7 @@ class Proxying:
         phones = self._reconnecting.phones(aor, choose, request.get("Call-ID") or "", in_dialog and gruu is not None)
         groups: Groups = []
         try:
-            groups = await phones.look()
+            groups = await (phones.look_patiently(server) if may_wait else phones.look())
         except NoSuchGruu as problem:
             if not (may_wait and phones.may_return):
                 raise Refusal(404) from problem

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -18,6 +19,7 @@ from registrar.location.contract import LocationStore, LocationUnavailable, Snap
 from registrar.owners import Cluster, OneNode, is_within_reach, living
 from registrar.records import Binding, record_key
 from rollcall.net.tokens import Connection, FlowName
+from rollcall.net.transactions import ServerTransaction
 from rollcall.net.wheel import Timer, TimerWheel
 from rollcall.ops.coroutines import start
 from rollcall.ops.metrics import Metrics
@@ -75,7 +77,8 @@ class Reconnecting:
         self.max_waiting = max_waiting
         self.waiting: Counter[str] = Counter()
         """How many wait, by address-of-record."""
-        self.outcomes: Counter[str] = Counter({"returned": 0, "stayed_away": 0, "cancelled": 0, "too_many": 0})
+        self.outcomes: Counter[str] = Counter({
+            "returned": 0, "stayed_away": 0, "cancelled": 0, "too_many": 0, "found": 0, "not_known": 0})
         """What became of waiting."""
 
     def phones(self, aor: str, choose: Choose, call_id: str, is_one: bool = False) -> "Phones":
@@ -133,6 +136,42 @@ class Phones:
         if groups:
             self._tried.update(dict.fromkeys(map(_identity, untried), inf))
         return groups
+
+    async def look_patiently(self, server: ServerTransaction | None = None) -> Groups:
+        """Look, again and again while Redis is away, for as long as phones are waited for; see `look`.
+
+        Another master is there in a few seconds. The caller, whose `server` this is, hears 100 meanwhile, and may end
+        it.
+        """
+        try:
+            return await self.look()
+        except LocationUnavailable:
+            reconnecting = self._reconnecting
+            if not (reconnecting.wait_seconds and reconnecting.admits(self.aor)):
+                raise
+        if server is not None and server.request.method == "INVITE":
+            server.refuse(100)
+        outcome = "not_known"
+        try:
+            groups = await self._look_again(server)
+            outcome = "found"
+            return groups
+        finally:
+            reconnecting.ended(self.aor, outcome)
+
+    async def _look_again(self, server: ServerTransaction | None) -> Groups:
+        reconnecting, pause = self._reconnecting, FIRST_RECHECK_SECONDS
+        ends_at = reconnecting.now() + reconnecting.wait_seconds
+        while True:
+            waited: Deferred[None] = Deferred()
+            reconnecting.wheel.call_later(pause, waited.callback, None)
+            await waited
+            try:
+                return await self.look()
+            except LocationUnavailable:
+                if reconnecting.now() >= ends_at or (server is not None and server.answered):
+                    raise
+            pause = min(2 * pause, RECHECK_SECONDS)
 
     def was_tried(self, name: FlowName) -> None:
         """Take note of a flow that leads to them, or does not any more."""
