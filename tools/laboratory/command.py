@@ -1,4 +1,4 @@
-"""`tools/lab up` and `tools/lab down`."""
+"""`tools/lab up` and `tools/lab down`, and what trouble.py adds."""
 
 import json
 import os
@@ -14,6 +14,7 @@ import click
 from tests.interop.process import InteropError
 from tools.laboratory.lab import STATE_FILE, Lab, RedisKind
 from tools.laboratory.leftovers import MARK, end_all, processes_of
+from tools.laboratory.trouble import avalanche_command, churn_command
 
 _folder = click.option(
     "--folder", type=click.Path(path_type=Path), help="Where everything is kept, instead of a temporary folder."
@@ -23,6 +24,10 @@ _folder = click.option(
 @click.group()
 def lab() -> None:
     """A whole cluster for real on this machine's loopback."""
+
+
+lab.add_command(avalanche_command)
+lab.add_command(churn_command)
 
 
 @lab.command()
