@@ -45,12 +45,18 @@ run: $(RUN_READY) $(COMPILED)
 
 test: lint test-compiled test-pure
 
-test-compiled: $(BROWSER_READY) $(COMPILED)
-	@$(BIN)/python -m pytest $(PYTEST)
+# Two at a time, for most of them wait most of the time; whole clusters want the machine for themselves, and are tried
+# once, because their nodes share nothing that is compiled.
+SIDE_BY_SIDE := -n 2 --dist loadfile --ignore tests/cluster
 
-# Whole clusters need no second time: their nodes share nothing that is compiled.
+test-compiled: $(BROWSER_READY) $(COMPILED)
+	@$(BIN)/python -m pytest $(or $(PYTEST),$(SIDE_BY_SIDE))
+ifeq ($(PYTEST),)
+	@$(BIN)/python -m pytest tests/cluster
+endif
+
 test-pure: $(BROWSER_READY)
-	@ROLLCALL_PURE=1 $(BIN)/python -m pytest --ignore tests/cluster $(PYTEST)
+	@ROLLCALL_PURE=1 $(BIN)/python -m pytest $(or $(PYTEST),$(SIDE_BY_SIDE))
 
 fuzz: $(TEST_READY) $(COMPILED)
 	@exec $(BIN)/python -m tools.fuzz_scanner --seconds 300
