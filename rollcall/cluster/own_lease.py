@@ -66,6 +66,7 @@ class OwnLease:
         self._name, self._epoch = me().node, me().epoch
         self._key = lease_key(self._name)
         self._is_renewing = self._gives_back = False
+        self._waits_since: float | None = None
 
     async def look_at_clock(self) -> None:
         """Warn when this clock and that of Redis differ: bindings then lapse at other times than phones believe."""
@@ -98,12 +99,14 @@ class OwnLease:
             return
         self._is_renewing = True
         try:
-            answer = await self._redis.evaluate(RENEW, self._key, self._epoch, encode_lease(self._me()), self._px)
+            # Who has never had it may not take it from a life that goes on, its own earlier one or another's.
+            script = RENEW if self.is_had else TAKE
+            answer = await self._redis.evaluate(script, self._key, self._epoch, encode_lease(self._me()), self._px)
             if answer == 0 or (answer == 1 and not self.is_had):
                 answer = await self._renewed_late()
             if answer == 1:
                 self._renewed()
-            else:
+            elif self.is_had or self._has_waited():
                 self._declared_over(answer)
         finally:
             self._is_renewing = False
@@ -146,6 +149,13 @@ class OwnLease:
 
     async def _count_up(self) -> int:
         return int(await self._redis.evaluate(COUNT_UP, epoch_key(self._name), self._epoch, EPOCH_SECONDS))
+
+    def _has_waited(self) -> bool:
+        """Say whether the lease of another life is in our way for longer than one that is over can be."""
+        now = self._wall()
+        if self._waits_since is None:
+            self._waits_since = now
+        return now >= self._waits_since + self._config.lease_seconds + self._config.renew_seconds
 
     def _renewed(self) -> None:
         if self.problem is not None:

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from rollcall.cluster.config import ClusterConfig
 from rollcall.cluster.leases import Leases
-from rollcall.cluster.nodes import Node, decode_lease, drain_key, epoch_key, lease_key
+from rollcall.cluster.nodes import Node, decode_lease, drain_key, encode_lease, epoch_key, lease_key
 from rollcall.cluster.own_lease import CannotJoin
 from rollcall.cluster.redis import RedisUnavailable
 from tests.rollcall.cluster.lease_redis import LeaseRedis
@@ -133,6 +133,35 @@ class StartTests(LeasesCase):
         self.pass_(1)
         self.assertTrue(any(joined))
         self.assertEqual((leases.problem, self.names(self.start("b"))), (None, ["a", "b"]))
+
+    def late(self) -> Leases:
+        """Return the leases of a node that has started without Redis, and found the lease of another life then."""
+        leases = self.leases("a", 6)
+        self.redis.is_away = True
+        starting = Deferred.fromCoroutine(leases.start())
+        self.pass_(4)
+        self.successResultOf(starting)
+        self.redis.is_away = False
+        self.redis.put(lease_key("a"), encode_lease(Node(node="a", epoch=5, host="192.0.2.1", port=5070)), 3000)
+        return leases
+
+    def test_late_after_death(self) -> None:
+        """Who could not take its lease at the start has it when that of its earlier life has lapsed."""
+        leases = self.late()
+        self.pass_(2)
+        self.assertFalse(leases.is_member)
+        self.pass_(2)
+        self.assertEqual((leases.is_member, self.over), (True, []))
+
+    def test_late_and_same_name(self) -> None:
+        """It does not take it from another node that lives under its name, but ends."""
+        leases = self.late()
+        lease, _ = self.redis.values[lease_key("a")]
+        for _ in range(6):
+            self.pass_(1)
+            self.assertEqual(self.redis.get(lease_key("a")), lease)
+            self.redis.put(lease_key("a"), lease, 3000)
+        self.assertEqual((leases.is_member, self.over), (False, ["a"]))
 
     def test_skew(self) -> None:
         """A clock that differs from that of Redis is warned of."""
