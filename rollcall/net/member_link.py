@@ -41,11 +41,11 @@ MOST_DOUBLINGS = 16
 CLOSED = "closed"
 """A connection has ended, as when the process at the other end does."""
 REFUSED = "refused"
-"""Nobody listens there."""
+"""Nobody listens there any more: we had a connection with it before."""
 TIMED_OUT = "timed out"
 """There is no answer."""
 UNREACHABLE = "unreachable"
-"""There is no way to that address."""
+"""There is no way to that address, or never was one."""
 REPLACED = "replaced"
 """A later life of the same node has proven that it is there."""
 
@@ -176,6 +176,9 @@ class Link:
                        host=self.address[0], port=self.address[1], reason=reason, log_rationed=True)
         self._dialling = None
         self._failures += 1
+        if why == REFUSED and not self._opened_at:
+            # Who was never there need not have died: a firewall says the same.
+            why = UNREACHABLE
         waiting, self._waiting = self._waiting, []
         self._try_again()
         self._lost(self, why)

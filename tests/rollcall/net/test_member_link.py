@@ -4,7 +4,7 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectionRefusedError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -37,20 +37,34 @@ class Means:
     transport: str = "TCP"
 
 
-class UnreachableTests(SynchronousTestCase):
+class NeverThereTests(SynchronousTestCase):
+    """A member that we have never had a connection with."""
+
+    def setUp(self) -> None:
+        self.reactor: Any = MemoryReactorClock()
+        self.lost: list[str] = []
+        means: Any = Means(self.reactor, Connections(TimerWheel(self.reactor)))
+        self.link = Link(Life("b", 8), means, lambda link, why: self.lost.append(why))
+        self.link.address = ("192.0.2.7", 5070)
+        self.link.keep()
+
+    def refuse(self, error: Exception) -> None:
+        """Let the attempt fail that is being made, and time pass until the next one."""
+        dialling = self.reactor.tcpClients[-1][2]
+        dialling.clientConnectionFailed(None, Failure(error))
+        self.reactor.advance(LONGEST_PAUSE_SECONDS)
+
     def test_for_long(self) -> None:
-        """A member that cannot be reached for hours is tried every second, and whoever needs it hears why not."""
-        reactor: Any = MemoryReactorClock()
-        lost: list[str] = []
-        means: Any = Means(reactor, Connections(TimerWheel(reactor)))
-        link = Link(Life("b", 8), means, lambda link, why: lost.append(why))
-        link.address = ("192.0.2.7", 5070)
-        link.keep()
+        """It is tried every second for hours, and whoever needs it hears each time why he cannot have it."""
         for number in range(ATTEMPTS):
-            waiting: Deferred[Any] = link.opened()
-            self.assertEqual(len(reactor.tcpClients), number + 1)
-            dialling = reactor.tcpClients[-1][2]
-            dialling.clientConnectionFailed(None, Failure(ConnectError("no route")))
+            waiting: Deferred[Any] = self.link.opened()
+            self.assertEqual(len(self.reactor.tcpClients), number + 1)
+            self.refuse(ConnectError("no route"))
             self.failureResultOf(waiting, ConnectFailed)
-            reactor.advance(LONGEST_PAUSE_SECONDS)
-        self.assertEqual(lost, [UNREACHABLE] * ATTEMPTS)
+        self.assertEqual(self.lost, [UNREACHABLE] * ATTEMPTS)
+
+    def test_refused(self) -> None:
+        """That it refuses us proves no death: a firewall between us and a member that lives does the same."""
+        for _ in range(3):
+            self.refuse(ConnectionRefusedError())
+        self.assertEqual(self.lost, [UNREACHABLE] * 3)

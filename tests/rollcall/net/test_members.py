@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from rollcall.net.config import ListenerConfig
 from rollcall.net.flow import Flow, FlowClosed, Listener
-from rollcall.net.members import CLOSED, REFUSED, REPLACED, TIMED_OUT
+from rollcall.net.members import CLOSED, REFUSED, REPLACED, TIMED_OUT, UNREACHABLE
 from rollcall.sip.scanner import UsualRegister
 from tests.interop.process import Process
 from tests.rollcall.net.fakes import OK, OPTIONS
@@ -156,14 +156,14 @@ class ConnectionTests(MembersTestCase):
         self.assertEqual((a.lost, b.lost), ([], []))
 
     async def test_nobody_there(self) -> None:
-        """A member that does not listen is told at once, with the reason."""
+        """A member that does not listen is told at once, with the reason; that it died is told when it was there before."""
         a, b = self.node("a"), self.node("b")
         way = b.way
         await b.members.stop()
         began_at = time.monotonic()
         self.assertIn("refused", await self.failure(Deferred.fromCoroutine(a.members.flow(*way))))
         self.assertLess(time.monotonic() - began_at, 1.0)
-        self.assertEqual(a.lost, [("b", 1, REFUSED)])
+        self.assertEqual(a.lost, [("b", 1, UNREACHABLE)])
         self.assertEqual(a.members.connected, ())
 
     async def test_not_listening(self) -> None:
