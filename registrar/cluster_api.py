@@ -14,7 +14,7 @@ from attrs import define
 from registrar.api import Listings, asked_for
 from registrar.bound import keys_on
 from registrar.location.contract import LocationStore, LocationUnavailable
-from registrar.records import aor_of_key
+from registrar.records import aor_of_key, record_key
 from rollcall.cluster.nodes import Node
 from rollcall.cluster.redis import RedisRefused, RedisUnavailable
 from rollcall.net.flow import Flow
@@ -171,7 +171,8 @@ class Flows:
         return Reply({"flows": [await self._shown(flow) for flow in flows if flow is not None], "next": place})
 
     async def _of(self, aor: str) -> list[dict[str, Any]]:
-        flows = [flow for flow in self._connected.flows() if aor in map(aor_of_key, keys_on(flow))]
+        key = record_key(aor)
+        flows = [flow for flow in self._connected.flows() if key in keys_on(flow)]
         return [await self._shown(flow) for flow in flows]
 
     async def _shown(self, flow: Flow) -> dict[str, Any]:

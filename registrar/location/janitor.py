@@ -15,8 +15,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from registrar.location.keeping import KEEP, PREFIX
 from registrar.location.redis import EMPTY_SECONDS
-from registrar.location.shared_form import KEEP_TEXT, owners_of, snapshot_of, value_of, version_of_value
+from registrar.location.shared_form import owners_of, snapshot_of, value_of, version_of_value
 from rollcall.cluster.config import ClusterConfig
 from rollcall.cluster.redis import Redis, RedisRefused, RedisUnavailable, Script
 
@@ -24,7 +25,6 @@ Epoch = tuple[str, int]
 
 LOCK = b"janitor"
 PASSED = b"janitor:passed"
-PREFIX = b"loc:"
 
 LOCK_MS = 30_000
 """How long another node waits after the death of one that was cleaning up."""
@@ -37,8 +37,6 @@ LOOK_SECONDS = 5.0
 
 TRIES = 3
 """How often a record is tried that somebody else changes meanwhile; the next walk comes by again."""
-
-KEEP = Script(KEEP_TEXT)
 
 HOLD = Script(b"""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end

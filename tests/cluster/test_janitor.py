@@ -4,7 +4,8 @@ from attrs import evolve
 
 from registrar.bindings import Binding
 from registrar.location.contract import Snapshot
-from registrar.location.janitor import KEEP, Janitor
+from registrar.location.janitor import Janitor
+from registrar.location.keeping import KEEP
 from registrar.location.shared_form import snapshot_of, value_of
 from rollcall.cluster.config import ClusterConfig
 from tests.cluster.access_case import reactor

@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.bindings import Binding
 from registrar.location.contract import Snapshot
-from registrar.location.janitor import HOLD, KEEP, LOCK, PAGE, PASSED, Janitor
+from registrar.location.janitor import HOLD, LOCK, PAGE, PASSED, Janitor
+from registrar.location.keeping import KEEP
 from registrar.location.redis import EMPTY_SECONDS
 from registrar.location.shared_form import snapshot_of, value_of, version_of_value
 from rollcall.cluster.config import ClusterConfig
