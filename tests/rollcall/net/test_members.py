@@ -156,7 +156,7 @@ class ConnectionTests(MembersTestCase):
         self.assertEqual((a.lost, b.lost), ([], []))
 
     async def test_nobody_there(self) -> None:
-        """A member that does not listen is told at once, with the reason; that it died is told when it was there before."""
+        """A member that does not listen is told at once; that it has died is told only of one that was there before."""
         a, b = self.node("a"), self.node("b")
         way = b.way
         await b.members.stop()
