@@ -47,6 +47,7 @@ from registrar.requests import Requests
 from registrar.routing import Domains, ServedDomain
 from registrar.sending import Sending
 from registrar.short_way import ShortWay, Waiting
+from registrar.strays import Strays
 from registrar.subscribers.sqlite import SqliteSubscribers
 from registrar.workers.draining import Draining as Ending
 from registrar.workers.member import Membership
@@ -253,6 +254,10 @@ class _Joining:
             held = self.location if isinstance(self.location, HeldLocation) else None
             siblings.serve(self.transports, self.transactions, self.requests, held)
             membership.serve(held, self.admin.routes, ending.begin)
+        if self.clustering is not None:
+            strays = Strays(self.me.node, self.clustering.leases.nodes, self.clustering.members,
+                            self.transactions.hand_over)
+            self.transactions.hand_over = strays.hand_over
 
     def _this(self) -> Node:
         """Return what there is to say of a node that has no lease."""

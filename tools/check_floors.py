@@ -44,6 +44,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.branching",
         "registrar.forking",
         "registrar.reconnecting",
+        "registrar.strays",
         "registrar.dialogs",
         "registrar.observing",
         "registrar.observing_redis",
