@@ -120,6 +120,7 @@ class Keeping:
         """Keep a record in the journal only: Redis is away, or what the record builds on has not come to it yet."""
         write = self.writes[key] = Saving(self, key, old, new, self._looked_at)
         write.state, write.is_usual = State.WRITING, False
+        write.problem = LocationUnavailable(self._redis.problem or "what they build on has not come to Redis yet")
         self._write(write)
         return write.saved
 
@@ -261,7 +262,7 @@ class Keeping:
     def _owe(self, write: Write) -> None:
         self.tally.journaled += 1
         if not self._debts:
-            self._log.warn("Redis does not answer, or not soon: bindings go into the journal", log_rationed=True)
+            self._log.warn("bindings go into the journal: {why}", why=str(write.problem), log_rationed=True)
         self._debts.owe(write.key, write.change)
         self._level_one.put_owed(write.key, write.new)
         self._tell(write)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
+from registrar.location.contract import LocationUnavailable
 from registrar.location.merging import Change
 
 if TYPE_CHECKING:
@@ -89,9 +90,11 @@ TRANSITIONS: dict[tuple[State, Event], tuple[Action, State]] = {
     (State.NEEDLESS, Event.NOT_WRITTEN): (Action.NOTHING, State.ENDED),
 }
 
+SLOW = LocationUnavailable("Redis does not answer soon")
+"""The problem as long as no answer says another."""
+
 ON_ITS_WAY = frozenset({State.SENT, State.COVERING, State.BARE, State.WRITING})
 """Nobody may build on the record yet."""
-
 
 
 class Write:
@@ -101,7 +104,7 @@ class Write:
     """What the journal has of it."""
     current: bytes | None
     """What Redis has instead, once it has refused."""
-    problem: Exception
+    problem: Exception = SLOW
     """Why it was not kept."""
     state = State.SENT
     is_usual = True

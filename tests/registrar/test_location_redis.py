@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from registrar.bindings import Binding
 from registrar.location.changes import Changes
@@ -20,7 +22,7 @@ from registrar.location.settling import MAX_ATTEMPTS, PAUSE_SECONDS, RELEASE_SEC
 from registrar.location.shared_form import snapshot_of, to_shared, value_of
 from registrar.location.writing import ON_ITS_WAY, TRANSITIONS, Event, State
 from registrar.records import record_key
-from rollcall.cluster.redis import RedisRefused
+from rollcall.cluster.redis import RedisRefused, RedisUnavailable
 from rollcall.net.wheel import TimerWheel
 from tests.registrar.examples import ALICE, NOW, A, B, C, a_binding, a_bound, over_tcp
 from tests.registrar.scripted_redis import Asked, ScriptedRedis
@@ -522,6 +524,26 @@ class AwayTests(RedisCase):
         self.assertIn("full", self.store.problem or "")
         self.now_away(self.store.load_for_update(ALICE, True))
         self.failureResultOf(self.saving(a_binding(A), seen=Snapshot()), LocationUnavailable)
+
+    def test_why(self) -> None:
+        """The log says once why bindings go into the journal, as Redis or the connection to it has said."""
+        said: list[str] = []
+
+        @implementer(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            said.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        seen = self.knows(a_binding(A))
+        saving = self.saving(a_binding(B), seen=seen)
+        self.redis.answer(RedisUnavailable("127.0.0.1:1: OOM command not allowed"))
+        self.successResultOf(saving)
+        self.lose()
+        self.now_away(self.store.load_for_update(ALICE, True))
+        self.successResultOf(self.saving(a_binding(A), a_binding(B), seen=Snapshot(2)))
+        self.assertEqual([line for line in said if "go into the journal" in line],
+                         ["bindings go into the journal: 127.0.0.1:1: OOM command not allowed"])
 
     def test_the_journal_fails(self) -> None:
         """A disk that takes nothing while Redis is away is told to who looks whether this node can serve."""
