@@ -9,7 +9,7 @@
 #   make bench  CPU and memory of the server beside Debian's Kamailio    (BENCH="--case tcp-digest" to choose)
 #   make bench-full     the same with every case and more rounds, half an hour
 #   make bench-million  a million registered phones at once, which needs 16 GiB
-#   make soak   a long run under load
+#   make soak   a long run under load, then five minutes in which registrars and Redis servers of a cluster die
 #   make lock   resolve the requirements again
 #   make clean  remove what the targets above made, the demo's database too
 
@@ -77,8 +77,9 @@ bench-million: $(BENCH_READY) $(COMPILED)
 	@mkdir -p results
 	@bash -o pipefail -c '$(BIN)/python -m tools.bench hold --phones 1000000 --rate 8000 --independent 2>&1 | tee results/hold-1000000.log'
 
-soak: $(BENCH_READY) $(COMPILED)
-	@exec $(BIN)/python -m tools.bench soak
+soak: $(BENCH_READY) $(TEST_READY) $(COMPILED)
+	@$(BIN)/python -m tools.bench soak
+	@exec tools/lab churn
 
 # The plugin cache is written once here, so that a server that may not write to its installation starts quietly.
 $(RUN_READY): requirements/run.lock setup.cfg pyproject.toml
