@@ -54,7 +54,7 @@ from registrar.workers.member import Membership
 from registrar.workers.processes import stop_reactor
 from registrar.workers.receiving import Receiving
 from rollcall.cluster.nodes import Node
-from rollcall.net.flow import Flow, Listener, PackedAddress, unpack_address
+from rollcall.net.flow import PORT_BYTES, Flow, Listener, PackedAddress, unpack_address
 from rollcall.net.resolver import Resolver
 from rollcall.net.tokens import FlowTokens
 from rollcall.net.transactions import Transactions
@@ -255,8 +255,10 @@ class _Joining:
             siblings.serve(self.transports, self.transactions, self.requests, held)
             membership.serve(held, self.admin.routes, ending.begin)
         if self.clustering is not None:
-            strays = Strays(self.me.node, self.clustering.leases.nodes, self.clustering.members,
-                            self.transactions.hand_over)
+            strays = Strays(
+                self.me.node, self.clustering.leases.nodes, self.clustering.members,
+                lambda flow: self.admission.in_calls.admits(flow.address[PORT_BYTES:], self.now()),
+                self.transactions.hand_over)
             self.transactions.hand_over = strays.hand_over
 
     def _this(self) -> Node:

@@ -2,6 +2,8 @@
 
 A phone whose connection breaks while it rings is waited for: it may answer over a new connection (RFC 3261 §18.2.2),
 and that may be one to another node. Who has asked, the topmost Via says by the address that phones reach him by.
+
+What strangers send is not passed on: nobody has asked them, and they may send without end.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,25 +30,34 @@ class Strays:
 
     _log = Logger()
 
-    def __init__(self, me: str, nodes: Callable[[], Iterable[Node]], members: MemberFlows, otherwise: HandOver) -> None:
-        """`me` is our node, `nodes` are all that live; an answer for none of them is left to `otherwise`."""
+    def __init__(self, me: str, nodes: Callable[[], Iterable[Node]], members: MemberFlows,
+                 admits: Callable[[Flow], bool], otherwise: HandOver) -> None:
+        """`me` is our node, `nodes` are all that live; `admits` counts an answer that is passed on.
+
+        One for none of them, and one of a stranger, is left to `otherwise`.
+        """
         self._me = me
         self._nodes = nodes
         self._members = members
+        self._admits = admits
         self._otherwise = otherwise
 
     def hand_over(self, branch: str, response: Response, flow: Flow) -> bool:
         """Give a response that we did not wait for to whoever may; False when that is nobody.
 
-        What a node has sent us goes no further.
+        What a node has sent us goes no further, and what comes over a connection on which nobody has registered.
         """
         if flow.member:
             return False
+        if not flow.bound:
+            return self._otherwise(branch, response, flow)
         sent_by = parse_via(response.first_value("Via") or "").sent_by.lower()
         meant = [node for node in self._nodes() if node.node != self._me and sent_by in node.faces.values()
                  and _worker(node) == worker_of(branch)]
         if not meant:
             return self._otherwise(branch, response, flow)
+        if not self._admits(flow):
+            return False
         data = response.serialise()
         for node in meant[:MAX_ASKED]:
             start(self._pass_on(node, data), self._broke)

@@ -36,7 +36,7 @@ class StraysTests(NodesCase):
             self.strays.append((name, response.status))
             return False
 
-        hand_over = Strays(name, living, members or cluster, otherwise).hand_over
+        hand_over = Strays(name, living, members or cluster, lambda flow: True, otherwise).hand_over
         self.nodes[name].layer.transactions.hand_over = hand_over
 
     def ring(self) -> None:
@@ -98,6 +98,7 @@ class MeantTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.asked: list[str] = []
+        self.left = 100
         names = [("a-1", "a"), ("a-2", "a"), ("b", ""), ("c", "")]
         self.nodes = [Node(node=name, epoch=1, host="198.51.100.1", port=5070, of=of, faces={"tcp": "192.0.2.9:5060"})
                       for name, of in names]
@@ -107,13 +108,24 @@ class MeantTests(SynchronousTestCase):
         self.asked.append(node)
         return MemoryFlow("TCP", (host, port), LISTENERS["TCP"])
 
+    def admits(self, flow: Flow) -> bool:
+        """Count an answer, and say whether there may be another one."""
+        self.left -= 1
+        return self.left >= 0
+
+    def a_phones(self) -> MemoryFlow:
+        """Return a connection on which somebody has registered."""
+        flow = MemoryFlow("TCP", ("203.0.113.9", 50_000), LISTENERS["TCP"])
+        flow.bound = b"bob@example.com"
+        return flow
+
     def meant(self, branch: str, me: str, flow: Flow | None = None) -> list[str]:
         """Return who gets an answer to what has this branch."""
         self.asked.clear()
-        ours = Strays(me, lambda: self.nodes, self, lambda branch, response, flow: False)
+        ours = Strays(me, lambda: self.nodes, self, self.admits, lambda branch, response, flow: False)
         response = response_to(a_request("INVITE", "sip:bob@example.com"), 200)
         response.set_values("Via", [f"SIP/2.0/TCP 192.0.2.9:5060;branch={branch}"])
-        came_over = flow or MemoryFlow("TCP", ("203.0.113.9", 50_000), LISTENERS["TCP"])
+        came_over = flow or self.a_phones()
         is_handed_over = ours.hand_over(branch, response, came_over)
         self.assertEqual(is_handed_over, bool(self.asked))
         return self.asked
@@ -129,9 +141,22 @@ class MeantTests(SynchronousTestCase):
         self.patch(strays, "MAX_ASKED", 1)
         self.assertEqual(self.meant("z9hG4bKabc.def", "a-1"), ["b"])
 
+    def test_from_a_stranger(self) -> None:
+        """Who has not registered may say what he likes: no other node hears it."""
+        flow = self.a_phones()
+        flow.bound = None
+        self.assertEqual(self.meant("z9hG4bKabc.def", "a-1", flow), [])
+        self.assertEqual(self.left, 100)
+
+    def test_without_end(self) -> None:
+        """Who has may not say more than he may ask."""
+        self.left = 1
+        self.assertEqual(self.meant("z9hG4bKabc.def", "a-1"), ["b", "c"])
+        self.assertEqual(self.meant("z9hG4bKabc.def", "a-1"), [])
+
     def test_from_a_member(self) -> None:
         """What another node passed on to us goes no further."""
-        flow = MemoryFlow("TCP", ("198.51.100.2", 5070), LISTENERS["TCP"])
+        flow = self.a_phones()
         self.patch(MemoryFlow, "member", "b")
         self.assertEqual(self.meant("z9hG4bKabc.def", "a-1", flow), [])
 
