@@ -324,7 +324,8 @@ class Settling:
                 break
             ours = []
             for key in keys:
-                if key not in level_one.doubtful or key in self._debts or key in self._keeping.writes:
+                is_taken_care_of = key in self._debts or key in self._keeping.writes
+                if key not in level_one.doubtful or is_taken_care_of or not self._redis.can_ask(PREFIX + key):
                     continue
                 since = self._lost_at - RECENT_SECONDS if level_one.doubtful[key] else inf
                 if level_one.is_ours(level_one.records[key], since):

@@ -612,6 +612,19 @@ class AwayTests(RedisCase):
         self.redis.answer(value_of(Snapshot(1, (a_bound(A, 7), a_binding(B)))))
         self.assertEqual(self.contacts(self.kept(self.redis.answer(1))), [B])
 
+    def test_one_server_of_several(self) -> None:
+        """What is in doubt because one server is back is known for as long as its own server cannot be asked."""
+        other = a_binding(A, source=over_tcp(7, "n2"), connection_bound=True)
+        seen = self.knows(other)
+        self.redis.away.add(b"loc:" + KEY)
+        self.store.connected("127.0.0.1:2", "other", False)
+        self.clock.advance(PAUSE_SECONDS * 2)
+        self.assertEqual(self.now_away(self.store.load(ALICE)), seen)
+        self.redis.away.clear()
+        self.store.connected("127.0.0.1:1", "one", False)
+        self.clock.advance(RETRY_SECONDS + PAUSE_SECONDS)
+        self.assertEqual(self.store.levels()["in_doubt"], 0)
+
     def test_unbind_with_an_unknown_outcome(self) -> None:
         """An end that was sent and not answered is owed; nothing brings the binding back."""
         self.knows(a_bound(A, 7), a_binding(B))
