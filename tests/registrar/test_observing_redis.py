@@ -6,7 +6,7 @@ from registrar.location.contract import Snapshot
 from registrar.observing_redis import watch_redis
 from rollcall.ops.metrics import Metrics
 from tests.registrar.examples import A, B, a_binding
-from tests.registrar.test_location_redis import SLOW_SECONDS, RedisCase
+from tests.registrar.redis_case import SLOW_SECONDS, RedisCase
 
 
 class WatchRedisTests(RedisCase):
