@@ -141,6 +141,8 @@ class Clustering:
 
     def invalidated(self, keys: Sequence[bytes] | None) -> None:
         """See Watcher."""
+        if keys is None:
+            self.leases.redis_connected()
         self.location.invalidated(keys)
 
     def leases_changed(self) -> None:

@@ -114,7 +114,10 @@ class Leases:
         self._look_soon()
 
     def redis_connected(self) -> None:
-        """Assume for a while that all live who lived: a server is back, and all have to renew their leases there."""
+        """Assume for a while that all live who lived: a server is back, and all have to renew their leases there.
+
+        It is the same when a server was emptied.
+        """
         self._lives.assume(self._wall())
         if self._is_running and self.is_member:
             self._start(self._renew())
@@ -167,13 +170,20 @@ class Leases:
         self._look()
 
     async def _renew(self) -> None:
-        was_member = self.is_member
+        was_member, was_in_doubt = self.is_member, self._is_in_doubt
         try:
             await self._own.renew()
         except (RedisUnavailable, RedisRefused) as problem:
             self._own.failed(str(problem))
+        if was_in_doubt and not self._is_in_doubt:
+            self._lives.assume(self._wall())
         if self.is_member and not was_member:
             self._call_all(lambda listener: listener(), self.on_nodes)
+
+    @property
+    def _is_in_doubt(self) -> bool:
+        """Whether the others may be as unable to renew their leases as we are: Redis may read and not write."""
+        return self.is_member and self._own.problem is not None
 
     async def _hear_wish(self) -> None:
         is_wished = await self._own.is_to_drain()
@@ -230,7 +240,7 @@ class Leases:
         self._look_at_end(await DeferredList(lasting, consumeErrors=True))
         now = self._wall()
         for name, (is_read, value) in zip(names, answers, strict=True):
-            if is_read:
+            if is_read and (value is not None or not self._is_in_doubt):
                 self._lives.learn(name, self._decoded(name, value), now)
                 self._lives.judge([each for each in heard_of if each[0] == name], now)
             else:

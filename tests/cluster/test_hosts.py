@@ -128,6 +128,19 @@ class HostsTests(HostsCase):
         self.assertEqual(fleet.endings, [])
         self.check_all(fleet)
 
+    def test_emptied_redis(self) -> None:
+        """Somebody empties Redis: no node is taken for dead, and all that was acknowledged is there again."""
+        fleet = self.registered()
+        logged = [len(node.log()) for node in self.lab.registrars]
+        self.server.ask("FLUSHALL")
+        for node in self.lab.registrars:
+            wait(lambda here: len(self.found(here, fleet.phones)) == PHONES, node, "return of all bindings")
+        self.wait_converged()
+        self.check_all(fleet)
+        for node, start in zip(self.lab.registrars, logged, strict=True):
+            self.assertNotIn("has ended", node.log()[start:])
+            self.assertEqual(len(node.get("/v1/nodes")["nodes"]), len(self.lab.registrars))
+
     # --- what is done and looked at
 
     def registered(self) -> Fleet:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from rollcall.cluster.nodes import COUNT_UP, DROP, FENCE, GIVE_BACK, RENEW, TAKE
-from rollcall.cluster.redis import RedisUnavailable, Script
+from rollcall.cluster.redis import RedisRefused, RedisUnavailable, Script
 
 
 class LeaseRedis:
@@ -21,6 +21,8 @@ class LeaseRedis:
         self.clock = clock
         self.skew = 0.0
         self.is_away = False
+        self.is_full = False
+        """Scripts, all of which write, are refused."""
         self.lost: set[bytes] = set()
         """Keys whose server is away."""
         self.values: dict[bytes, tuple[bytes, float]] = {}
@@ -37,6 +39,8 @@ class LeaseRedis:
     def evaluate(self, script: Script, key: bytes, *arguments: bytes | int) -> "Deferred[Any]":
         if self.is_away or key in self.lost:
             return fail(RedisUnavailable("no answer"))
+        if self.is_full:
+            return fail(RedisRefused("OOM command not allowed"))
         return succeed(SCRIPTS[script](self, key, *arguments))
 
     def get(self, key: bytes) -> bytes | None:

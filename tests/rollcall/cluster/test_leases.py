@@ -275,6 +275,28 @@ class LifeTests(LeasesCase):
         self.pass_(2)
         self.assertEqual((self.names(self.a), self.ended), (["a", "b"], []))
 
+    def test_only_read(self) -> None:
+        """While Redis reads and does not write no lease is renewed, and those that lapse prove nothing."""
+        self.redis.is_full = True
+        self.pass_(10)
+        self.assertIsNone(self.redis.get(lease_key("b")))
+        self.assertEqual((self.names(self.a), self.a.problem), (["a", "b"], "OOM command not allowed"))
+        self.kill(self.b)
+        self.redis.is_full = False
+        self.pass_(4)
+        self.assertEqual((self.names(self.a), self.ended), (["a", "b"], []))
+        self.pass_(2)
+        self.assertEqual(self.names(self.a), ["a"])
+
+    def test_emptied(self) -> None:
+        """Nobody dies because somebody has emptied Redis."""
+        self.redis.values.clear()
+        for node in (self.a, self.b):
+            node.leases_changed()
+            node.redis_connected()
+        self.pass_(0.5)
+        self.assertEqual((self.names(self.a), self.names(self.b), self.ended), (["a", "b"], ["a", "b"], []))
+
     def test_renewed_at_once(self) -> None:
         """Who has a lease renews it as soon as Redis is back, and does not wait for the next beat."""
         self.redis.values.clear()
