@@ -170,7 +170,7 @@ class HostsTests(HostsCase):
         self.assertEqual([str(call) for call in calls if not call.why.startswith(status)], [])
 
     def check_lookups(self, nodes: Iterable[Node], phones: list[FleetPhone], since: float, what: str) -> None:
-        """Look phones up until no node finds one of them; that takes a lease at most."""
+        """Look phones up until no node finds one of them: until the lease is over."""
         ended = {}
         for node in nodes:
             wait(lambda here: not self.found(here, phones), node, "end of the lease")
@@ -178,7 +178,8 @@ class HostsTests(HostsCase):
         self.figure(f"until nobody found a phone of a node after {what}: "
                     + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in ended.items())
                     + f" (lease of {LEASE_SECONDS:g} s)")
-        self.assertLess(max(ended.values()), LEASE_SECONDS + RENEW_SECONDS)
+        # So long nodes that have just had Redis back, by the test before, wait for others to renew their leases.
+        self.assertLess(max(ended.values()), LEASE_SECONDS + 2 * RENEW_SECONDS)
 
     def check_back(self, node: Node, phones: list[FleetPhone], what: str) -> None:
         """Wait until every registrar finds these phones again, which have registered with that node."""
