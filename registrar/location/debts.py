@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from registrar.bindings import unbind
 from registrar.location.contract import Snapshot
 from registrar.location.journal import Journal
-from registrar.location.merging import Change, change_between, merged
+from registrar.location.merging import Change, change_between, folded, merged
 from registrar.records import aor_of_key
 
 RECENT_SECONDS = 10.0
 """What was acknowledged so long before Redis lost something may be among it: Redis writes and replicates every second,
 and a failover takes some."""
+
+MAX_CHANGES = 100
+"""So much may be owed of one record: each costs a look at all the others when it is joined, and phones have few."""
 
 
 class Debts:
@@ -42,7 +45,11 @@ class Debts:
 
     def owe(self, key: bytes, change: Change) -> None:
         """Owe a change that the journal has."""
-        self.changes.setdefault(key, []).append(change)
+        self.changes[key] = folded(self.changes.get(key, ()), change)
+
+    def may_owe(self, key: bytes) -> bool:
+        """Say whether a further change of this record may be owed."""
+        return len(self.changes.get(key, ())) < MAX_CHANGES
 
     def owe_end(self, key: bytes, flow_id: int, at: float) -> bool:
         """Owe that a connection of ours has ended; False when too much is owed already."""

@@ -21,6 +21,10 @@ from registrar.location.writer import Writer
 TOLD_AT_ONCE = 50
 """Appends that are acknowledged in one turn of the reactor, each of which sends an answer: some milliseconds."""
 
+MOST_BYTES_EACH = 2**20
+"""An address-of-record has no more room than this, which is some thousand REGISTERs: one that registers without end
+leaves the others theirs."""
+
 COMPACTED_BELOW = 0.5
 """Of a file that takes half of what it may, the part which still counts that makes it worth writing it anew."""
 
@@ -129,7 +133,11 @@ class Journal:
         if not self._open:
             return fail(LocationUnavailable("the journal is closed"))
         data = written(aor, change)
-        has_place = aor in self._changes or len(self._changes) < self._max_writes
+        known = self._changes.get(aor)
+        if known is None:
+            has_place = len(self._changes) < self._max_writes
+        else:
+            has_place = known.size + len(data) <= MOST_BYTES_EACH
         if not has_place or self.size + len(data) > self._max_bytes or len(data) > MOST_ENTRY_BYTES:
             self.failed += 1
             return fail(LocationUnavailable("the journal is full"))

@@ -38,6 +38,21 @@ def change_between(old: Iterable[Binding], new: Iterable[Binding], at: float) ->
     return Change(kept, removed, at)
 
 
+def folded(changes: Iterable[Change], later: Change) -> list[Change]:
+    """Return changes and a later one of the same node, without what has no effect any more because of that.
+
+    A phone that registers again and again leaves one binding, not one for each time.
+    """
+    left = []
+    for change in changes:
+        kept = tuple([binding for binding in change.kept
+                      if not (_takes(later, binding) or any(_outdoes(each, binding) for each in later.kept))])
+        removed = tuple([gone for gone in change.removed if not any(same_contact(gone, one) for one in later.removed)])
+        if kept or removed:
+            left.append(Change(kept, removed, change.at))
+    return [*left, later]
+
+
 def merged(current: tuple[Binding, ...], changes: Iterable[Change], max_contacts: int, now: float,
            one_contact_per_instance: bool = True) -> tuple[Binding, ...]:
     """Return the bindings after `changes`, in the order in which they were acknowledged where that is known.
@@ -81,6 +96,13 @@ def _newest_of_each(pool: Sequence[Binding], one_contact_per_instance: bool) -> 
 def _is_later(one: Binding, other: Binding) -> bool:
     """Say whether one binding knows a later request of the same series than the other."""
     return one.call_id == other.call_id and one.cseq > other.cseq and same_contact(one, other)
+
+
+def _outdoes(one: Binding, other: Binding) -> bool:
+    """Say whether one binding takes the place of another of the same contact, wherever both come together."""
+    if not same_contact(one, other):
+        return False
+    return _is_later(one, other) or (_moment(one) >= _moment(other) and not _is_later(other, one))
 
 
 def _moment(binding: Binding) -> tuple[float, int, float, int, str, str, str, int, int]:

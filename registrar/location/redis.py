@@ -276,6 +276,8 @@ class RedisLocation:
         if is_assumed or not self._can_ask(PREFIX + key):
             if not journals:
                 raise LocationUnavailable(self._redis.problem or "bindings cannot be kept now")
+            if not self._debts.may_owe(key):
+                raise LocationUnavailable("too much is owed of the same record")
             return self._keeping.write(key, old, record)
         arguments = keep_arguments(self.packing, record, version, self._max_contacts,
                                    self._level_one.empty_until())

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.location.contract import LocationUnavailable
-from registrar.location.journal import TOLD_AT_ONCE, Journal
+from registrar.location.journal import MOST_BYTES_EACH, TOLD_AT_ONCE, Journal
 from registrar.location.journal_file import MAGIC, MOST_ENTRY_BYTES, JournalFile, done, written
 from registrar.location.merging import Change
 from registrar.location.writer import Writer
@@ -168,6 +168,17 @@ class JournalTests(JournalCase):
         self.close(journal)
         journal, _ = self.open(max_bytes=2 * MOST_ENTRY_BYTES)
         self.failureResultOf(journal.append(BOB, a_change(size=MOST_ENTRY_BYTES)), LocationUnavailable)
+
+    def test_one_without_end(self) -> None:
+        """One address-of-record has so much room and no more, until what it has is done; the others have theirs."""
+        journal, _ = self.open(max_bytes=4 * MOST_BYTES_EACH)
+        size = MOST_BYTES_EACH // 4
+        for number in range(3):
+            self.successResultOf(journal.append(ALICE, a_change(number, size=size)))
+        self.failureResultOf(journal.append(ALICE, a_change(3, size=size)), LocationUnavailable)
+        self.successResultOf(journal.append(BOB, a_change(4, size=size)))
+        journal.done((ALICE,))
+        self.successResultOf(journal.append(ALICE, a_change(5, size=size)))
 
     def test_written_anew(self) -> None:
         """A file of which little counts any more is written anew, so that it takes what is new for ever."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.bindings import register
-from registrar.location.merging import Change, change_between, merged
+from registrar.location.merging import Change, change_between, folded, merged
 from registrar.records import Binding, Stored
 from tests.registrar.examples import (
     EXACT,
@@ -208,3 +208,41 @@ class NodesTests(SynchronousTestCase):
         self.assertEqual(set(merge(middle, *changes[0])), expected)
         self.assertEqual(set(merge(middle, *changes[0][cut:])), expected)
         self.assertLessEqual(len(merge(start, *changes[0], max_contacts=limit)), max(limit, len(start)))
+
+    @given(STEPS, st.integers(1, 4), st.permutations(range(3)))
+    def test_folded(self, steps: list[tuple[int, int, bool]], limit: int, order: list[int]) -> None:
+        """Without what later ones have made void, the changes of each node come to the same, wherever they are merged.
+        """
+        start, changes, _ = self.live_through(steps)
+        short: list[list[Change]] = [[], [], []]
+        for node in range(3):
+            for change in changes[node]:
+                short[node] = folded(short[node], change)
+            self.assertLessEqual(len(short[node]), 2 * len(CONTACTS))
+        one = other = start
+        for node in order:
+            one = merge(one, *changes[node], max_contacts=limit)
+            other = merge(other, *short[node], max_contacts=limit)
+            self.assertEqual(set(one), set(other))
+
+
+class FoldedTests(SynchronousTestCase):
+    def test_a_phone_that_registers_again_and_again(self) -> None:
+        """Its last binding is left, be it of the same series of requests or not; nothing else is touched."""
+        changes: list[Change] = [kept(of(B, at=1))]
+        for number in range(2, 50):
+            changes = folded(changes, kept(of(A, number, number, call_id=f"{number // 10}@phone")))
+        self.assertEqual(changes, [kept(of(B, at=1)), kept(of(A, 49, 49, call_id="4@phone"))])
+
+    def test_removed(self) -> None:
+        """What was kept and removed again is neither; that it was removed stays."""
+        self.assertEqual(folded([kept(of(A), of(B))], removed(of(A), at=5)), [kept(of(B)), removed(of(A), at=5)])
+        self.assertEqual(folded([removed(of(A), at=5)], removed(of(A, 3, 7), at=8)), [removed(of(A, 3, 7), at=8)])
+        self.assertEqual(folded([removed(of(A), at=5)], kept(of(A, 3, 7))), [removed(of(A), at=5), kept(of(A, 3, 7))])
+
+    def test_older(self) -> None:
+        """What would not take the place of another leaves it where it is."""
+        before = [kept(of(A, 5, 5))]
+        self.assertEqual(folded(before, kept(of(A, 4, 6))), [*before, kept(of(A, 4, 6))])
+        self.assertEqual(folded(before, kept(of(A, 1, 4, call_id="two@phone"))),
+                         [*before, kept(of(A, 1, 4, call_id="two@phone"))])

@@ -9,6 +9,7 @@ from zope.interface import implementer
 
 from registrar.bindings import Binding
 from registrar.location.contract import Conflict, LocationUnavailable, Snapshot
+from registrar.location.debts import MAX_CHANGES
 from registrar.location.journal_file import JournalFile
 from registrar.location.redis import MAX_CONFLICTS
 from registrar.location.settling import MAX_ATTEMPTS, PAUSE_SECONDS, RETRY_SECONDS
@@ -234,6 +235,19 @@ class AwayTests(RedisCase):
         self.successResultOf(self.saving(a_binding(A), a_binding(B), seen=Snapshot(2)))
         self.assertEqual([line for line in said if "go into the journal" in line],
                          ["bindings go into the journal: 127.0.0.1:1: OOM command not allowed"])
+
+    def test_one_phone_without_end(self) -> None:
+        """A phone that registers all the time owes its last binding; one that invents contacts is refused in the end.
+        """
+        self.lose()
+        for number in range(3 * MAX_CHANGES):
+            seen = self.now_away(self.store.load_for_update(ALICE, True))
+            self.successResultOf(self.saving(a_binding(A, cseq=number, refreshed_at=NOW + number), seen=seen))
+        for number in range(MAX_CHANGES + 1):
+            seen = self.now_away(self.store.load_for_update(ALICE, True))
+            saving = self.saving(a_binding(f"sip:{number}@192.0.2.4", refreshed_at=NOW + number), seen=seen)
+        self.failureResultOf(saving, LocationUnavailable)
+        self.assertEqual(self.store.levels()["owed"], 1)
 
     def test_the_journal_fails(self) -> None:
         """A disk that takes nothing while Redis is away is told to who looks whether this node can serve."""
