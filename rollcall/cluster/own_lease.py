@@ -78,7 +78,9 @@ class OwnLease:
 
     async def take(self) -> None:
         """Take it, if need be when an earlier life that has died has lost it. Raises CannotJoin."""
-        greatest = await self._count_up()
+        # Written is it only with the lease: who is not let in must not stand in the way of the life that goes on.
+        remembered = await self._redis.ask(epoch_key(self._name), b"GET", epoch_key(self._name)) or b""
+        greatest = int(remembered) if remembered.isdigit() else 0
         if greatest > self._epoch:
             raise CannotJoin(f"node {self._name} has had epoch {greatest}, but this process has {self._epoch}: has the "
                              "clock gone back? The next start has a greater one", greatest)
@@ -86,6 +88,7 @@ class OwnLease:
         while not self._gives_back:
             answer = await self._redis.evaluate(TAKE, self._key, self._epoch, encode_lease(self._me()), self._px)
             if answer == 1:
+                await self._count_up()
                 await self.enrol()
                 self._renewed()
                 return

@@ -98,6 +98,8 @@ class StartTests(LeasesCase):
         second = Deferred.fromCoroutine(twin.start())
         self.pass_(5)
         self.assertEqual((first.is_member, twin.is_member), (True, False))
+        self.redis.values.pop(lease_key("a"))
+        self.pass_(1)
         self.assertIn("there is a node a already, reached at ", str(self.failureResultOf(second, CannotJoin).value))
         self.assertEqual((first.problem, self.over), (None, []))
 
