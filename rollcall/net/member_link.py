@@ -289,7 +289,9 @@ class MemberDialling(ClientFactory):
         if flow.refusal is not None:
             self.connections.tallies.members_refused += 1
         # A member that does not believe us only closes: the reason is in its own log.
-        told = reason if flow.refusal is not None else f"{reason}, while both proved who they are; its log says why"
+        told = reason
+        if flow.refusal is None:
+            told = f"{reason.rstrip('.')}, while both proved who they are; its log says why"
         self._link.failed(self, told, self._why(flow, reason))
 
     def _why(self, flow: MemberFlow, reason: str) -> str:
