@@ -36,7 +36,7 @@ class SentinelRedis(OneLink):
     def __init__(self, opening: Opening, watcher: Watcher) -> None:
         """The Sentinels are those of the configuration."""
         config = opening.config
-        super().__init__(opening, config.master, watcher)
+        super().__init__(opening, f"the master {config.master}", watcher)
         self._opening = opening
         self._master = config.master
         self._sentinels = [host_and_port(address) for address in config.addresses]

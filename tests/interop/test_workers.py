@@ -306,7 +306,7 @@ class RestartTests(WorkersCase):
         promised = self.load.promised()
         for user in promised.keys() - found.keys():
             # A request that nobody waits for any more may still move a record while the listing walks by.
-            found |= {user: each for each in self.registrar.contacts(user)}
+            found.update((user, each) for each in self.registrar.contacts(user))
         lost = {user for user, cseq in promised.items() if user not in found or found[user]["cseq"] < cseq}
         self.assertEqual(lost, set(), f"of {len(promised)}")
         self.assertEqual(self.load.removed() & found.keys(), set())
