@@ -171,8 +171,8 @@ class Churn:
             self._looks.missing = missing
             self._looks.number += 1
             self._tell(f"{len(before)} phones are registered, {len(missing)} of them not found at {node.name}, "
-                       f"{sum(call.state is CallState.FAILED for call in list(self._fleet.calls.values()))} calls "
-                       f"have failed, {self._memory[-1] / 2**20:.1f} MiB")
+                       f"{sum(map(_has_failed, list(self._fleet.calls.values())))} calls have failed, "
+                       f"{self._memory[-1] / 2**20:.1f} MiB")
 
     def _registered(self, before: float) -> dict[FleetPhone, int]:
         """Return who is registered and waits for nothing, with the CSeq that was acknowledged, before a moment."""
@@ -235,6 +235,11 @@ def churn(folder: Path, plan: Plan, tell: Callable[[str], None], seed: int = 1) 
     lab = Lab(folder, REGISTRARS, "sentinel", plan.phones, sections)
     with lab, Fleet(lab.tcp, lab.users, lab.domain, behaviour, seed) as fleet:
         return Churn(lab, fleet, plan, tell, seed).run()
+
+
+def _has_failed(call: Call) -> bool:
+    """Tell whether a call has failed although its caller was there all the time."""
+    return call.state is CallState.FAILED and not call.is_callers_loss
 
 
 def resident_bytes(pid: int) -> int:

@@ -26,8 +26,8 @@ class VerdictTests(SynchronousTestCase):
             self.assertIn(words[0], sentence)
 
     def test_growth(self) -> None:
-        """Memory that grows after the first third is a leak."""
-        memory = [30 << 20, 40 << 20, 60 << 20, 61 << 20, 62 << 20, 64 << 20]
+        """Memory that grows after the second third is a leak."""
+        memory = [30 << 20, 40 << 20, 50 << 20, 55 << 20, 60 << 20, 64 << 20]
         (sentence,) = verdict(evolve(GOOD, memory=memory))
         self.assertIn("from 60.0 to 64.0 MiB", sentence)
 
