@@ -45,18 +45,14 @@ run: $(RUN_READY) $(COMPILED)
 
 test: lint test-compiled test-pure
 
-# Two at a time, for most of them wait most of the time; whole clusters want the machine for themselves, and are tried
-# once, because their nodes share nothing that is compiled.
-SIDE_BY_SIDE := -n 2 --dist loadfile --ignore tests/cluster
+# Two at a time, for most of them wait most of the time. Whole clusters are tried once: their nodes share nothing compiled.
+SIDE_BY_SIDE := -n 2 --dist loadfile
 
 test-compiled: $(BROWSER_READY) $(COMPILED)
 	@$(BIN)/python -m pytest $(or $(PYTEST),$(SIDE_BY_SIDE))
-ifeq ($(PYTEST),)
-	@$(BIN)/python -m pytest tests/cluster
-endif
 
 test-pure: $(BROWSER_READY)
-	@ROLLCALL_PURE=1 $(BIN)/python -m pytest $(or $(PYTEST),$(SIDE_BY_SIDE))
+	@ROLLCALL_PURE=1 $(BIN)/python -m pytest $(or $(PYTEST),$(SIDE_BY_SIDE) --ignore tests/cluster)
 
 fuzz: $(TEST_READY) $(COMPILED)
 	@exec $(BIN)/python -m tools.fuzz_scanner --seconds 300
