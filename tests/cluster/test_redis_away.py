@@ -16,8 +16,7 @@ PHONES = 600
 REGISTRATIONS_PER_SECOND = 400.0
 REFRESHES_PER_SECOND = 150.0
 PAUSE_SECONDS = 5.0
-# To be gone for longer shows nothing else: after a second all connections have failed and are tried again and again.
-GONE_SECONDS = 8.0
+GONE_SECONDS = 30.0
 CONVERGED_SECONDS = 15.0
 CALLS = 40
 CALLS_PER_SECOND = 40.0
