@@ -11,6 +11,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from registrar.admission import Admission
+from registrar.answering_later import AnsweringLater
 from registrar.api import Contacts
 from registrar.auth import Authentication
 from registrar.authorising import Callers
@@ -46,7 +47,7 @@ from registrar.registering import Registering
 from registrar.requests import Requests
 from registrar.routing import Domains, ServedDomain
 from registrar.sending import Sending
-from registrar.short_way import ShortWay, Waiting
+from registrar.short_way import ShortWay
 from registrar.strays import Strays
 from registrar.subscribers.sqlite import SqliteSubscribers
 from registrar.workers.draining import Draining as Ending
@@ -186,7 +187,7 @@ class _Joining:
             domains=self.domains, location=self.location, authentication=self.authentication,
             admits=self.admission.admits, refuse=self.requests.refuse_register, config=config.bindings, node=me.node,
             epoch=me.epoch, transactions=self.transactions, now=self.now, observing=self.observing,
-            waiting=self._waiting(), refuses_new=self.refuses_new)
+            later=self._answering_later(), refuses_new=self.refuses_new)
 
     def forward(self) -> None:
         """Make what forwards all other requests, and hand them to it."""
@@ -285,12 +286,13 @@ class _Joining:
         if flow is not None:
             let_go(flow, key)
 
-    def _waiting(self) -> Waiting | None:
+    def _answering_later(self) -> AnsweringLater | None:
         if self.clustering is None:
             return None
-        return Waiting(
-            location=self.clustering.location, whole_way=self.requests.message_received,
-            answer=self.transports.answer_datagram, flow_to=self._flow_to, flow_closed=self.registering.flow_closed)
+        return AnsweringLater(
+            location=self.clustering.location, authentication=self.authentication,
+            whole_way=self.requests.message_received, answer=self.transports.answer_datagram, flow_to=self._flow_to,
+            flow_closed=self.registering.flow_closed)
 
     def _flow_to(self, listener: Listener, address: PackedAddress) -> Flow | None:
         return self.transports.datagram_flow(listener.name, *unpack_address(address))

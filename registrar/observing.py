@@ -9,6 +9,7 @@ from twisted.logger import Logger
 from registrar.admission import Admission
 from registrar.forking import Fork
 from registrar.location.contract import LocationStore
+from registrar.records import aor_of_key
 from rollcall.net.flow import PackedAddress, unpack_address
 from rollcall.net.transactions import ServerTransaction, Transactions
 from rollcall.net.transports import Transports
@@ -125,6 +126,13 @@ class Face:
         self._new.value += 1
         host, port = unpack_address(address)
         self._tell(aor=aor, transport=self.transport, host=host, port=port)
+
+    def kept(self, key: bytes, is_first: bool, address: PackedAddress) -> None:
+        """Count a record that was put into its place."""
+        if is_first:
+            self.bound(aor_of_key(key), address)
+        else:
+            self.refreshed.value += 1
 
     def accepted(self, seconds: float) -> None:
         """Count a 200 and the time it took."""

@@ -5,30 +5,30 @@ one, changes a few numbers of a packed record. It takes the steps of the whole w
 the same binding and the same answer. Whatever needs a further rule, has to wait for somebody, or is to be refused for
 another reason than missing credentials returns None and takes the whole way: until then nothing was changed.
 
-Where bindings are kept elsewhere first, the answer is written when that is acknowledged, and what could not be kept
-takes the whole way after all.
+Where bindings are kept elsewhere first, the answer is written when that is acknowledged (`registrar.answering_later`).
 """
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from random import random
 from typing import cast
 
 from attrs import frozen
-from twisted.logger import Logger
 
 from registrar.answering import ROUNDING_SECONDS, SUPPORTED, sip_date
+from registrar.answering_later import LATER, AnsweringLater
 from registrar.auth import Authentication, register_ha2
 from registrar.bindings import BRIEF_BELOW_SECONDS
 from registrar.bound import tie
-from registrar.location.at_once import AtOnceStore, LaterStore, RecordStore
+from registrar.location.at_once import AtOnceStore, RecordStore
 from registrar.location.memory import SLOT_SECONDS
 from registrar.location.packing import COMPACT, CONNECTION_BOUND, DIRECT, HEAD
 from registrar.location.renewal import is_early, renewed
 from registrar.observing import ANSWER_SECONDS, Face, Observing
-from registrar.records import BindingConfig, aor_of_key
+from registrar.records import BindingConfig
 from registrar.routing import Domains
-from rollcall.net.flow import PORT_BYTES, Flow, FlowClosed, Listener, PackedAddress, unpack_address
+from rollcall.net.flow import PORT_BYTES, Flow, Listener, PackedAddress, unpack_address
 from rollcall.net.transactions import Transactions
 from rollcall.sip.chance import random_number, random_tag
 from rollcall.sip.compiled import compiled_module
@@ -51,9 +51,6 @@ HEAD_SIZE = HEAD.size
 NO_BODY = "Content-Length: 0\r\n\r\n"
 DEFAULT_PORT = 5060
 
-LATER = b""
-"""The answer to what will be answered later."""
-
 LOW_HALF = 0xFFFFFFFF
 """Of a hash as much as fits beside the 32 bits of chance in a tag, which RFC 3261 §19.3 asks for at least."""
 
@@ -71,38 +68,20 @@ class Served:
     """H(A2) by MD5 of a REGISTER to this Request-URI."""
 
 
-@frozen
-class Waiting:
-    """What requests need that wait until their record is kept elsewhere."""
-
-    location: LaterStore
-    whole_way: Callable[[bytes, Flow], None]
-    """Takes a message that could not be answered here after all."""
-    answer: Callable[[bytes, Listener, PackedAddress], None]
-    """Sends a datagram back to where one came from, together with others."""
-    flow_to: Callable[[Listener, PackedAddress], Flow | None]
-    """Returns the flow to there."""
-    flow_closed: Callable[[Flow], None]
-    """Unbinds what is tied to a connection that has ended meanwhile."""
-
-
 class ShortWay:
     """Answers usual REGISTERs, those over connections and those in datagrams."""
-
-    _log = Logger()
 
     def __init__(self, *, domains: Domains, location: RecordStore, authentication: Authentication | None,
                  admits: Callable[[bytes, float], bool], refuse: Callable[[PackedAddress, str], int],
                  config: BindingConfig, node: str, epoch: int, transactions: Transactions,
-                 now: Callable[[], float], observing: Observing, waiting: Waiting | None = None,
+                 now: Callable[[], float], observing: Observing, later: AnsweringLater | None = None,
                  refuses_new: Callable[[], bool] = lambda: False) -> None:
         """`admits(source, now)` counts a request; `refuse(address, transport)` logs one too many, and returns the
-        seconds for Retry-After. `waiting` is there for a location that keeps later; any other is an
+        seconds for Retry-After. `later` is there for a location that keeps later; any other is an
         AtOnceStore. `refuses_new` says whether first bindings are refused now, which the whole way does.
         """
-        self._waiting = waiting
+        self._later = later
         self._refuses_new = refuses_new
-        self._under_way: set[str] = set()
         self._admits = admits
         self._refuse = refuse
         self._domains = domains
@@ -126,7 +105,7 @@ class ShortWay:
         self._end = self._end_outbound = self._end_over_flow = b""
         self.over_connection, self.in_datagram = self.plainly_over_connection, self.plainly_in_datagram
         """Answer what came over a connection, or in a datagram; compiled where that could be done (_short_way.pyx)."""
-        if _compiled is not None and waiting is None:
+        if _compiled is not None and later is None:
             shortest = _compiled.ShortestWay(
                 self.over_connection, self.in_datagram, self._serve, self._span, self._face, self._end_at,
                 self._turn_away, location, admits, transactions.knows, now, authentication, ANSWER_SECONDS)
@@ -157,8 +136,9 @@ class ShortWay:
             return None
         if not self._admits(address[PORT_BYTES:], now):
             return self._turn_away(register, address, face, now)
-        if self._waiting is not None:
-            return self._keep_later(register, key, old, new, listener, address, face, flow, random_tag(), seconds, now)
+        if self._later is not None:
+            accept = partial(self._accept, register, random_tag(), address, seconds, now, face, True)
+            return self._later.over_connection(register, key, old, new, face, flow, accept)
         self._keep(key, old is None, new, face, address)
         if old is None:
             tie(flow, key)
@@ -178,7 +158,7 @@ class ShortWay:
         key = register.user + served.ending
         location = self._location
         transaction = register.transaction_key
-        if transaction in self._under_way:
+        if self._later is not None and transaction in self._later.datagrams:
             return LATER
         if self._transactions.knows(transaction):
             return None
@@ -202,10 +182,9 @@ class ShortWay:
             return None
         if not self._admits(address[PORT_BYTES:], now):
             return self._turn_away(register, address, face, now)
-        if self._waiting is not None:
-            self._under_way.add(transaction)
-            return self._keep_later(
-                register, key, old, new, listener, address, face, None, b"%08x" % chance, seconds, now)
+        if self._later is not None:
+            accept = partial(self._accept, register, b"%08x" % chance, address, seconds, now, face, False)
+            return self._later.in_datagram(register, key, old, new, face, listener, address, accept)
         self._keep(key, old is None, new, face, address)
         return self._accept(register, b"%08x" % chance, address, seconds, now, face, False)
 
@@ -247,52 +226,7 @@ class ShortWay:
             self._at_once.refresh(key, record)
         else:
             self._location.records[key] = record
-        _count(key, is_first, face, address)
-
-    def _keep_later(self, register: UsualRegister, key: bytes, old: bytes | None, new: bytes, listener: Listener,
-                    address: PackedAddress, face: Face, flow: Flow | None, tag: bytes, seconds: int,
-                    now: float) -> bytes:
-        """Have a record kept, and answer when it is; a request that it could not be for takes the whole way.
-
-        Without a `flow` it came in a datagram.
-        """
-        waiting = self._waiting
-        assert waiting is not None
-
-        def kept(is_kept: bool) -> None:
-            if flow is None:
-                self._under_way.discard(register.transaction_key)
-            if not is_kept:
-                self._begin_again(register, flow or waiting.flow_to(listener, address))
-                return
-            _count(key, old is None, face, address)
-            answer = self._accept(register, tag, address, seconds, now, face, flow is not None)
-            if flow is None:
-                waiting.answer(answer, listener, address)
-            else:
-                self._bound_over(flow, key, old is None, answer)
-
-        waiting.location.keep(key, old, new, face.transport, kept)
-        return LATER
-
-    def _bound_over(self, flow: Flow, key: bytes, is_first: bool, answer: bytes) -> None:
-        """Tie a connection to what was bound over it, and answer; it may have ended meanwhile."""
-        if is_first:
-            tie(flow, key)
-            if not flow.is_open and self._waiting is not None:
-                self._waiting.flow_closed(flow)
-        try:
-            flow.write(answer)
-        except FlowClosed as problem:
-            self._log.debug("nobody is left to hear that {aor} is bound: {why}", aor=aor_of_key(key), why=str(problem))
-
-    def _begin_again(self, register: UsualRegister, flow: Flow | None) -> None:
-        """Have a request take the whole way; without a way back to who sent it, it is as lost as datagrams may be."""
-        if flow is None or self._waiting is None:
-            return
-        if self._authentication is not None and register.has_credentials:
-            self._authentication.look_again(register)
-        self._waiting.whole_way(register.message, flow)
+        face.kept(key, is_first, address)
 
     def _first(self, register: UsualRegister, address: PackedAddress, place: int, flow_id: int, agent: int,
                seconds: int, repeat: int, now: float) -> bytes | None:
@@ -407,14 +341,6 @@ class ShortWay:
         place = self._location.packing.places.index(listener.transport, listener.name, self._node, self._epoch)
         face = self._faces[listener.name] = Face(self._observing, listener.transport, -1 if place is None else place)
         return face
-
-
-def _count(key: bytes, is_first: bool, face: Face, address: PackedAddress) -> None:
-    """Count what was kept."""
-    if is_first:
-        face.bound(aor_of_key(key), address)
-    else:
-        face.refreshed.value += 1
 
 
 def _is_from(register: UsualRegister, address: PackedAddress) -> bool:

@@ -51,6 +51,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.draining",
         "registrar.observing_nodes",
         "registrar.registering",
+        "registrar.answering_later",
         "registrar.short_way",
         "registrar.proxying",
         "registrar.requests",

@@ -20,7 +20,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from rollcall.net.config import MemberConfig
-from rollcall.net.tls import ServerSide, Side, read_certificates, read_key
+from rollcall.net.tls import ServerSide, Side, read_certificates, read_identity
 from rollcall.net.turn_share import TurnShare
 
 HANDSHAKES_TURN_SECONDS = 0.01
@@ -84,13 +84,7 @@ def _layer(creator: _Creator, is_client: bool, clock: IReactorTime) -> TLSMemory
 def _context(config: MemberConfig) -> SSL.Context:
     if config.certificate_file is None or config.key_file is None or config.authority_file is None:
         raise ValueError("TLS between nodes needs a certificate, its key and an authority")
-    # Twisted's annotations still name pyOpenSSL's own classes, which pyOpenSSL no longer wants.
-    certificate: Any
-    chain: Any
-    certificate, *chain = read_certificates(config.certificate_file)
-    key = read_key(config.key_file)
-    if key.public_key() != certificate.public_key():
-        raise ValueError(f"{config.key_file} is not the key of the certificate in {config.certificate_file}")
+    certificate, chain, key = read_identity(config.certificate_file, config.key_file)
     roots = [Certificate(crypto.X509.from_cryptography(each)) for each in read_certificates(config.authority_file)]
     options = CertificateOptions(
         privateKey=key,

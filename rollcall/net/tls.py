@@ -244,13 +244,7 @@ def _client_context(config: TlsConfig) -> SSL.Context:
 
 
 def _load(config: CertificateConfig, tls: TlsConfig) -> ShownCertificate:
-    # Twisted's annotations still name pyOpenSSL's own classes, which pyOpenSSL no longer wants.
-    certificate: Any
-    chain: Any
-    certificate, *chain = read_certificates(config.certificate_file)
-    key = read_key(config.key_file)
-    if key.public_key() != certificate.public_key():
-        raise ValueError(f"{config.key_file} is not the key of the certificate in {config.certificate_file}")
+    certificate, chain, key = read_identity(config.certificate_file, config.key_file)
     options = CertificateOptions(
         privateKey=key,
         certificate=certificate,
@@ -286,6 +280,18 @@ def read_certificates(file: Path) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(_read(file))
     except ValueError as error:
         raise ValueError(f"{file} holds no certificate in PEM: {error}") from error
+
+
+def read_identity(certificate_file: Path, key_file: Path) -> tuple[Any, list[Any], Any]:
+    """Return a certificate, its chain, and its private key. Raises ValueError, also when they do not belong together.
+
+    Twisted's annotations still name pyOpenSSL's own classes, which pyOpenSSL no longer wants.
+    """
+    certificate, *chain = read_certificates(certificate_file)
+    key = read_key(key_file)
+    if key.public_key() != certificate.public_key():
+        raise ValueError(f"{key_file} is not the key of the certificate in {certificate_file}")
+    return certificate, chain, key
 
 
 def read_key(file: Path) -> Any:

@@ -4,7 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.cluster.case import ClusterCase
-from tests.interop.baresip import Account, Baresip
+from tests.interop.baresip import Account, Baresip, check_call
 
 PAIRINGS = (("tcp", "tcp"), ("udp", "tcp"), ("tls", "udp"), ("udp", "udp"))
 
@@ -27,23 +27,13 @@ class BaresipTests(ClusterCase):
         self.assertEqual(contact["node"], node.name)
         return phone
 
-    def check_call(self, caller: Baresip, callee: Baresip, hanging_up: Baresip) -> None:
-        """Call, hear each other, and end it from either side."""
-        caller.dial(callee.account.username)
-        callee.wait_in_call()
-        for phone in (caller, callee):
-            self.assertEqual(phone.wait_rtp().lost, 0)
-        hanging_up.hangup()
-        for phone in (caller, callee):
-            phone.wait_idle()
-
     def test_pairings(self) -> None:
         """In each pairing of transports they call each other, either hangs up, and both unregister everywhere."""
         for first, second in PAIRINGS:
             with TemporaryDirectory() as folder:
                 alice, bob = self.phone(0, first, Path(folder)), self.phone(1, second, Path(folder))
-                self.check_call(alice, bob, hanging_up=bob)
-                self.check_call(bob, alice, hanging_up=bob)
+                check_call(alice, bob, hanging_up=bob)
+                check_call(bob, alice, hanging_up=bob)
                 for phone in (alice, bob):
                     phone.stop()
                 for node in self.lab.registrars:

@@ -274,6 +274,18 @@ class Baresip:
         return self.process.wait_until(look, what, seconds)
 
 
+def check_call(caller: Baresip, callee: Baresip, hanging_up: Baresip) -> None:
+    """Have one phone call the other, which answers by itself; both hear each other, and one of them hangs up."""
+    caller.dial(callee.account.username)
+    callee.wait_in_call()
+    for phone in (caller, callee):
+        lost = phone.wait_rtp().lost
+        assert not lost, f"{phone.account.username} missed {lost} packets"
+    hanging_up.hangup()
+    for phone in (caller, callee):
+        phone.wait_idle()
+
+
 def write_tone(path: Path) -> None:
     """Write a square tone as a WAV file of PCMU's rate."""
     period = struct.pack("<10h", *[6000] * 5, *[-6000] * 5)

@@ -2,7 +2,7 @@
 
 from itertools import combinations_with_replacement
 
-from tests.interop.baresip import Account, Baresip
+from tests.interop.baresip import Account, Baresip, check_call
 from tests.interop.case import ALICE, BOB, InteropCase
 
 TRANSPORTS = ("udp", "tcp", "tls")
@@ -19,20 +19,11 @@ class PairingTests(InteropCase):
             phone.wait_registered()
             (contact,) = self.registrar.wait_contacts(user, 1)
             self.assertEqual(contact["transport"], transport.upper())
-        self.check_call(alice, bob, hanging_up=alice)
-        self.check_call(bob, alice, hanging_up=alice)
+        check_call(alice, bob, hanging_up=alice)
+        check_call(bob, alice, hanging_up=alice)
         for phone, user in ((alice, "alice"), (bob, "bob")):
             phone.stop()
             self.registrar.wait_contacts(user, 0)
-
-    def check_call(self, caller: Baresip, callee: Baresip, hanging_up: Baresip) -> None:
-        caller.dial(callee.account.username)
-        callee.wait_in_call()
-        for phone in (caller, callee):
-            self.assertEqual(phone.wait_rtp().lost, 0)
-        hanging_up.hangup()
-        for phone in (caller, callee):
-            phone.wait_idle()
 
     def test_all(self) -> None:
         """In each pairing both register, call each other with RTP both ways, hang up, and unregister."""

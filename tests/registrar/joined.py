@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.defer import Deferred
 
 from registrar.admission import Admission, AdmissionConfig
+from registrar.answering_later import AnsweringLater
 from registrar.auth import AuthConfig, Authentication
 from registrar.authorising import Callers
 from registrar.gruu import GruuMaker
@@ -28,7 +29,7 @@ from registrar.records import Binding, BindingConfig
 from registrar.registering import Registering
 from registrar.requests import Requests
 from registrar.routing import Domains, ProxyConfig, ServedDomain
-from registrar.short_way import ShortWay, Waiting
+from registrar.short_way import ShortWay
 from registrar.subscribers.memory import MemorySubscribers
 from rollcall.net.flow import Flow, Listener, PackedAddress, unpack_address
 from rollcall.net.transports import Transports
@@ -192,8 +193,8 @@ class Registrar:
         short_way = ShortWay(
             domains=self.domains, location=self.location, authentication=authentication, admits=self.admission.admits,
             refuse=self.requests.refuse_register, config=bindings, node=self.network.node, epoch=self.network.epoch,
-            transactions=transactions, now=now, observing=self.observing, waiting=self._waiting(registering),
-            refuses_new=lambda: self.is_draining)
+            transactions=transactions, now=now, observing=self.observing,
+            later=self._answering_later(authentication, registering), refuses_new=lambda: self.is_draining)
         self.requests.serve(cast(Transports, transports), short_way, registering, proxying)
         transactions.user = self.requests
 
@@ -201,12 +202,13 @@ class Registrar:
         ended = self.ended
         return tuple(binding for binding in bindings if (binding.source.node, binding.source.epoch) not in ended)
 
-    def _waiting(self, registering: Registering) -> Waiting | None:
+    def _answering_later(self, authentication: Authentication | None,
+                         registering: Registering) -> AnsweringLater | None:
         if not isinstance(self.location, LaterLocation):
             return None
-        return Waiting(
-            location=self.location, whole_way=self.requests.message_received, answer=self._answer,
-            flow_to=self._flow_to, flow_closed=registering.flow_closed)
+        return AnsweringLater(
+            location=self.location, authentication=authentication, whole_way=self.requests.message_received,
+            answer=self._answer, flow_to=self._flow_to, flow_closed=registering.flow_closed)
 
     def _answer(self, data: bytes, listener: Listener, address: PackedAddress) -> None:
         flow = self._flow_to(listener, address)
