@@ -8,10 +8,14 @@ from attrs import Factory, evolve, field, frozen
 
 from registrar.admission import AdmissionConfig
 from registrar.auth import AuthConfig
+from registrar.bans import BansConfig
 from registrar.bindings import BindingConfig
+from registrar.calls.config import CallsConfig
+from registrar.database.config import DatabaseConfig
 from registrar.location.sqlite import MAX_WAITING
 from registrar.regevent.asking import RegEventConfig
 from registrar.routing import ProxyConfig, spelling
+from registrar.subscribers.columns import TableConfig
 from registrar.subscribers.sqlite import SqliteConfig
 from registrar.workers.config import WorkersConfig
 from rollcall.cluster.config import ClusterConfig, RedisConfig
@@ -26,8 +30,10 @@ from rollcall.net.config import (
 )
 from rollcall.ops.admin import AdminConfig
 from rollcall.ops.allowed import NotAllowed, at_least, between, each, host, name, non_empty
+from rollcall.ops.config import secret
 from rollcall.ops.logs import LogConfig
 from rollcall.sip.transaction import TransactionConfig
+from rollcall.sql.config import MysqlConfig
 
 
 @frozen(kw_only=True)
@@ -92,11 +98,15 @@ class LocationConfig:
 
 
 @frozen(kw_only=True)
-class SubscribersConfig(SqliteConfig):
-    """[subscribers]: where users and their password hashes are kept."""
+class SubscribersConfig(SqliteConfig, TableConfig):
+    """[subscribers]: where users and their password hashes are kept, and what is remembered of them."""
 
+    kind: Literal["sqlite", "mysql"] = "sqlite"
+    """"mysql": in the database of [mysql]; a table of Kamailio or OpenSIPS is used as it is."""
     file: Path | None = None
-    """Default: subscribers.sqlite in data_dir."""
+    """With "sqlite"; default: subscribers.sqlite in data_dir."""
+    cache_key: str = secret("")
+    """What hashes are encrypted with in Redis; all nodes have the same. Default: derived from secret_file."""
 
 
 def _each_with_its_own_names(_: object, __: object, domains: tuple[DomainConfig, ...]) -> None:
@@ -127,11 +137,15 @@ class RegistrarConfig:
     admission: AdmissionConfig = AdmissionConfig()
     transactions: TransactionConfig = TransactionConfig()
     auth: AuthSection = AuthSection()
+    bans: BansConfig = BansConfig()
     bindings: BindingConfig = BindingConfig()
     proxy: ProxyConfig = ProxyConfig()
     regevent: RegEventConfig = RegEventConfig()
     location: LocationConfig = LocationConfig()
     subscribers: SubscribersConfig = SubscribersConfig()
+    mysql: MysqlConfig = MysqlConfig()
+    database: DatabaseConfig = DatabaseConfig()
+    calls: CallsConfig = CallsConfig()
     admin: AdminConfig = AdminConfig()
     log: LogConfig = LogConfig()
 

@@ -16,7 +16,7 @@ PACKAGES = ("rollcall", "registrar", "balancer")
 # Floor -> its rooms in order. A name is a package (with all below it) or a module; the longest name that fits decides.
 FLOORS: Mapping[int, tuple[str, ...]] = {
     0: ("rollcall.sip",),
-    1: ("rollcall.net", "rollcall.cluster", "rollcall.ops"),
+    1: ("rollcall.net", "rollcall.cluster", "rollcall.sql", "rollcall.ops"),
     # pure decisions
     2: (
         "registrar.keys",
@@ -28,6 +28,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.answering",
         "registrar.auth",
         "registrar.admission",
+        "registrar.bans",
         "registrar.routing",
         "registrar.owners",
         "balancer.reports",
@@ -35,7 +36,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "balancer.selection",
     ),
     # where things are kept, and what comes in
-    3: ("registrar.location", "registrar.subscribers", "balancer.ingest"),
+    3: ("registrar.location", "registrar.database", "registrar.subscribers", "registrar.calls", "balancer.ingest"),
     # one conversation each
     4: (
         "registrar.authorising",

@@ -33,6 +33,12 @@ class CacheConfig:
     """How long it is remembered at most that there is no such user."""
     max_cached_negative: int = field(default=20_000, validator=at_least(2))
     """Names remembered that are no users; a scanner that tries more drives out nobody's entry but its own."""
+    stale_seconds: float = field(default=86_400.0, validator=at_least(0))
+    """How long a user is remembered at most while no database can be asked; see cache_seconds."""
+    recheck_seconds: float = field(default=10.0, validator=above(0))
+    """A wrong password is only refused by what was read at most so long ago; else the database is asked again first."""
+    max_refreshing: int = field(default=16, validator=at_least(0))
+    """Busy users read again at a time before cache_seconds are over; 0: they are not."""
     changes_seen_within_seconds: float = field(default=1.0, validator=above(0))
     """How long a change made by another process may go unseen, where the store can tell that there was one."""
     max_waiting: int = field(default=1000, validator=at_least(1))

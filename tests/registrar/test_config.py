@@ -26,11 +26,12 @@ ILLUSTRATED = {
     "listen.advertise_port", "listen.proxy_protocol_from", "listen.allowed_origins", "tls.certificates",
     "tls.trust_roots_file", "redis.tls_authority_file", "redis.tls_certificate_file", "redis.tls_key_file",
     "cluster.internal_certificate_file", "cluster.internal_key_file", "cluster.internal_authority_file",
+    "mysql.replicas", "mysql.tls_authority_file", "mysql.tls_certificate_file", "mysql.tls_key_file", "bans.never",
     "resolver.servers", "regevent.watchers", "admin.token", "log.levels", "log.file",
 }
 # What follows from other settings when it is not given.
 DERIVED = {"registrar.secret_file", "location.file", "location.journal_file", "subscribers.file",
-           "keepalive.user_timeout"}
+           "database.file", "calls.spool_dir", "keepalive.user_timeout"}
 
 
 def sections() -> dict[str, Any]:
