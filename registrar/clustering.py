@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.logger import Logger
 
@@ -45,6 +45,16 @@ def faces(transports: Transports) -> dict[str, str]:
     return {each.name: f"{each.host}:{each.port}" for each in transports.listeners.values()}
 
 
+class Listener(Protocol):
+    """Keeps something else in Redis beside bindings, and is told what Redis says."""
+
+    def connected(self) -> None:
+        """A server can be asked from now on; what was known of Redis' keys may be old."""
+
+    def changed(self, keys: Sequence[bytes] | None) -> None:
+        """Somebody else has changed these keys; None: any key may have changed."""
+
+
 class Clustering:
     """The part that one node has in a cluster, from its lease to its end. It is Redis' Watcher."""
 
@@ -72,6 +82,7 @@ class Clustering:
             changes=changes, one_contact_per_instance=config.bindings.one_contact_per_instance,
             empty_seconds=max(EMPTY_SECONDS, config.cluster.reconnect_wait))
         self.redis = make_redis(reactor, config.redis, self)
+        self.listeners: list[Listener] = []
         self.location.use(self.redis)
 
     def serve(self, transports: Transports, secret: bytes, draining: Draining) -> None:
@@ -134,6 +145,8 @@ class Clustering:
         """See Watcher."""
         self.leases.redis_connected()
         self.location.connected(server, run_id, may_have_lost)
+        for listener in self.listeners:
+            listener.connected()
 
     def disconnected(self, server: str, why: str) -> None:
         """See Watcher."""
@@ -144,6 +157,8 @@ class Clustering:
         if keys is None:
             self.leases.redis_connected()
         self.location.invalidated(keys)
+        for listener in self.listeners:
+            listener.changed(keys)
 
     def leases_changed(self) -> None:
         """See Watcher."""
