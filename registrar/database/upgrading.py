@@ -1,0 +1,146 @@
+"""Making our own tables, and seeing whether they are as this version wants them (alembic's migrations).
+
+Nothing but tables whose names begin with rollcall_ is looked at or touched: Kamailio's and OpenSIPS' tables may stand
+beside them. Importing this module takes a while, because of SQLAlchemy and alembic; import it where it is needed.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from registrar.database.errors import DatabaseProblem
+from registrar.database.tables import METADATA, PREFIX
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+VERSION_TABLE = "rollcall_version"
+LOCK = "rollcall db upgrade"
+LOCK_SECONDS = 30
+
+# MySQL: access denied for this user to the database, the command, the table.
+_NO_RIGHT = (1044, 1142, 1143, 1227)
+
+
+def upgrade(engine: sa.Engine) -> tuple[str, ...]:
+    """Bring our tables to what this version wants; return what was done, a line for each step. Waits for the database.
+
+    One process does it at a time. Raises DatabaseProblem, and SqlUnavailable when no server can be asked.
+    """
+    with _in_words(engine), _alone(engine) as connection:
+        steps = _missing_steps(connection)
+        if steps:
+            command.upgrade(_alembic(connection), "head")
+    return steps
+
+
+def upgrade_as_sql(dialect: str, version: str | None = None) -> str:
+    """Return the statements that `upgrade` runs from this version of the tables, or from nothing."""
+    config = _alembic()
+    config.attributes["dialect"] = dialect
+    printed = config.output_buffer = StringIO()
+    command.upgrade(config, f"{version or 'base'}:head", sql=True)
+    return printed.getvalue()
+
+
+def check(engine: sa.Engine) -> str | None:
+    """Return what is missing, in words; None when the tables are as this version wants them. Waits for the database.
+
+    Raises DatabaseProblem when they were made by a newer version, and SqlUnavailable when no server can be asked.
+    """
+    with _in_words(engine), engine.connect() as connection:
+        steps = _missing_steps(connection)
+        there = sa.inspect(connection).get_table_names()
+    if steps:
+        return f"{_name(engine)} lacks: {'; '.join(steps)}. Run `rollcall db upgrade`"
+    if gone := sorted(set(METADATA.tables) - set(there)):
+        return f"{_name(engine)} says that it has everything, but these tables are gone: {', '.join(gone)}"
+    return None
+
+
+def version_of(engine: sa.Engine) -> str | None:
+    """Return the version of our tables, None when there are none. Waits for the database."""
+    with _in_words(engine), engine.connect() as connection:
+        return _version(connection)
+
+
+def alembic_settings(connection: sa.Connection | None, dialect: str = "mysql") -> Mapping[str, Any]:
+    """Return what alembic is to know: our tables only, in this database, or as text for this dialect."""
+    where: dict[str, Any] = {"connection": connection}
+    if connection is None:
+        where = {"dialect_name": dialect, "literal_binds": True}
+    return {**where, "target_metadata": METADATA, "version_table": VERSION_TABLE, "include_name": _is_ours}
+
+
+def _is_ours(name: str | None, kind: str, _: object) -> bool:
+    # Alembic would drop what it finds and does not know: Kamailio's tables, and their indexes.
+    return kind != "table" or (name is not None and name.startswith(PREFIX))
+
+
+def _alembic(connection: sa.Connection | None = None) -> Config:
+    config = Config()
+    # "%" begins an interpolation there.
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _missing_steps(connection: sa.Connection) -> tuple[str, ...]:
+    """Return the steps from what there is to what this version wants, the first one first."""
+    scripts = ScriptDirectory.from_config(_alembic())
+    version = _version(connection)
+    known = {script.revision: f"{script.revision} {script.doc}" for script in scripts.walk_revisions()}
+    if version is not None and version not in known:
+        raise DatabaseProblem(f"{_name(connection.engine)} was upgraded by a newer version of Rollcall to {version}, "
+                              f"and this one knows {scripts.get_current_head()} at most")
+    missing = []
+    for revision, step in known.items():  # the newest first
+        if revision == version:
+            break
+        missing.append(step)
+    return tuple(reversed(missing))
+
+
+def _version(connection: sa.Connection) -> str | None:
+    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+
+
+@contextmanager
+def _alone(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Yield a connection in a transaction, while no other process is here."""
+    with engine.connect().execution_options(sqlite_begin="BEGIN IMMEDIATE") as connection, connection.begin():
+        if engine.dialect.name == "sqlite":
+            yield connection
+            return
+        got = sa.text("SELECT GET_LOCK(:name, :seconds)")
+        if connection.execute(got, {"name": LOCK, "seconds": LOCK_SECONDS}).scalar() != 1:
+            raise DatabaseProblem(f"{_name(engine)} is being upgraded by somebody else")
+        try:
+            yield connection
+        finally:
+            connection.execute(sa.text("DO RELEASE_LOCK(:name)"), {"name": LOCK})
+
+
+@contextmanager
+def _in_words(engine: sa.Engine) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        # Its own text has the whole statement in it.
+        said, number = str(error.orig), error.orig.args[0] if error.orig and error.orig.args else None
+        rights = "; the user needs CREATE, ALTER, INDEX and REFERENCES there" if number in _NO_RIGHT else ""
+        raise DatabaseProblem(f"{_name(engine)}: {said}{rights}") from error
+    except SQLAlchemyError as error:
+        raise DatabaseProblem(f"{_name(engine)}: {error}") from error
+
+
+def _name(engine: sa.Engine) -> str:
+    """Return what the operator calls this database."""
+    return f"{engine.url.database}"
