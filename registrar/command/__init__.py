@@ -8,17 +8,21 @@ from typing import Any
 import click
 
 from registrar.auth import StoreUnavailable
-from registrar.command import check, contacts, demo, nodes, users
+from registrar.command import check, contacts, db, demo, nodes, users
 from registrar.command.preparing import DemoError
 from registrar.command.settings import anywhere
+from registrar.database.errors import DatabaseProblem
 from registrar.subscribers.contract import InvalidSubscriber, NoSuchSubscriber, SubscriberExists
 from rollcall.ops.config import ConfigError
+from rollcall.sql.errors import SqlUnavailable
 
 KNOWN_FAILURES = (
     ConfigError,
+    DatabaseProblem,
     DemoError,
     InvalidSubscriber,
     NoSuchSubscriber,
+    SqlUnavailable,
     StoreUnavailable,
     SubscriberExists,
 )
@@ -44,5 +48,5 @@ def main() -> None:
     """Look after a Rollcall registrar."""
 
 
-for command in (users.user, contacts.contacts, nodes.nodes, nodes.flows, nodes.drain, check.check, demo.demo):
+for command in (users.user, contacts.contacts, nodes.nodes, nodes.flows, nodes.drain, check.check, db.db, demo.demo):
     main.add_command(command)

@@ -15,8 +15,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from registrar.database.engines import in_words, name_of
 from registrar.database.errors import DatabaseProblem
 from registrar.database.tables import METADATA, PREFIX
 
@@ -25,16 +25,13 @@ VERSION_TABLE = "rollcall_version"
 LOCK = "rollcall db upgrade"
 LOCK_SECONDS = 30
 
-# MySQL: access denied for this user to the database, the command, the table.
-_NO_RIGHT = (1044, 1142, 1143, 1227)
-
 
 def upgrade(engine: sa.Engine) -> tuple[str, ...]:
     """Bring our tables to what this version wants; return what was done, a line for each step. Waits for the database.
 
     One process does it at a time. Raises DatabaseProblem, and SqlUnavailable when no server can be asked.
     """
-    with _in_words(engine), _alone(engine) as connection:
+    with in_words(engine), _alone(engine) as connection:
         steps = _missing_steps(connection)
         if steps:
             command.upgrade(_alembic(connection), "head")
@@ -55,19 +52,19 @@ def check(engine: sa.Engine) -> str | None:
 
     Raises DatabaseProblem when they were made by a newer version, and SqlUnavailable when no server can be asked.
     """
-    with _in_words(engine), engine.connect() as connection:
+    with in_words(engine), engine.connect() as connection:
         steps = _missing_steps(connection)
         there = sa.inspect(connection).get_table_names()
     if steps:
-        return f"{_name(engine)} lacks: {'; '.join(steps)}. Run `rollcall db upgrade`"
+        return f"{name_of(engine)} lacks: {'; '.join(steps)}. Run `rollcall db upgrade`"
     if gone := sorted(set(METADATA.tables) - set(there)):
-        return f"{_name(engine)} says that it has everything, but these tables are gone: {', '.join(gone)}"
+        return f"{name_of(engine)} says that it has everything, but these tables are gone: {', '.join(gone)}"
     return None
 
 
 def version_of(engine: sa.Engine) -> str | None:
     """Return the version of our tables, None when there are none. Waits for the database."""
-    with _in_words(engine), engine.connect() as connection:
+    with in_words(engine), engine.connect() as connection:
         return _version(connection)
 
 
@@ -96,9 +93,9 @@ def _missing_steps(connection: sa.Connection) -> tuple[str, ...]:
     """Return the steps from what there is to what this version wants, the first one first."""
     scripts = ScriptDirectory.from_config(_alembic())
     version = _version(connection)
-    known = {script.revision: f"{script.revision} {script.doc}" for script in scripts.walk_revisions()}
+    known = {script.revision: f"{script.revision}: {script.doc.rstrip('.')}" for script in scripts.walk_revisions()}
     if version is not None and version not in known:
-        raise DatabaseProblem(f"{_name(connection.engine)} was upgraded by a newer version of Rollcall to {version}, "
+        raise DatabaseProblem(f"{name_of(connection.engine)} was upgraded by a newer version of Rollcall to {version}, "
                               f"and this one knows {scripts.get_current_head()} at most")
     missing = []
     for revision, step in known.items():  # the newest first
@@ -121,26 +118,8 @@ def _alone(engine: sa.Engine) -> Iterator[sa.Connection]:
             return
         got = sa.text("SELECT GET_LOCK(:name, :seconds)")
         if connection.execute(got, {"name": LOCK, "seconds": LOCK_SECONDS}).scalar() != 1:
-            raise DatabaseProblem(f"{_name(engine)} is being upgraded by somebody else")
+            raise DatabaseProblem(f"{name_of(engine)} is being upgraded by somebody else")
         try:
             yield connection
         finally:
             connection.execute(sa.text("DO RELEASE_LOCK(:name)"), {"name": LOCK})
-
-
-@contextmanager
-def _in_words(engine: sa.Engine) -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        # Its own text has the whole statement in it.
-        said, number = str(error.orig), error.orig.args[0] if error.orig and error.orig.args else None
-        rights = "; the user needs CREATE, ALTER, INDEX and REFERENCES there" if number in _NO_RIGHT else ""
-        raise DatabaseProblem(f"{_name(engine)}: {said}{rights}") from error
-    except SQLAlchemyError as error:
-        raise DatabaseProblem(f"{_name(engine)}: {error}") from error
-
-
-def _name(engine: sa.Engine) -> str:
-    """Return what the operator calls this database."""
-    return f"{engine.url.database}"

@@ -1,4 +1,4 @@
-"""The first tables: domains, aliases, forwarding, calls, the heartbeat and the log of changes.
+"""Tables of domains, aliases, forwarding and calls, the heartbeat and the log of changes.
 
 MySQL commits each CREATE TABLE for itself. When this was ended half-way the next run makes what is missing.
 """
