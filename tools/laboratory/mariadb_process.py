@@ -1,0 +1,195 @@
+"""One MariaDB server as a value: started in a folder, asked over its port as root, ended by its id."""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pymysql
+from pymysql.constants import CLIENT
+
+from tests.interop.process import LOOPBACK, WITH_US, InteropError, wait_until
+
+ANSWER_SECONDS = 5.0
+START_SECONDS = 30.0
+END_SECONDS = 10.0
+# Small and quick to start. What is committed is with the kernel at once: a killed server loses nothing of it.
+ARGUMENTS = (
+    "--no-defaults",
+    f"--bind-address={LOOPBACK}",
+    "--socket=mariadbd.sock",
+    "--pid-file=mariadbd.pid",
+    "--log-bin=bin",
+    "--log-slave-updates",
+    "--gtid-strict-mode=1",
+    "--binlog-format=ROW",
+    "--slave-net-timeout=5",
+    "--skip-name-resolve",
+    "--innodb-buffer-pool-size=16M",
+    "--innodb-log-file-size=8M",
+    "--innodb-flush-log-at-trx-commit=2",
+    "--performance-schema=OFF",
+    "--log-output=TABLE",
+)
+
+Row = tuple[Any, ...]
+
+
+class MariadbProcess:
+    """A mariadbd with its data in a folder of its own, which mariadb-install-db has filled."""
+
+    def __init__(self, folder: Path, port: int, number: int, root_password: str, outlives: bool = False) -> None:
+        """`number` is its server-id; without `outlives` the process ends with this one."""
+        self.folder = folder
+        self.port = port
+        self.address = f"{LOOPBACK}:{port}"
+        self.is_read_only = False
+        """Whether it is started to refuse changes by anybody but replication and root."""
+        self._number = number
+        self._root_password = root_password
+        self._before = () if outlives else WITH_US
+        self._child: subprocess.Popen[bytes] | None = None
+        self.log = folder.with_suffix(".log")
+
+    @property
+    def pid(self) -> int:
+        """The process id; 0 before it was started."""
+        return self._child.pid if self._child else 0
+
+    @property
+    def running(self) -> bool:
+        """False once it has ended, by whatever cause. A paused one runs."""
+        return self._child is not None and self._child.poll() is None
+
+    # --- what is done to it
+
+    def begin(self) -> None:
+        """Start it with what its folder holds; `wait_until_it_answers` says when it serves."""
+        own = (f"--datadir={self.folder}", f"--port={self.port}", f"--server-id={self._number}",
+               f"--read-only={int(self.is_read_only)}")
+        with self.log.open("ab") as output:
+            self._child = subprocess.Popen(
+                [*self._before, "mariadbd", *ARGUMENTS, *own, *as_root()],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+
+    def start(self) -> None:
+        """Start it and return once it serves."""
+        self.begin()
+        self.wait_until_it_answers()
+
+    def wait_until_it_answers(self, seconds: float = START_SECONDS) -> None:
+        """Return once it serves; raises InteropError when it ends before, or does not in time."""
+        wait_until(lambda: self._answers() or None, f"answer of {self.address}", seconds)
+
+    def kill(self) -> None:
+        """End it at once, as a crash does."""
+        self._signal(signal.SIGKILL)
+        if self._child is not None:
+            self._child.wait()
+
+    def pause(self) -> None:
+        """Let it hang: its connections stay, and nobody answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Start it again, on its port and with its data, after a kill when it runs; return once it serves."""
+        self.kill()
+        self.start()
+
+    def end(self) -> None:
+        """Ask it to end, also when it is paused, and do not wait."""
+        self._signal(signal.SIGTERM)
+        self._signal(signal.SIGCONT)
+
+    def wait_ended(self) -> None:
+        """Return when it has ended, and kill it when that takes too long."""
+        if self._child is not None:
+            try:
+                self._child.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    # --- what it is asked
+
+    def connect(self, database: str | None = None, flags: int = 0) -> "pymysql.Connection[Any]":
+        """Return a connection as root, who may do everything. Raises pymysql.err.OperationalError."""
+        return pymysql.connect(host=LOOPBACK, port=self.port, user="root", password=self._root_password,
+                               database=database, charset="utf8mb4", autocommit=True, client_flag=flags,
+                               connect_timeout=ANSWER_SECONDS, read_timeout=START_SECONDS)
+
+    def query(self, sql: str, *parameters: Any, database: str | None = None) -> list[Row]:
+        """Return all rows that a statement of root's gives. Raises pymysql.err.Error."""
+        # Without parameters a percent sign is nothing but a percent sign.
+        with self.connect(database) as connection, connection.cursor() as cursor:
+            cursor.execute(sql, parameters or None)
+            return list(cursor.fetchall())
+
+    def script(self, sql: str, database: str) -> None:
+        """Run statements one after another, as the client program does with a file."""
+        with self.connect(database, CLIENT.MULTI_STATEMENTS) as connection, connection.cursor() as cursor:
+            cursor.execute(sql)
+            while cursor.nextset():
+                pass
+
+    def add_all(self, sql: str, rows: Sequence[Row], database: str) -> None:
+        """Run an INSERT for all these rows, in one transaction."""
+        with self.connect(database) as connection, connection.cursor() as cursor:
+            connection.begin()
+            cursor.executemany(sql, rows)
+            connection.commit()
+
+    def replica_state(self) -> dict[str, Any]:
+        """Return what SHOW SLAVE STATUS says, by column; nothing when it is no replica."""
+        with self.connect() as connection, connection.cursor(pymysql.cursors.DictCursor) as cursor:
+            cursor.execute("SHOW SLAVE STATUS")
+            return dict(cursor.fetchone() or {})
+
+    def note_statements(self) -> None:
+        """Begin to write down every statement that it is sent, and forget those of before.
+
+        A restart ends it. Statements that come by replication are none.
+        """
+        self.query("SET GLOBAL general_log = OFF")
+        # What is done with the log itself is not replicated, even from a primary.
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("SET sql_log_bin = 0")
+            cursor.execute("TRUNCATE TABLE mysql.general_log")
+        self.query("SET GLOBAL general_log = ON")
+
+    def statements(self, user: str) -> list[str]:
+        """Return the text of all statements of a user since note_statements, values among them, in their order."""
+        found = self.query(
+            "SELECT argument FROM mysql.general_log WHERE command_type IN ('Query', 'Execute') AND user_host LIKE %s",
+            f"{user}[{user}]%",
+        )
+        return [bytes(text).decode() if isinstance(text, bytes) else str(text) for text, in found]
+
+    def _answers(self) -> bool:
+        if not self.running:
+            raise InteropError(f"mariadbd ended\n--- end of {self.log} ---\n{self.log.read_text()[-2000:]}")
+        try:
+            return self.query("SELECT 1") == [(1,)]
+        except pymysql.err.OperationalError:
+            return False
+
+    def _signal(self, which: signal.Signals) -> None:
+        if self._child is not None and self.running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._child.pid, which)
+
+
+def as_root() -> tuple[str, ...]:
+    """Return what mariadbd wants to be told before it runs as root: that this is meant."""
+    return ("--user=root",) if os.getuid() == 0 else ()
