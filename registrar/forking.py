@@ -60,6 +60,8 @@ class Fork:
         self.config = config
         self.is_invite = forwarded.request.method == "INVITE"
         self.tag = transactions.new_tag()
+        self.accepted: Response | None = None
+        """The 2xx that went back, the first if there were more."""
         self._groups = groups
         self._branches: list[Branch] = []
         self._responses: list[Response] = []
@@ -108,6 +110,7 @@ class Fork:
         if first or self.is_invite:
             self.server.respond(response)
         if first:
+            self.accepted = response
             self._stop_ringing_others(ELSEWHERE)
             self._end(response.status)
 

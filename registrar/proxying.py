@@ -67,9 +67,11 @@ class Proxying:
                  exists: Callable[[str], Awaitable[bool]], gruus: GruuMaker, tokens: FlowTokens,
                  transactions: Transactions, sender: Sender, config: ProxyConfig, now: Callable[[], float],
                  retry_after: Callable[[], int], ended: Callable[[Fork, int], None],
+                 refused: Callable[[ServerTransaction, int], None] = lambda server, status: None,
                  reconnecting: Reconnecting | None = None, is_draining: Callable[[], bool] = lambda: False) -> None:
         """`exists` tells whether an AOR has a subscriber; `ended` is told each fork's final status.
 
+        `refused` is told of each request that was refused before it came to a fork, with the status it got.
         Without `reconnecting` there is no other node, and no phone is waited for. `is_draining` says whether whoever
         asks for our health shall send his work elsewhere.
         """
@@ -90,6 +92,7 @@ class Proxying:
         self._now = now
         self._retry_after = retry_after
         self._ended = ended
+        self._refused = refused
         self._is_draining = is_draining
 
     def receive(self, request: Request, server: ServerTransaction) -> None:
@@ -139,6 +142,7 @@ class Proxying:
                 forwarded = evolve(forwarded, caller=await self._caller(forwarded))
         except Refusal as refusal:
             server.turn_away(refusal.status, refusal.reason, refusal.headers)
+            self._refused(server, refusal.status)
         except ParseError as problem:
             server.turn_away(problem.status, problem.reason)
         except (LocationUnavailable, StoreUnavailable) as problem:
