@@ -72,7 +72,7 @@ def subscriber_with(username: str, domain: str, password: str) -> Subscriber:
     The password is brought into Unicode's composed form, in which phones are to hash it (RFC 7616 §4).
     """
     username, domain = checked_username(username), checked_domain(domain)
-    password = _checked_password(password)
+    password = checked_password(password)
     return Subscriber(
         username,
         domain,
@@ -99,18 +99,19 @@ def checked_domain(text: str) -> str:
     return domain
 
 
-def is_subscriber_name(username: str, domain: str) -> bool:
-    """Say whether there can be such a subscriber; `domain` is in lower case."""
-    try:
-        return bool(checked_username(username)) and checked_domain(domain) == domain
-    except InvalidSubscriber:
-        return False
-
-
-def _checked_password(text: str) -> str:
+def checked_password(text: str) -> str:
+    """Return `text` in the form in which it is hashed when it can be a password; else raise InvalidSubscriber."""
     password = unicodedata.normalize("NFC", text)
     if not 0 < len(password) <= MAX_PASSWORD_CHARS:
         raise InvalidSubscriber(f"a password has 1 to {MAX_PASSWORD_CHARS} characters")
     if not password.isprintable():
         raise InvalidSubscriber("a password has no control characters")
     return password
+
+
+def is_subscriber_name(username: str, domain: str) -> bool:
+    """Say whether there can be such a subscriber; `domain` is in lower case."""
+    try:
+        return bool(checked_username(username)) and checked_domain(domain) == domain
+    except InvalidSubscriber:
+        return False

@@ -7,13 +7,14 @@ import os
 import re
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
 
 from registrar.auth import StoreUnavailable, Subscriber
+from registrar.subscribers.bulk import Bulk
 from registrar.subscribers.contract import (
     PAGE_SIZE,
     NoSuchSubscriber,
@@ -40,6 +41,7 @@ _SELECT = f"SELECT username, domain, {_COLUMNS} FROM subscriber"
 _FIND = f"{_SELECT} WHERE username = ? AND domain = ?"
 _PAGE = f"{_SELECT} WHERE (username, domain) > (?, ?) ORDER BY username, domain LIMIT ?"
 _INSERT = f"INSERT INTO subscriber (username, domain, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_NEW = f"{_INSERT} ON CONFLICT DO NOTHING"
 _UPDATE = f"UPDATE subscriber SET {_SET} WHERE username = ? AND domain = ?"
 _DELETE = "DELETE FROM subscriber WHERE username = ? AND domain = ?"
 
@@ -121,6 +123,29 @@ class SubscriberTable:
             except sqlite3.IntegrityError:
                 raise SubscriberExists("one of them exists already") from None
 
+    def add_hashed(self, subscribers: Sequence[Subscriber], replace: bool = False) -> Bulk:
+        """Add many of whom hashes are known, in one transaction; their names have been checked.
+
+        Who is there already gets these hashes with `replace`, and is left alone without.
+        """
+        added, replaced, existing, refused = 0, 0, [], []
+        with self._wrapped():
+            connection = self._connection()
+            connection.execute("BEGIN IMMEDIATE")
+            with connection:
+                for each in subscribers:
+                    name, hashes = (each.username, each.domain), _hashes(each)
+                    if not any(hashes):
+                        refused.append((*name, "there is no column for such hashes"))
+                    elif connection.execute(_INSERT_NEW, (*name, *hashes)).rowcount:
+                        added += 1
+                    elif replace:
+                        connection.execute(_UPDATE, (*hashes, *name))
+                        replaced += 1
+                    else:
+                        existing.append(name)
+        return Bulk(added, replaced, tuple(existing), tuple(refused))
+
     def set_password(self, username: str, domain: str, password: str) -> None:
         """Give a subscriber another password. Raises NoSuchSubscriber, InvalidSubscriber."""
         subscriber = subscriber_with(username, domain, password)
@@ -198,7 +223,7 @@ def _subscriber(row: tuple[Any, ...]) -> Subscriber:
 
 def _hashes(subscriber: Subscriber) -> tuple[str, ...]:
     forms: Mapping[str, Mapping[str, str]] = {"ha1": subscriber.ha1, "ha1b": subscriber.ha1b}
-    return tuple(forms[form][algorithm] for form, algorithm in _HASH_COLUMNS.values())
+    return tuple(forms[form].get(algorithm, "") for form, algorithm in _HASH_COLUMNS.values())
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
