@@ -2,13 +2,15 @@
 
 RFC 3261 §§16.7 and 16.10 (which answer goes back, CANCEL), RFC 4320 §4 (no 408 to anything but INVITE).
 
-When nobody is left but phones whose flows were lost, the request may wait for them to come back.
+When nobody is left but phones whose flows were lost, the request may wait for them to come back. When nobody takes a
+call, it may go elsewhere instead, see `registrar.diverting`.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
-from attrs import evolve
+from attrs import evolve, frozen
 from twisted.logger import Logger
 
 from registrar.branching import Branch
@@ -43,6 +45,34 @@ class Return(Protocol):
         """Take note that the node which has this flow could not be spoken to: the flow itself may be there."""
 
 
+class Instead(Protocol):
+    """Where a call goes that nobody takes."""
+
+    @property
+    def ring_seconds(self) -> float | None:
+        """How long phones ring before the call goes elsewhere; None: as long as they like."""
+
+    def divert(self, status: int, rang: bool, found: Callable[["Way | None"], None]) -> bool:
+        """Call `found` once, later or before this returns, with where a call goes that has come to `status`.
+
+        None: nowhere after all. False: nowhere, and `found` is never called.
+        """
+
+    def stop(self) -> None:
+        """Look no more; `found` is not called."""
+
+
+@frozen
+class Way:
+    """Where a request goes: group after group, whose phones to wait for should all be lost, and what else there is."""
+
+    groups: Groups
+    phones: Return | None = None
+    instead: Instead | None = None
+    request: Request | None = None
+    """What is sent there in the place of what was received, when more is to be said."""
+
+
 class Fork:
     """A request on its way to one or many targets, and the server transaction that waits for the outcome."""
 
@@ -50,8 +80,8 @@ class Fork:
 
     def __init__(self, server: ServerTransaction, forwarded: Forwarded, groups: Groups, sender: Sender,
                  transactions: Transactions, config: ProxyConfig, on_end: Callable[["Fork", int], None],
-                 returning: Return | None = None) -> None:
-        """Without `groups` the fork begins with waiting for those who are `returning`."""
+                 returning: Return | None = None, instead: Instead | None = None) -> None:
+        """Without `groups` the fork begins with waiting for those who are `returning`, or goes elsewhere `instead`."""
         self.server = server
         self.forwarded = forwarded
         self.request = forwarded.request
@@ -69,7 +99,13 @@ class Fork:
         self._trying_timer: Timer | None = None
         self._on_end = on_end
         self._returning = returning
+        self._instead = instead
+        self._elsewhere_timer: Timer | None = None
+        self._diverted_at = 0
+        """How many branches there were when the call went elsewhere."""
         self._is_waiting = False
+        self._is_diverting = False
+        self._rang = False
         self._is_done = False
 
     def start(self) -> None:
@@ -85,7 +121,7 @@ class Fork:
         if self._groups:
             self._next_group()
         elif not self._waits():
-            self._answer(480)
+            self._nobody(480)
 
     def later(self, seconds: float, function: Callable[[], None]) -> Timer:
         """Call `function` in `seconds` on the wheel of all transactions."""
@@ -97,12 +133,21 @@ class Fork:
             self._is_waiting = False
             self._returning.stop()
             self._answer(487)
+        is_nowhere = self._is_diverting and not any(branch.pending for branch in self._branches)
+        self._stay()
+        if is_nowhere:
+            self._answer(487)
         self._stop_ringing_others(cancel.get_all("Reason"))
 
     def progressed(self, response: Response) -> None:
         """Pass a 101 to 199 on at once (RFC 3261 §16.7 step 5)."""
-        if not self._is_done:
-            self.server.respond(response)
+        if self._is_done:
+            return
+        self.server.respond(response)
+        if not self._rang:
+            self._rang = True
+            if self._instead is not None and self._instead.ring_seconds is not None:
+                self._elsewhere_timer = self.later(self._instead.ring_seconds, self._rang_in_vain)
 
     def succeeded(self, branch: Branch, response: Response) -> None:
         """Pass a 2xx on at once, every one of an INVITE, and stop the other phones."""
@@ -121,12 +166,12 @@ class Fork:
             self._responses.append(response)
         if response.status >= 600:
             self._stop_ringing_others([f'SIP;cause={response.status}'])
-        if self._is_done or any(other.pending for other in self._branches):
+        if self._is_done or self._is_waiting or self._is_diverting or any(other.pending for other in self._branches):
             return
         if self._groups:
             self._next_group()
         elif not (self._were_lost() and (self._passes_back() or self._waits())):
-            self._answer_best()
+            self._nobody(408)
 
     def unreached(self, attempt: Attempt) -> None:
         """Take note that another node could not be spoken to; its phone may be there all the same."""
@@ -140,7 +185,7 @@ class Fork:
 
     def _were_lost(self) -> bool:
         """Say whether all has failed because flows were lost, and for no other reason."""
-        return all(branch.was_lost for branch in self._branches)
+        return all(branch.was_lost for branch in self._branches[self._diverted_at:])
 
     def _passes_back(self) -> bool:
         """Tell another node that the flow it sent us to is gone: it knows better where the phone is now."""
@@ -158,7 +203,64 @@ class Fork:
             self.forwarded = evolve(self.forwarded, breadth=breadth)
             self._next_group()
         else:
-            self._answer(480)
+            self._nobody(480)
+
+    def _nobody(self, status: int) -> None:
+        """Let it go elsewhere now that nobody is left, or else answer what they said, or `status` if they did not."""
+        best = best_response(self._responses)
+        if not self._diverts(status if best is None else best.status):
+            self._answer_nobody(status)
+
+    def _answer_nobody(self, status: int) -> None:
+        if self._responses or status == 408:
+            self._answer_best()
+        else:
+            self._answer(status)
+
+    def _rang_in_vain(self) -> None:
+        if not (self._is_done or self._is_diverting):
+            self._diverts(408)
+
+    def _diverts(self, status: int) -> bool:
+        self._is_diverting = self._instead is not None
+        if self._instead is None or not self._instead.divert(status, self._rang, partial(self._diverted, status)):
+            self._is_diverting = False
+            return False
+        return True
+
+    def _diverted(self, status: int, way: Way | None) -> None:
+        """Go elsewhere; phones that ring do so until now, and on when there is no other way."""
+        self._is_diverting = False
+        before = [branch for branch in self._branches if branch.pending]
+        if way is None:
+            self._stay()
+            if not before:
+                self._answer_nobody(status)
+            return
+        self.server.refuse(181)
+        if self._elsewhere_timer is not None:
+            self._elsewhere_timer.cancel()
+        self._responses.clear()
+        self._rang, self._diverted_at, self._returning = False, len(self._branches), way.phones
+        if way.request is not None:
+            self.forwarded = evolve(self.forwarded, request=way.request)
+        if way.groups:
+            self._groups, breadth = within_breadth(way.groups, self.forwarded.breadth)
+            self.forwarded = evolve(self.forwarded, breadth=breadth)
+            self._next_group()
+        elif not self._waits():
+            self._nobody(480)
+        for branch in before:
+            branch.cancel(superseded=True)
+
+    def _stay(self) -> None:
+        """Go nowhere else from now on."""
+        self._is_diverting = False
+        if self._elsewhere_timer is not None:
+            self._elsewhere_timer.cancel()
+        if self._instead is not None:
+            self._instead.stop()
+            self._instead = None
 
     def _next_group(self) -> None:
         if self._ring_timer is not None:
@@ -219,4 +321,5 @@ class Fork:
     def _end(self, status: int) -> None:
         if self._trying_timer is not None:
             self._trying_timer.cancel()
+        self._stay()
         self._on_end(self, status)

@@ -7,7 +7,7 @@ one that is valid for its Call-ID needs no other permission (RFC 5626 §5.3).
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from attrs import evolve, frozen
+from attrs import evolve
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -15,7 +15,8 @@ from registrar.auth import StoreUnavailable
 from registrar.authorising import Callers, Refusal
 from registrar.bound import keys_on
 from registrar.dialogs import Dialogs, Moved
-from registrar.forking import Fork, Groups
+from registrar.diverting import Diverting
+from registrar.forking import Fork, Groups, Way
 from registrar.gruu import GruuMaker, NoSuchGruu
 from registrar.location.contract import LocationStore, LocationUnavailable
 from registrar.owners import phone_name, record_of, same_phone, way_to
@@ -50,14 +51,6 @@ ALLOW_EVENTS = ("reg",)  # what we tell about ourselves (RFC 3680); phones have 
 WITHIN_DIALOGS = frozenset({"BYE", "PRACK", "UPDATE", "INFO"})
 
 
-@frozen
-class Way:
-    """Where a request goes: group after group, and whose phones to wait for should all of them have been lost."""
-
-    groups: Groups
-    phones: Phones | None = None
-
-
 class Proxying:
     """Forwards requests to bindings, over dialogs' flows, and for subscribers to other domains."""
 
@@ -68,12 +61,13 @@ class Proxying:
                  transactions: Transactions, sender: Sender, config: ProxyConfig, now: Callable[[], float],
                  retry_after: Callable[[], int], ended: Callable[[Fork, int], None],
                  refused: Callable[[ServerTransaction, int], None] = lambda server, status: None,
-                 reconnecting: Reconnecting | None = None, is_draining: Callable[[], bool] = lambda: False) -> None:
+                 reconnecting: Reconnecting | None = None, is_draining: Callable[[], bool] = lambda: False,
+                 diverting: Diverting | None = None) -> None:
         """`exists` tells whether an AOR has a subscriber; `ended` is told each fork's final status.
 
         `refused` is told of each request that was refused before it came to a fork, with the status it got.
         Without `reconnecting` there is no other node, and no phone is waited for. `is_draining` says whether whoever
-        asks for our health shall send his work elsewhere.
+        asks for our health shall send his work elsewhere. `diverting` knows aliases and forwardings.
         """
         self._domains = domains
         self._location = location
@@ -94,6 +88,7 @@ class Proxying:
         self._ended = ended
         self._refused = refused
         self._is_draining = is_draining
+        self._diverting = diverting
 
     def receive(self, request: Request, server: ServerTransaction) -> None:
         """Answer or forward `request`; every way out answers `server`."""
@@ -155,12 +150,15 @@ class Proxying:
 
     def _fork(self, server: ServerTransaction, forwarded: Forwarded, way: Way) -> None:
         groups = way.groups
+        if way.request is not None:
+            forwarded = evolve(forwarded, request=way.request)
         if groups:
             groups, breadth = within_breadth(groups, forwarded.breadth)
             forwarded = evolve(forwarded, breadth=breadth)
         # Another node counts the calls that it sends through us.
         ended = _uncounted if server.flow.member else self._ended
-        Fork(server, forwarded, groups, self._sender, self._transactions, self._config, ended, way.phones).start()
+        Fork(server, forwarded, groups, self._sender, self._transactions, self._config, ended, way.phones,
+             way.instead).start()
 
     def _broke(self, failure: Failure, server: ServerTransaction) -> None:
         self._log.failure("a {method} broke", failure=failure, method=server.request.method)
@@ -230,9 +228,11 @@ class Proxying:
             self._answer_as_server(request, server)
             return None
         if dialog is None:
-            await self._callers.authorise(request, domain)
+            await self._callers.authorise(request, domain, server.flow)
         if domain is None:
             return await self._along(dialog or Attempt(request.uri, ByUri()), server)
+        if dialog is None and self._diverting is not None and self._diverting.is_used and not self._gruus.is_gruu(uri):
+            return await self._diverting.way(server, uri, domain, self._of_user)
         return await self._of_user(server, uri, domain, dialog is not None)
 
     async def _along(self, dialog: Attempt | Moved, server: ServerTransaction) -> Way:

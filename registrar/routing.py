@@ -55,13 +55,21 @@ class Domains:
         for domain in served:
             for name in (domain.name, *domain.aliases):
                 self._served[spelling(name)] = spelling(domain.name)
+        self._configured = dict(self._served)
         self._own_hosts: set[str] = set()
         self._own_ports: set[int] = set()
 
     @property
     def names(self) -> list[str]:
-        """The canonical names of the domains we serve, as they were given."""
-        return list(dict.fromkeys(self._served.values()))
+        """The canonical names of the domains we serve, those that were there from the beginning first."""
+        return list(dict.fromkeys([*self._configured.values(), *self._served.values()]))
+
+    def serve_also(self, names: Iterable[str]) -> None:
+        """Serve these beside those that were there from the beginning, and no others any more.
+
+        Raises ParseError when one cannot stand in a URI.
+        """
+        self._served = {**{name: name for name in map(spelling, names)}, **self._configured}
 
     def answer_at(self, host: str, port: int) -> None:
         """Learn a host (IPv6 in brackets) and port that a listener of ours is reached by."""
