@@ -8,11 +8,13 @@ from typing import Any
 import click
 
 from registrar.auth import StoreUnavailable
-from registrar.command import check, contacts, db, demo, nodes, users
+from registrar.command import check, contacts, db, demo, importing, nodes, users
 from registrar.command.preparing import DemoError
 from registrar.command.settings import anywhere
 from registrar.database.errors import DatabaseProblem
 from registrar.subscribers.contract import InvalidSubscriber, NoSuchSubscriber, SubscriberExists
+from registrar.subscribers.import_journal import JournalProblem
+from registrar.subscribers.import_sources import ImportProblem
 from rollcall.ops.config import ConfigError
 from rollcall.sql.errors import SqlUnavailable
 
@@ -20,7 +22,9 @@ KNOWN_FAILURES = (
     ConfigError,
     DatabaseProblem,
     DemoError,
+    ImportProblem,
     InvalidSubscriber,
+    JournalProblem,
     NoSuchSubscriber,
     SqlUnavailable,
     StoreUnavailable,
@@ -48,5 +52,6 @@ def main() -> None:
     """Look after a Rollcall registrar."""
 
 
+users.user.add_command(importing.import_users)
 for command in (users.user, contacts.contacts, nodes.nodes, nodes.flows, nodes.drain, check.check, db.db, demo.demo):
     main.add_command(command)
