@@ -59,6 +59,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.dialogs",
         "registrar.observing",
         "registrar.observing_redis",
+        "registrar.observing_sql",
         "registrar.observing_calls",
         "registrar.draining",
         "registrar.observing_nodes",

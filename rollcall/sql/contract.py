@@ -49,7 +49,7 @@ class Sql(Protocol):
         """Return what `query` returns; it runs in a thread, may run twice, and only reads (autocommit is on).
 
         A fit replica is asked, else the primary, else a replica that is behind. With `fresh` the server that takes
-        writes is asked first, so that one's own writes are seen. Fails with SqlUnavailable, or with what `query` raised.
+        writes is asked first, so that one's own writes are seen. Fails with SqlUnavailable or what `query` raised.
         """
 
     def write(self, change: Callable[[Connection], T]) -> "Deferred[T]":

@@ -3,13 +3,13 @@
 Numbers are those of https://mariadb.com/kb/en/mariadb-error-codes/ and of MySQL's server and client error references.
 """
 
-from pymysql.err import DatabaseError, InterfaceError, MySQLError
+from pymysql.err import InterfaceError, InternalError, MySQLError
 
 # The connection: could not be made, is gone, was ended by the server, or packets are out of their order.
 _LOST = frozenset({1053, 1077, 1079, 1080, 1152, 1153, 1156, 1158, 1159, 1160, 1161, 1184, 1927, 2002, 2003, 2005, 2006,
                    2012, 2013, 2014, 2026, 2027, 2055, 4031})
 # Who asks: too many connections, an address or a password that the server does not want, no such database, a limit.
-_REFUSED = frozenset({1040, 1044, 1045, 1049, 1129, 1130, 1158, 1203, 1226, 1251, 1698, 2059, 2061, 3118, 3159, 4151})
+_REFUSED = frozenset({1040, 1044, 1045, 1049, 1129, 1130, 1203, 1226, 1251, 1698, 2059, 2061, 3118, 3159, 4151})
 # The server has no room, or ended the statement: 1205 waited for a lock too long, 1317 and 1969 somebody ended it.
 _CANNOT_NOW = frozenset({1021, 1037, 1041, 1114, 1205, 1317, 1969, 3024})
 _READ_ONLY = frozenset({1290, 1792, 1836, 3100})
@@ -27,14 +27,24 @@ def code_of(error: BaseException) -> int:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Tell whether the connection is of no use any more. InterfaceError is what PyMySQL says of a closed one."""
-    if isinstance(error, InterfaceError):
+    """Tell whether the connection is of no use any more.
+
+    PyMySQL says InterfaceError of a closed one, and InternalError without a number of packets out of order.
+    """
+    if isinstance(error, SqlUnavailable | InterfaceError):
         return True
-    return isinstance(error, DatabaseError) and (code_of(error) in _LOST or code_of(error) == 0)
+    return isinstance(error, MySQLError) and (code_of(error) in _LOST or is_out_of_order(error))
+
+
+def is_out_of_order(error: BaseException) -> bool:
+    """Tell whether what was read was no answer to what was asked."""
+    return isinstance(error, InternalError) and code_of(error) == 0
 
 
 def is_unavailable(error: BaseException) -> bool:
     """Tell whether an error is about the server or the way to it, and not about what it was asked."""
+    if not isinstance(error, MySQLError):
+        return isinstance(error, SqlUnavailable)
     return is_lost(error) or code_of(error) in _REFUSED | _CANNOT_NOW | _READ_ONLY
 
 
