@@ -10,6 +10,7 @@ from registrar.subscribers.bulk import Name
 from registrar.subscribers.mysql_layout import CHANGES_TABLE
 from registrar.subscribers.source import Changed
 from rollcall.sql.connecting import Connection
+from rollcall.sql.errors import code_of
 
 KEPT_CHANGES = 10_000
 """Older ones are deleted. Who did not look for so many has to take it that anybody was changed."""
@@ -65,7 +66,7 @@ def read_changes(connection: Connection, since: int | None) -> Changed | None:
             cursor.execute(_SINCE, (since,))
             return _changed(since, int(last), cursor.fetchall())
     except MySQLError as error:
-        if error.args[:1] == (ER.NO_SUCH_TABLE,):
+        if code_of(error) == ER.NO_SUCH_TABLE:
             return None
         raise
 

@@ -12,6 +12,7 @@ from registrar.subscribers.columns import TableConfig
 from rollcall.sip.digest import ALGORITHMS, HEX_DIGITS, ha1
 from rollcall.sip.values import frozen
 from rollcall.sql.connecting import Connection
+from rollcall.sql.errors import code_of
 
 CHANGES_TABLE = "rollcall_change"
 
@@ -141,7 +142,7 @@ def _columns(connection: Connection, table: str) -> Sequence[Sequence[Any]] | No
         try:
             cursor.execute(f"SHOW COLUMNS FROM `{table}`")
         except MySQLError as error:
-            if error.args[:1] == (ER.NO_SUCH_TABLE,):
+            if code_of(error) == ER.NO_SUCH_TABLE:
                 return None
             raise
         found: Sequence[Sequence[Any]] = cursor.fetchall()

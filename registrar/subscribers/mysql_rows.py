@@ -32,6 +32,7 @@ from registrar.subscribers.mysql_layout import read_layout, text_of
 from registrar.subscribers.mysql_statements import Row, Statements
 from registrar.subscribers.source import Changed
 from rollcall.sql.connecting import Connection
+from rollcall.sql.errors import code_of
 
 T = TypeVar("T")
 
@@ -121,7 +122,7 @@ class MysqlRows:
         try:
             return query(statements)
         except MySQLError as error:
-            if error.args[:1] != (ER.BAD_FIELD_ERROR,):
+            if code_of(error) != ER.BAD_FIELD_ERROR:
                 raise
         return query(self._learn(connection))
 
@@ -214,7 +215,7 @@ def _refusals(username: str, domain: str) -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
-        if error.args[:1] != (ER.DUP_ENTRY,):
+        if code_of(error) != ER.DUP_ENTRY:
             raise
         raise SubscriberExists(f"{username}@{domain} exists already, perhaps in other letters") from None
     except DataError as error:

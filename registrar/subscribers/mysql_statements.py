@@ -4,17 +4,24 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from pymysql.constants import ER
+from pymysql.err import MySQLError
+
 from registrar.auth import Subscriber
 from registrar.subscribers.bulk import Name
 from registrar.subscribers.columns import TableConfig
 from registrar.subscribers.mysql_layout import Layout, subscriber_of, text_of
 from rollcall.sql.connecting import Connection
+from rollcall.sql.errors import code_of
 
 Row = Sequence[Any]
 """Username, domain, what is in the columns for hashes, and the password in clear text or ''."""
 
 MAX_ALIKE = 64
 """Rows looked at of users whom MySQL takes for the same: in other domains, or in other letters such as Alice, ALICE."""
+
+# "Illegal mix of collations", with two, three or more values: one has letters that the column's character set has not.
+_OTHER_LETTERS = (ER.CANT_AGGREGATE_2COLLATIONS, ER.CANT_AGGREGATE_3COLLATIONS, ER.CANT_AGGREGATE_NCOLLATIONS)
 
 
 class Statements:
@@ -52,7 +59,12 @@ class Statements:
         """Return the row of a subscriber. `lock`: nobody else may change it before the transaction ends."""
         statement = self._one if self._table.use_domain else self._alike
         with connection.cursor() as cursor:
-            cursor.execute(f"{statement} FOR UPDATE" if lock else statement, (username, domain))
+            try:
+                cursor.execute(f"{statement} FOR UPDATE" if lock else statement, (username, domain))
+            except MySQLError as error:
+                if code_of(error) not in _OTHER_LETTERS:
+                    raise
+                return None
             return self.pick(cursor.fetchall(), username, domain)
 
     def rows(self, connection: Connection, names: Sequence[Name]) -> Sequence[Row]:
@@ -62,9 +74,15 @@ class Statements:
         if self._table.use_domain:
             where, values = f"{where} AND {self._domain} IN %s", [*values, tuple(domains)]
         with connection.cursor() as cursor:
-            cursor.execute(f"{self._select} WHERE {where} ORDER BY `{self.layout.order}`", values)
-            found: Sequence[Row] = cursor.fetchall()
-        return found
+            try:
+                cursor.execute(f"{self._select} WHERE {where} ORDER BY `{self.layout.order}`", values)
+            except MySQLError as error:
+                if code_of(error) not in _OTHER_LETTERS:
+                    raise
+                found = [self.row(connection, *name) for name in names]
+                return [row for row in found if row is not None]
+            rows: Sequence[Row] = cursor.fetchall()
+        return rows
 
     def identity(self, username: str, domain: str) -> Name:
         """Return what two rows may not have in common."""
