@@ -12,6 +12,9 @@ from typing import Literal, Self
 import attrs
 from attrs import field
 
+from registrar.bans import Guard, NoGuard
+from registrar.offering import Offers
+from rollcall.net.flow import Flow, PackedAddress
 from rollcall.ops.allowed import above, at_least, each, non_empty, one_of, unique
 from rollcall.sip.digest import (
     ALGORITHMS,
@@ -25,7 +28,7 @@ from rollcall.sip.digest import (
     verify,
 )
 from rollcall.sip.errors import ParseError
-from rollcall.sip.headers import parse_authorization
+from rollcall.sip.headers import parse_authorization, parse_name_addr
 from rollcall.sip.message import Request
 from rollcall.sip.nonces import (
     DEFAULT_KEY_SECONDS,
@@ -36,12 +39,14 @@ from rollcall.sip.nonces import (
     NonceKeys,
 )
 from rollcall.sip.scanner import UsualRegister
+from rollcall.sip.uri import SipUri, parse_uri, unescape
 from rollcall.sip.values import frozen
 
-Cause = Literal["missing", "stale", "unknown_user", "bad_password", "replayed", "malformed", "unsupported"]
+Cause = Literal["missing", "stale", "unknown_user", "bad_password", "replayed", "malformed", "unsupported", "banned"]
 """Why somebody was not let in. "unsupported": an algorithm or form not offered, or no hash is held for it."""
 
-EVERYBODY = "*"
+GUESSES = frozenset({"bad_password", "unknown_user"})
+"""Why somebody is not let in who may be trying passwords; the others are phones on their way."""
 
 
 class StoreUnavailable(Exception):
@@ -73,11 +78,11 @@ class Challenge:
     """The answer to a request that proves nothing yet: its status and headers."""
 
     status: int
-    """401 or 407; 400 when the credentials are malformed, and then there are no headers."""
+    """401 or 407; without headers 400 when the credentials are malformed, and 403 when they are not looked at."""
     headers: list[tuple[str, str]]
     cause: Cause
     reason: str | None = None
-    """What is wrong with malformed credentials, in words fit for a reason phrase."""
+    """What is wrong with a 400 or 403, in words fit for a reason phrase."""
 
 
 Find = Callable[[str, str], Awaitable[Subscriber | None]]
@@ -95,8 +100,8 @@ class AuthConfig:
     see the last one only; sipp 3.6 and sipsak 0.9.8 the first one only; all of these know MD5 alone. Linphone 5.1
     takes the first if that is SHA-256 or MD5, and gives up if it is SHA-512-256. pyVoIP 1.6.8 reads no algorithm at
     all. So the phones named in `choosing_agents` are offered all `algorithms`, and everybody else the last of them
-    alone (RFC 8760 §3: "validate the client and challenge it accordingly"). List only algorithms whose hashes the
-    subscribers have; a table that comes from Kamailio has MD5 only.
+    alone (RFC 8760 §3: "validate the client and challenge it accordingly"). Of these a user is offered those that
+    hashes of his password are held for: by phones that choose at once, by others when they tried one that is not.
     """
 
     algorithms: tuple[str, ...] = field(
@@ -121,6 +126,11 @@ class AuthConfig:
     """Nonces whose counts are known at a time, about 200 bytes each; phones whose nonce is forgotten get a new one."""
 
 
+async def nothing_newer(username: str, domain: str) -> Subscriber | None:
+    """Return what is known of a subscriber beyond what was found already: nothing."""
+    return None
+
+
 @frozen
 class _Role:
     """The words that differ between a registrar or other endpoint and a proxy (RFC 3261 §§22.2, 22.3)."""
@@ -131,24 +141,43 @@ class _Role:
     lifetime_seconds: float
 
 
+@frozen
+class _Asking:
+    """What somebody has to prove himself for."""
+
+    request: Request
+    realm: str
+    role: _Role
+    flow: Flow | None
+
+    @property
+    def agent(self) -> str:
+        return self.request.get("User-Agent") or ""
+
+
 class Authentication:
     """Decides whether a request was sent by whom it says.
 
     `find(username, domain)` gives the subscriber or None, or raises StoreUnavailable. When it need not wait,
-    `authenticate` does not either. A username may also come as "name@domain" with our own domain; that is
-    verified by `ha1b` alone. Whether the subscriber may then do what is asked is for others to decide.
+    `authenticate` does not either, unless the `guard` has to. A username may also come as "name@domain" with our own
+    domain; that is verified by `ha1b` alone. Whether the subscriber may then do what is asked is for others to decide.
     """
 
     def __init__(self, find: Find, nonces: NonceKeys, counts: NonceCounts, config: AuthConfig,
-                 peek: Peek = lambda name, now: None) -> None:
+                 peek: Peek = lambda name, now: None, look_again: Find = nothing_newer,
+                 guard: Guard | None = None) -> None:
+        """`look_again` gives a subscriber when something newer is known than what `find` gave, else None; it is asked
+        before a proof is taken for wrong. The `guard` is told of those, and asked whom not to listen to.
+        """
         self._find = find
+        self._look_again = look_again
+        self._guard = guard or NoGuard()
         self._peek = peek
         self._knows_usual = "MD5" in config.algorithms and "auth" in config.qop
         self._nonces = nonces
         self._counts = counts
         self._config = config
-        self._agents = tuple(agent.lower() for agent in config.choosing_agents)
-        self._everybody_chooses = EVERYBODY in config.choosing_agents
+        self._offers = Offers(config.algorithms, config.choosing_agents)
         self._registrar = _Role(401, "WWW-Authenticate", "Authorization", config.nonce_lifetime_seconds)
         self._proxy = _Role(407, "Proxy-Authenticate", "Proxy-Authorization", config.call_nonce_lifetime_seconds)
         # For nobody's password: unknown users take the same way as known ones, and it ends in the same answer.
@@ -160,35 +189,38 @@ class Authentication:
 
     @classmethod
     def with_secrets(cls, find: Find, secrets: Sequence[bytes], config: AuthConfig,
-                     peek: Peek = lambda name, now: None) -> Self:
+                     peek: Peek = lambda name, now: None, look_again: Find = nothing_newer,
+                     guard: Guard | None = None) -> Self:
         """Return one with nonces made of these secrets, newest first (see NonceKeys)."""
         lifetime = max(config.nonce_lifetime_seconds, config.call_nonce_lifetime_seconds)
         nonces = NonceKeys(secrets, lifetime, config.nonce_key_seconds)
-        return cls(find, nonces, NonceCounts(config.max_nonces, lifetime), config, peek)
+        return cls(find, nonces, NonceCounts(config.max_nonces, lifetime), config, peek, look_again, guard)
 
-    async def authenticate(self, request: Request, realm: str, now: float, proxy: bool = False) -> Accepted | Challenge:
+    async def authenticate(self, request: Request, realm: str, now: float, proxy: bool = False,
+                           flow: Flow | None = None) -> Accepted | Challenge:
         """Return who sent `request`, or what to answer. Must not be asked about ACK and CANCEL (RFC 3261 §22.1).
 
-        Credentials for other realms are left alone. Raises StoreUnavailable when the subscriber cannot be looked up.
+        `flow` is what it came over; without one nobody is banned. Credentials for other realms are left alone. Raises
+        StoreUnavailable when the subscriber cannot be looked up, and LocationUnavailable when his bindings cannot that
+        would lift a ban.
         """
         role = self._proxy if proxy else self._registrar
-        agent = request.get("User-Agent") or ""
+        asking = _Asking(request, realm, role, flow)
         try:
             credentials = self._credentials(request.get_all(role.credentials), realm)
             if credentials is None:
-                return self._challenge(role, agent, realm, now, "missing")
+                return await self._ask(asking, None, now, "missing")
             if credentials.uri != request.uri and self._config.check_uri:
                 _check_uri(credentials.uri, request.uri)
         except ParseError as error:
             return Challenge(400, [], "malformed", error.reason)
+        if await self._guard.refuses(_named(credentials, realm), realm, flow, now):
+            return _banned()
         if not self._is_supported(credentials):
-            return self._challenge(role, agent, realm, now, "unsupported")
+            return await self._ask(asking, credentials, now, "unsupported")
         if not self._is_fresh(credentials.nonce, now, role.lifetime_seconds):
-            return self._challenge(role, agent, realm, now, "stale")
-        cause = await self._judge(credentials, request, realm, now)
-        if isinstance(cause, Accepted):
-            return cause
-        return self._challenge(role, agent, realm, now, cause)
+            return await self._ask(asking, credentials, now, "stale")
+        return await self._judge(credentials, asking, now)
 
     def is_proven(self, register: UsualRegister, name: str, realm: bytes, now: float) -> bool:
         """Say whether the user in To, `name` with the domain, proved the password, when that can be told at once.
@@ -217,9 +249,17 @@ class Authentication:
         """What `is_proven` judges with: the hashes at hand, None if none will do, the counts and a nonce's lifetime."""
         return self._peek if self._knows_usual else None, self._counts, self._registrar.lifetime_seconds
 
+    def may_refuse(self, name: str, address: PackedAddress, now: float) -> bool:
+        """Say whether a proof of "username@domain" from this address is perhaps not to be looked at."""
+        return self._guard.may_refuse(name, address, now)
+
+    def asks_by_user(self, user_agent: str) -> bool:
+        """Say whether what a phone is asked depends on its user: then `authenticate` asks."""
+        return self._offers.chooses(user_agent)
+
     def ask(self, user_agent: str, realm: str, now: float) -> Challenge:
-        """Return the answer to a REGISTER without credentials."""
-        return self._challenge(self._registrar, user_agent, realm, now, "missing")
+        """Return the answer to a REGISTER without credentials from any other phone."""
+        return self._challenge(self._registrar, realm, self._offers.to(user_agent), now, "missing")
 
     def _credentials(self, values: list[str], realm: str) -> Credentials | None:
         """Return the credentials for this realm, the first if several are there.
@@ -253,49 +293,107 @@ class Authentication:
             return now - born_at <= lifetime_seconds
         return self._nonces.check(nonce, now, lifetime_seconds) is Nonce.VALID
 
-    async def _judge(self, credentials: Credentials, request: Request, realm: str, now: float) -> Accepted | Cause:
-        username, at, domain = credentials.username.rpartition("@")
-        if not at:
-            username = domain
-        elif domain.lower() != realm.lower():
-            return "unknown_user"
-        subscriber = await self._find(username, realm)
-        hashes: Mapping[str, str] = {}
-        if subscriber is not None:
-            hashes = subscriber.ha1b if at else subscriber.ha1
-        held = hashes.get(credentials.algorithm)
+    async def _ask(self, asking: _Asking, credentials: Credentials | None, now: float, cause: Cause) -> Challenge:
+        """Return the challenge to who has shown no proof that can be looked at."""
+        agent, held = asking.agent, None
+        if self._offers.chooses(agent):
+            user = _claimed(asking.request) if credentials is None else _user_of(credentials, asking.realm)
+            subscriber = None if user is None else await self._find(user, asking.realm)
+            held = self._offers.held_of(None if subscriber is None else subscriber.ha1)
+        return self._challenge(asking.role, asking.realm, self._offers.to(agent, held), now, cause)
+
+    async def _judge(self, credentials: Credentials, asking: _Asking, now: float) -> Accepted | Challenge:
+        """Look at a proof. Nobody else's is looked at between the guard's word and what the guard is told of it."""
+        realm, user = asking.realm, _user_of(credentials, asking.realm)
+        subscriber = None if user is None else await self._find(user, realm)
+        if await self._guard.refuses(_named(credentials, realm), realm, asking.flow, now):
+            return _banned()
+        fault = self._fault(credentials, asking.request, subscriber)
+        if fault is not None:
+            fault, subscriber = await self._judge_again(credentials, asking, subscriber, fault, now)
+        if fault is None and not self._is_new(credentials, now):
+            fault = "replayed"
+        if fault is None:
+            assert subscriber is not None
+            return Accepted(subscriber.username, subscriber.domain)
+        held = self._offers.held_of(None if subscriber is None else _hashes(credentials, subscriber))
+        return self._challenge(asking.role, realm, self._offers.to(asking.agent, held), now, fault)
+
+    async def _judge_again(self, credentials: Credentials, asking: _Asking, subscriber: Subscriber | None,
+                           fault: Cause, now: float) -> tuple[Cause | None, Subscriber | None]:
+        """Look at a proof that seems wrong with the newest that is known of the subscriber."""
+        guard, flow, realm = self._guard, asking.flow, asking.realm
+        user, name = _user_of(credentials, realm), _named(credentials, realm)
+        counts = fault in GUESSES and guard.suspect(name, realm, flow, now)
+        newer = None if user is None else await self._look_again(user, realm)
+        if newer is None or newer == subscriber:
+            verdict: Cause | None = fault
+        else:
+            subscriber, verdict = newer, self._fault(credentials, asking.request, newer)
+        if counts and verdict in GUESSES:
+            guard.fail(name, realm, flow, now)
+        elif counts:
+            guard.clear(name, realm, flow)
+        return verdict, subscriber
+
+    def _fault(self, credentials: Credentials, request: Request, subscriber: Subscriber | None) -> Cause | None:
+        """Return what is wrong with a proof of this subscriber; None when it is one."""
+        held = None if subscriber is None else _hashes(credentials, subscriber).get(credentials.algorithm)
         proven = verify(credentials, request.method, held or self._nobody[credentials.algorithm], request.body)
         if subscriber is None:
             return "unknown_user"
         if held is None:
             return "unsupported"
-        if not proven:
-            return "bad_password"
-        return Accepted(subscriber.username, subscriber.domain) if self._is_new(credentials, now) else "replayed"
+        return None if proven else "bad_password"
 
     def _is_new(self, credentials: Credentials, now: float) -> bool:
         if credentials.qop is None:
             return self._counts.accept_once(credentials.nonce, now)
         return self._counts.accept(credentials.nonce, credentials.count, now)
 
-    def _challenge(self, role: _Role, agent: str, realm: str, now: float, cause: Cause) -> Challenge:
+    def _challenge(self, role: _Role, realm: str, algorithms: tuple[str, ...], now: float, cause: Cause) -> Challenge:
         """Ask for (other) credentials: one header for each algorithm, all with the same nonce.
 
         stale=true lets the phone answer without asking its user again: whenever only the nonce was at fault.
         """
         nonce, stale = self._nonces.mint(now), cause in ("stale", "replayed")
         headers = [
-            (role.ask, challenge(realm, nonce, algorithm, self._config.qop, stale))
-            for algorithm in self._offered(agent)
+            (role.ask, challenge(realm, nonce, algorithm, self._config.qop, stale)) for algorithm in algorithms
         ]
         return Challenge(role.status, headers, cause)
 
-    def _offered(self, agent: str) -> tuple[str, ...]:
-        algorithms = self._config.algorithms
-        if len(algorithms) == 1 or self._everybody_chooses:
-            return algorithms
-        chooses = agent.lower().startswith(self._agents)
-        return algorithms if chooses else algorithms[-1:]
+
+def _banned() -> Challenge:
+    """Return the answer to whoever is not listened to: to verify and refuse would still tell him a right guess."""
+    return Challenge(403, [], "banned", "Too Many Wrong Passwords")
+
+
+def _user_of(credentials: Credentials, realm: str) -> str | None:
+    """Return who shall be looked up; None when the credentials name another domain, where nobody is known."""
+    username, at, domain = credentials.username.rpartition("@")
+    if not at:
+        return domain
+    return username if domain.lower() == realm.lower() else None
+
+
+def _named(credentials: Credentials, realm: str) -> str:
+    """Return whose password the credentials are about."""
+    user = _user_of(credentials, realm)
+    return credentials.username if user is None else user
+
+
+def _hashes(credentials: Credentials, subscriber: Subscriber) -> Mapping[str, str]:
+    return subscriber.ha1b if "@" in credentials.username else subscriber.ha1
+
+
+def _claimed(request: Request) -> str | None:
+    """Return whose password a request without credentials needs (RFC 3261 §§10.2, 22.3)."""
+    name = "To" if request.method == "REGISTER" else "From"
+    try:
+        uri = parse_uri(parse_name_addr(request.get(name) or "").uri)
+    except ParseError:
+        return None
+    return unescape(uri.user) if isinstance(uri, SipUri) and uri.user is not None else None
 
 
 @lru_cache(1024)

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from registrar.auth import Accepted, Authentication
 from registrar.routing import Domains, ProxyConfig, aor_of, aor_of_name
+from rollcall.net.flow import Flow
 from rollcall.sip.errors import ParseError
 from rollcall.sip.headers import parse_authorization, parse_name_addr
 from rollcall.sip.message import Request
@@ -52,11 +53,11 @@ class Callers:
             for name in ASSERTED:
                 request.remove(name)
 
-    async def authorise(self, request: Request, domain: str | None) -> None:
+    async def authorise(self, request: Request, domain: str | None, flow: Flow | None = None) -> None:
         """Return when `request` may go to `domain` (None: one that we do not serve); raise Refusal when not.
 
-        Raises StoreUnavailable when the subscriber cannot be looked up. Takes our own credentials off the
-        request: the next hop has no use for them (RFC 3261 §22.3).
+        `flow` is what it came over: who tries passwords is banned there. Raises what `authenticate` does. Takes our
+        own credentials off the request: the next hop has no use for them (RFC 3261 §22.3).
         """
         caller = parse_uri(parse_name_addr(request.get("From") or "").uri)
         home = self._domains.served(caller) if isinstance(caller, SipUri) else None
@@ -66,7 +67,7 @@ class Callers:
                 raise Refusal(403, "Relaying Denied")
             return
         realm = home or domain or self._default_realm
-        verdict = await self._authentication.authenticate(request, realm, self._now(), proxy=True)
+        verdict = await self._authentication.authenticate(request, realm, self._now(), proxy=True, flow=flow)
         self._observe("accepted" if isinstance(verdict, Accepted) else verdict.cause)
         if not isinstance(verdict, Accepted):
             raise Refusal(verdict.status, verdict.reason, tuple(verdict.headers))

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from registrar.answering import answer_headers
-from registrar.auth import Accepted, Authentication, StoreUnavailable
+from registrar.auth import GUESSES, Accepted, Authentication, StoreUnavailable
 from registrar.authorising import Refusal
 from registrar.bindings import SUPPORTED_EXTENSIONS, register, superseded
 from registrar.bound import keys_on, let_go, tie, untie
@@ -40,9 +40,6 @@ from rollcall.sip.uri import SipUri, parse_often, parse_uri
 
 # Two REGISTERs of one AOR at once: each loser of the race decides again on what the winner wrote.
 MAX_CONFLICTS = 8
-
-# Why somebody is not let in who may be trying passwords; the others are phones on their way.
-GUESSES = frozenset({"bad_password", "unknown_user"})
 
 
 class Registering:
@@ -119,7 +116,7 @@ class Registering:
         aor = self._address_of_record(request, domain)
         # Steps 3 and 4: who asks, and may they?
         if self._authentication is not None:
-            verdict = await self._authentication.authenticate(request, domain, self._now(), proxy=False)
+            verdict = await self._authentication.authenticate(request, domain, self._now(), flow=flow)
             self._observing.authenticated("accepted" if isinstance(verdict, Accepted) else verdict.cause)
             if not isinstance(verdict, Accepted):
                 if verdict.cause in GUESSES:

@@ -132,7 +132,7 @@ class ShortWay:
             return None
         old = location.records.get(key)
         new = self._record(register, old, address, face.place, flow.id, agent, seconds, 0, now)
-        if new is None or not self._is_proven(register, key, served, now):
+        if new is None or not self._is_proven(register, key, served, now, address, old is None):
             return None
         if not self._admits(address[PORT_BYTES:], now):
             return self._turn_away(register, address, face, now)
@@ -166,7 +166,8 @@ class ShortWay:
         face = self._face(listener)
         if self._authentication is not None and not register.has_credentials:
             answer = self._challenge(register, served, address, face, now)
-            self._transactions.answers.put(transaction, answer)
+            if answer is not None:
+                self._transactions.answers.put(transaction, answer)
             return answer
         seconds = self._granted(register.expires)
         agent = self._agents.known(register.user_agent)
@@ -178,7 +179,7 @@ class ShortWay:
         new = self._record(register, old, address, face.place, 0, agent, seconds, repeat, now)
         if new is None and old is not None:
             return self._repeated(register, old, address, repeat, now)
-        if new is None or not self._is_proven(register, key, served, now):
+        if new is None or not self._is_proven(register, key, served, now, address, old is None):
             return None
         if not self._admits(address[PORT_BYTES:], now):
             return self._turn_away(register, address, face, now)
@@ -252,22 +253,31 @@ class ShortWay:
         remaining = max(1, int(expires_at - now + ROUNDING_SECONDS))
         return register.accept(b"%08x" % (last & LOW_HALF), address, remaining, self._ending(register, False, now))
 
-    def _is_proven(self, register: UsualRegister, key: bytes, served: Served, now: float) -> bool:
+    def _is_proven(self, register: UsualRegister, key: bytes, served: Served, now: float, address: PackedAddress,
+                   is_first: bool) -> bool:
+        """Say whether the password is proven. A phone that is registered is listened to where it is, whoever guesses.
+
+        `renewed` has seen to it that a request which is not the first comes from there.
+        """
         authentication = self._authentication
         if authentication is None:
             return True
+        if is_first and authentication.may_refuse(key.decode(), address, now):
+            return False
         if not authentication.is_proven(register, key.decode(), served.realm, now):
             return False
         self._accepted.value += 1
         return True
 
     def _challenge(self, register: UsualRegister, served: Served, address: PackedAddress, face: Face,
-                   now: float) -> bytes:
-        """Return the 401 to a request without credentials."""
-        if not self._admits(address[PORT_BYTES:], now):
-            return self._turn_away(register, address, face, now)
+                   now: float) -> bytes | None:
+        """Return the 401 to a request without credentials, or None when its user has to be looked up for it."""
         assert self._authentication is not None
         agent = register.user_agent.decode("utf-8", "surrogateescape")
+        if self._authentication.asks_by_user(agent):
+            return None
+        if not self._admits(address[PORT_BYTES:], now):
+            return self._turn_away(register, address, face, now)
         asked = self._authentication.ask(agent, served.domain, now).headers
         lines = [f"{name}: {value}\r\n" for name, value in asked]
         lines.append(NO_BODY)

@@ -180,7 +180,7 @@ class RegEvents:
         if user is None:
             raise Refusal(404)
         aor, domain = user
-        watcher = await self._parts.watchers.authorise(request, aor, domain)
+        watcher = await self._parts.watchers.authorise(request, aor, domain, server.flow)
         if self.book.watching(aor) >= self._config.max_per_aor:
             raise Refusal(403, "Too Many Subscriptions")
         if len(self.book) >= self._config.max_subscriptions or self._parts.refuses_new():
@@ -207,7 +207,7 @@ class RegEvents:
             # Another subscription within the dialog, which RFC 6665 §4.5.2 leaves to old implementations.
             raise Refusal(481)
         domain = parse_sip_uri(subscription.aor).host
-        if await self._parts.watchers.authorise(request, subscription.aor, domain) != subscription.watcher:
+        if await self._parts.watchers.authorise(request, subscription.aor, domain, server.flow) != subscription.watcher:
             raise Refusal(403, "Not Your Subscription")
         version = subscription.version
         snapshot = await self._parts.location.load(subscription.aor)

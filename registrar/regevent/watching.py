@@ -8,6 +8,7 @@ from registrar.auth import Accepted, Authentication
 from registrar.authorising import Refusal
 from registrar.regevent.asking import RegEventConfig
 from registrar.routing import Domains, aor_of, aor_of_name
+from rollcall.net.flow import Flow
 from rollcall.sip.errors import ParseError
 from rollcall.sip.headers import parse_name_addr
 from rollcall.sip.message import Request
@@ -33,14 +34,14 @@ class Watchers:
         """Whether nobody has to prove anything; then anybody may register, with an account or without."""
         return self._authentication is None
 
-    async def authorise(self, request: Request, aor: str, domain: str) -> str:
+    async def authorise(self, request: Request, aor: str, domain: str, flow: Flow | None = None) -> str:
         """Return the address-of-record of who sent `request`, once it is proven and he may watch `aor` of `domain`.
 
-        Raises Refusal, and StoreUnavailable when the subscriber cannot be looked up.
+        `flow` is what it came over: who tries passwords is banned there. Raises Refusal and what `authenticate` does.
         """
         sender = parse_uri(parse_name_addr(request.get("From") or "").uri)
         home = self._domains.served(sender) if isinstance(sender, SipUri) else None
-        watcher = await self._proven(request, home or domain)
+        watcher = await self._proven(request, home or domain, flow)
         if watcher is None:
             # Everybody is believed here.
             watcher = self._canonical(sender) if isinstance(sender, SipUri) else str(sender)
@@ -49,11 +50,11 @@ class Watchers:
             raise Refusal(403, "Not Yours To Watch")
         return watcher
 
-    async def _proven(self, request: Request, realm: str) -> str | None:
+    async def _proven(self, request: Request, realm: str, flow: Flow | None) -> str | None:
         """Return who proved to be a subscriber of the domain `realm`; None when nobody has to. Raises Refusal."""
         if self._authentication is None:
             return None
-        verdict = await self._authentication.authenticate(request, realm, self._now(), proxy=False)
+        verdict = await self._authentication.authenticate(request, realm, self._now(), flow=flow)
         self._observe("accepted" if isinstance(verdict, Accepted) else verdict.cause)
         if not isinstance(verdict, Accepted):
             raise Refusal(verdict.status, verdict.reason, tuple(verdict.headers))
