@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from registrar.auth import StoreUnavailable
-from registrar.command import check, contacts, db, demo, importing, nodes, users
+from registrar.command import aliases, check, contacts, db, demo, forwarding, importing, nodes, served, users
 from registrar.command.preparing import DemoError
 from registrar.command.settings import anywhere
 from registrar.database.errors import DatabaseProblem
+from registrar.directory.entries import DirectoryProblem
 from registrar.subscribers.contract import InvalidSubscriber, NoSuchSubscriber, SubscriberExists
 from registrar.subscribers.import_journal import JournalProblem
 from registrar.subscribers.import_sources import ImportProblem
@@ -22,6 +23,7 @@ KNOWN_FAILURES = (
     ConfigError,
     DatabaseProblem,
     DemoError,
+    DirectoryProblem,
     ImportProblem,
     InvalidSubscriber,
     JournalProblem,
@@ -54,4 +56,6 @@ def main() -> None:
 
 users.user.add_command(importing.import_users)
 for command in (users.user, contacts.contacts, nodes.nodes, nodes.flows, nodes.drain, check.check, db.db, demo.demo):
+    main.add_command(command)
+for command in (aliases.alias, forwarding.forward, served.domain):
     main.add_command(command)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from registrar.config import RegistrarConfig
 from rollcall.ops.config import load
+from rollcall.sql.config import MysqlConfig
 
 DEFAULT_CONFIG = "etc/registrar.toml"
 PIPE_COLUMNS = 10_000  # to a file or pipe lines stay whole, for grep
@@ -77,9 +78,29 @@ def full_name(config: RegistrarConfig, text: str, served: bool = True) -> tuple[
         if domain.lower() in (each.name.lower(), *(alias.lower() for alias in each.aliases)):
             return username, each.name
     if served:
-        names = ", ".join(each.name for each in config.domains)
+        also = _domains_of_the_table(config)
+        if domain.lower() in also:
+            return username, domain.lower()
+        names = ", ".join([*(each.name for each in config.domains), *also])
         raise click.ClickException(f"{domain} is no domain of this registrar; its domains: {names}")
     return username, domain
+
+
+def _domains_of_the_table(config: RegistrarConfig) -> list[str]:
+    """Return the domains that are served beside those of the file."""
+    from registrar.directory.opening import directory_at
+    from registrar.directory.reaching import NoTables
+
+    try:
+        with directory_at(place_of_tables(config)) as directory:
+            return [name for name, _ in directory.domains()]
+    except NoTables:
+        return []
+
+
+def place_of_tables(config: RegistrarConfig) -> MysqlConfig | Path:
+    """Return where our own tables are, but for the subscribers'."""
+    return config.mysql if config.subscribers.kind == "mysql" else config.path(config.database.file, "rollcall.sqlite")
 
 
 def print_json(value: object) -> None:

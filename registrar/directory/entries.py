@@ -12,16 +12,23 @@ MAX_TARGET_CHARS = 255
 MAX_DOMAIN_CHARS = 64
 """What the tables have room for."""
 
+MAX_RING_SECONDS = 600
+"""Nobody lets it ring for longer; what stands for hours in a table is a mistake."""
 
-class InvalidEntry(Exception):
+
+class DirectoryProblem(Exception):
+    """What was asked of the directory cannot be had; the text says why."""
+
+
+class InvalidEntry(DirectoryProblem):
     """This cannot stand in the directory; the text says why."""
 
 
-class NoSuchEntry(Exception):
+class NoSuchEntry(DirectoryProblem):
     """What was to be removed is not there; the text says what."""
 
 
-class EntryExists(Exception):
+class EntryExists(DirectoryProblem):
     """What was to be added is there already; the text says what."""
 
 
@@ -69,5 +76,12 @@ def checked_seconds(kind: str, seconds: int | None) -> int | None:
     return seconds
 
 
-MAX_RING_SECONDS = 600
-"""Nobody lets it ring for longer; what stands for hours in a table is a mistake."""
+def checked_domain(text: str) -> str:
+    """Return a domain as it stands in URIs, in lower case. Raises InvalidEntry."""
+    try:
+        host = parse_sip_uri(f"sip:{text}").host.rstrip(".")
+    except ParseError as problem:
+        raise InvalidEntry(f"{text} is no domain: {problem}") from problem
+    if host != text.lower().rstrip(".") or len(host) > MAX_DOMAIN_CHARS:
+        raise InvalidEntry(f"{text}: the name of a domain, of at most {MAX_DOMAIN_CHARS} characters, is expected")
+    return host

@@ -9,6 +9,7 @@ from pymysql.err import MySQLError
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
+from registrar.directory.entries import DirectoryProblem
 from registrar.directory.statements import Connection, Statements
 from rollcall.sql.contract import Sql
 from rollcall.sql.errors import SqlUnavailable, code_of
@@ -21,11 +22,11 @@ BUSY_SECONDS = 2.0
 _NO_SUCH_TABLE = 1146
 
 
-class DirectoryUnavailable(Exception):
+class DirectoryUnavailable(DirectoryProblem):
     """The tables cannot be asked now; the text says why."""
 
 
-class NoTables(Exception):
+class NoTables(DirectoryProblem):
     """They were never made, or not all of them; the text says what is missing."""
 
 
@@ -65,13 +66,13 @@ class MysqlTables:
             raise mysql_problem(error) from error
 
 
-def mysql_problem(error: MySQLError) -> Exception:
+def mysql_problem(error: MySQLError) -> DirectoryProblem:
     """Return what an error of MySQL means for the directory."""
     text = str(error.args[1] if len(error.args) > 1 else error)
     return NoTables(text) if code_of(error) == _NO_SUCH_TABLE else DirectoryUnavailable(text)
 
 
-def sqlite_problem(error: sqlite3.Error, path: Path) -> Exception:
+def sqlite_problem(error: sqlite3.Error, path: Path) -> DirectoryProblem:
     """Return what an error of SQLite means for the directory."""
     is_missing = "no such table" in str(error) or not path.exists()
     return NoTables(f"{path}: {error}") if is_missing else DirectoryUnavailable(f"{path}: {error}")
