@@ -19,7 +19,9 @@ from registrar.admission import Admission, AdmissionConfig
 from registrar.answering_later import AnsweringLater
 from registrar.auth import AuthConfig, Authentication
 from registrar.authorising import Callers
+from registrar.bans import BansConfig
 from registrar.gruu import GruuMaker
+from registrar.guarding import Guarding, watch_bans
 from registrar.location.contract import LocationUnavailable, Snapshot
 from registrar.location.memory import MemoryLocation
 from registrar.observing import Observing, watch_admission
@@ -143,7 +145,8 @@ class Registrar:
     def __init__(self, *, bindings: BindingConfig = EXACT, proxy: ProxyConfig | None = None,
                  admission: AdmissionConfig | None = None, with_passwords: bool = True,
                  takes_short_way: bool = True, location: type[HeldLocation] = HeldLocation,
-                 network: Network | None = None, reconnecting: Reconnecting | None = None) -> None:
+                 network: Network | None = None, reconnecting: Reconnecting | None = None,
+                 bans: BansConfig | None = None) -> None:
         """Without a `network` the registrar is alone, at NOW; `reconnecting` has the location that nodes share."""
         self.takes_short_way = takes_short_way
         if network is None:
@@ -170,10 +173,12 @@ class Registrar:
         self.requests = Requests(layer.transactions, self.domains, self.observing.malformed, self.admission,
                                  lambda: RETRY_AFTER, self.clock.seconds)
         watch_admission(self.metrics, self.admission)
+        self.guarding = Guarding(bans or BansConfig(), self.location)
+        watch_bans(self.metrics, self.guarding.bans, self.clock.seconds)
         authentication = None
         if with_passwords:
             authentication = Authentication.with_secrets(self.subscribers.find, [b"a secret for nonces"], AuthConfig(),
-                                                         self.subscribers.peek)
+                                                         self.subscribers.peek, guard=self.guarding)
         self._join(authentication, bindings, proxy or ProxyConfig())
 
     def _join(self, authentication: Authentication | None, bindings: BindingConfig, proxy: ProxyConfig) -> None:
