@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster.fleet import Behaviour, Fleet
 from tests.cluster.fleet_phone import FleetPhone
-from tools.laboratory.lab import Lab, RedisKind
+from tools.laboratory.lab import Lab, MysqlKind, RedisKind
 from tools.laboratory.node import Node
 
 FIGURE = "figure"
@@ -21,6 +21,7 @@ class ClusterCase(SynchronousTestCase):
 
     registrars: ClassVar[int] = 3
     redis: ClassVar[RedisKind] = "single"
+    mysql: ClassVar[MysqlKind] = "none"
     users: ClassVar[int] = 100
     sections: ClassVar[str] = ""
     workers: ClassVar[int] = 1
@@ -34,7 +35,8 @@ class ClusterCase(SynchronousTestCase):
     @classmethod
     def setUpClass(cls) -> None:
         cls._folder = tempfile.TemporaryDirectory()
-        cls.lab = Lab(Path(cls._folder.name), cls.registrars, cls.redis, cls.users, cls.sections, cls.workers)
+        cls.lab = Lab(Path(cls._folder.name), cls.registrars, cls.redis, cls.users, cls.sections, cls.workers,
+                      mysql=cls.mysql)
         cls.lab.start()
 
     @classmethod

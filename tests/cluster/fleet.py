@@ -21,7 +21,7 @@ from tests.cluster.fleet_loop import Loop
 from tests.cluster.fleet_phone import FleetPhone
 from tests.cluster.phone_text import Message
 from tests.interop.process import InteropError, wait_until
-from tools.laboratory.lab import LabUser
+from tools.laboratory.filling import LabUser
 
 # How often is looked for REGISTERs that nobody answers.
 SWEEP_SECONDS = 0.25

@@ -15,7 +15,8 @@ from rollcall.sip.headers import parse_name_addr
 from rollcall.sip.message import Request, Response
 from rollcall.sip.transaction import cancellation
 from tests.interop.phone import Phone
-from tools.laboratory.lab import Lab, LabUser
+from tools.laboratory.filling import LabUser
+from tools.laboratory.lab import Lab
 from tools.laboratory.node import Node
 
 

@@ -15,7 +15,7 @@ from registrar.location.contract import Snapshot
 from registrar.location.shared_form import snapshot_of
 from tests.cluster.phone_text import Message, Proof
 from tests.interop.process import LOOPBACK, InteropError
-from tools.laboratory.lab import LabUser
+from tools.laboratory.filling import LabUser
 
 RESEND_SECONDS = 0.5
 PATIENCE_SECONDS = 20.0

@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import pymysql
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster.phone_text import uri_in
@@ -54,6 +56,28 @@ class LabTests(SynchronousTestCase):
                 self.check_registers(lab, registrar[transport.lower()], transport)
         done = self.run_lab("down")
         self.assertEqual((done.returncode, processes_of(self.folder), self.folder.exists()), (0, {}, False))
+
+    def test_users_in_mysql(self) -> None:
+        """With a primary and a replica users and our own tables are in both servers, which end with the rest."""
+        lab = self.up("--registrars", "1", "--redis", "none", "--users", "1500", "--mysql", "replica")
+        self.assertEqual([each["role"] for each in lab["mysql"]], ["primary", "replica"])
+        self.assertEqual({each["pid"] for each in (*lab["registrars"], *lab["mysql"])},
+                         processes_of(self.folder).keys())
+        settings = tomllib.loads(Path(lab["registrars"][0]["config"]).read_text())
+        self.assertEqual((settings["subscribers"]["kind"], settings["subscribers"]["use_domain"]), ("mysql", True))
+        self.assertEqual([settings["mysql"]["primary"], *settings["mysql"]["replicas"]],
+                         [each["address"] for each in lab["mysql"]])
+        for server in lab["mysql"]:
+            host, _, port = server["address"].rpartition(":")
+            of_mysql = settings["mysql"]
+            with pymysql.connect(host=host, port=int(port), user=of_mysql["user"], password=of_mysql["password"],
+                                 database=of_mysql["database"]) as connection, connection.cursor() as cursor:
+                cursor.execute("SELECT COUNT(*) FROM subscriber WHERE domain = %s", (lab["domain"],))
+                self.assertEqual(cursor.fetchall(), ((1500,),))
+                cursor.execute("SHOW TABLES LIKE 'rollcall_call'")
+                self.assertEqual(len(cursor.fetchall()), 1)
+        self.assertEqual(self.run_lab("down").returncode, 0)
+        self.assertEqual((processes_of(self.folder), self.folder.exists()), ({}, False))
 
     def check_registers(self, lab: dict[str, Any], address: str, transport: str) -> None:
         """Register the first user there."""

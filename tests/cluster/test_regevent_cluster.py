@@ -6,7 +6,8 @@ from typing import ClassVar
 from tests.cluster.case import ClusterCase, spread
 from tests.interop.phone import Phone, Silence
 from tests.interop.watcher import Watcher
-from tools.laboratory.lab import DOMAIN, LabUser
+from tools.laboratory.filling import LabUser
+from tools.laboratory.lab import DOMAIN
 from tools.laboratory.node import Node
 
 GATEWAY = "user1"

@@ -30,7 +30,7 @@ from tests.cluster.case import ClusterCase
 from tests.cluster.rivals import History, Rival, Rivals, Wish
 from tests.cluster.test_location_redis import RedisCase
 from tests.registrar.examples import OVER_UDP, a_contact, a_register, over_tcp
-from tools.laboratory.lab import LabUser
+from tools.laboratory.filling import LabUser
 
 NODES = 3
 EXAMPLES = 40

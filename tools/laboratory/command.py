@@ -12,7 +12,7 @@ from typing import NoReturn, cast
 import click
 
 from tests.interop.process import InteropError
-from tools.laboratory.lab import STATE_FILE, Lab, RedisKind
+from tools.laboratory.lab import STATE_FILE, Lab, MysqlKind, RedisKind
 from tools.laboratory.leftovers import MARK, end_all, processes_of
 from tools.laboratory.trouble import avalanche_command, churn_command
 
@@ -39,6 +39,13 @@ lab.add_command(churn_command)
     show_default=True,
     help="What they share bindings in; with none each is for itself.",
 )
+@click.option(
+    "--mysql",
+    type=click.Choice(["none", "single", "replica"]),
+    default="none",
+    show_default=True,
+    help="Where users are: a file, one MariaDB, or a primary and a replica.",
+)
 @click.option("--users", type=click.IntRange(0, 1_000_000), default=10, show_default=True, help="Who may register.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Workers of each registrar.")
 @click.option(
@@ -47,7 +54,9 @@ lab.add_command(churn_command)
     help="TOML that is joined with the configuration of every registrar.",
 )
 @_folder
-def up(registrars: int, redis: str, users: int, workers: int, sections: Path | None, folder: Path | None) -> None:
+def up(
+    registrars: int, redis: str, mysql: str, users: int, workers: int, sections: Path | None, folder: Path | None
+) -> None:
     """Start it, print one JSON with every address and password, and leave it running."""
     place = _own(folder or default_folder())
     if left := processes_of(place):
@@ -57,7 +66,8 @@ def up(registrars: int, redis: str, users: int, workers: int, sections: Path | N
     os.environ[MARK] = str(place)
     signal.signal(signal.SIGTERM, _interrupted)
     text = sections.read_text() if sections is not None else ""
-    made = Lab(place, registrars, cast(RedisKind, redis), users, text, workers, outlives=True)
+    made = Lab(place, registrars, cast(RedisKind, redis), users, text, workers, outlives=True,
+               mysql=cast(MysqlKind, mysql))
     try:
         made.start()
     except (InteropError, OSError, ValueError) as problem:

@@ -1,4 +1,4 @@
-"""The lab: registrars that share users, a secret and Redis, each a process of its own with free ports on loopback.
+"""The lab: registrars that share users, a secret, Redis and MariaDB, each a process with free ports on loopback.
 
 A test makes a `Lab` in a folder of its own and enters it. `tools/lab up` makes one that outlives the command.
 """
@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from attrs import asdict, frozen
+from attrs import asdict
 
 from registrar.command.certificates import DemoCertificates
 from registrar.keys import load_or_create_secret
-from registrar.subscribers.table import SubscriberTable
 from tests.interop.process import LOOPBACK
+from tools.laboratory.filling import TABLE, LabUser, fill_file, fill_servers
+from tools.laboratory.mariadb_servers import MariadbServers
 from tools.laboratory.node import Node
 from tools.laboratory.redis_servers import RedisServers
 from tools.laboratory.toml import Sections, joined
@@ -31,14 +32,7 @@ EVERYBODY_FROM_ONE_ADDRESS = {
 }
 
 RedisKind = Literal["none", "single", "sentinel", "cluster"]
-
-
-@frozen
-class LabUser:
-    """Somebody who may register."""
-
-    username: str
-    password: str
+MysqlKind = Literal["none", "single", "replica"]
 
 
 class Lab:
@@ -53,11 +47,12 @@ class Lab:
         sections: str | Sections = "",
         workers: int = 1,
         outlives: bool = False,
+        mysql: MysqlKind = "none",
     ) -> None:
         """`sections` is TOML, or the same as a mapping, for the configuration of every registrar.
 
-        With redis "none" each registrar keeps what it knows in its own memory. Unless it `outlives` us,
-        everything ends with this process, however that ends.
+        With redis "none" each registrar keeps what it knows in its own memory; with mysql "none" users are in a file.
+        Unless it `outlives` us, everything ends with this process, however that ends.
         """
         self.folder = folder.resolve()
         self.domain = DOMAIN
@@ -69,6 +64,7 @@ class Lab:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._certificates = DemoCertificates(self.folder / "tls")
         self._redis = None if redis == "none" else RedisServers(self.folder / "redis", redis, outlives=outlives)
+        self._mysql = None if mysql == "none" else MariadbServers(self.folder / "mysql", mysql, outlives=outlives)
         self.registrars: list[Node] = []
         self._names = [f"registrar-{number}" for number in range(1, registrars + 1)]
 
@@ -77,6 +73,12 @@ class Lab:
         """The Redis servers."""
         assert self._redis is not None, "this lab has no Redis"
         return self._redis
+
+    @property
+    def mysql(self) -> MariadbServers:
+        """The MariaDB servers."""
+        assert self._mysql is not None, "this lab has no MariaDB"
+        return self._mysql
 
     @property
     def authority(self) -> Path:
@@ -94,6 +96,9 @@ class Lab:
             self._make_common_files()
             if self._redis is not None:
                 self._redis.start()
+            if self._mysql is not None:
+                self._mysql.start()
+                fill_servers(self._mysql, self.users, self.domain)
             common = joined(self._common_sections(), self._sections)
             for name in self._names:
                 node = self._node(name, common)
@@ -107,12 +112,14 @@ class Lab:
         self.write_state()
 
     def stop(self) -> None:
-        """End everything: first the registrars, all at once, then Redis."""
+        """End everything: first the registrars, all at once, then what they share."""
         if self.registrars:
             with ThreadPoolExecutor(len(self.registrars)) as pool:
                 list(pool.map(Node.stop, self.registrars))
         if self._redis is not None:
             self._redis.stop()
+        if self._mysql is not None:
+            self._mysql.stop()
 
     def node(self, name: str) -> Node:
         """Return the registrar of this name."""
@@ -126,7 +133,7 @@ class Lab:
             "users": [asdict(user) for user in self.users],
             "registrars": [node.as_json() for node in self.registrars],
             "redis": self._redis.described if self._redis is not None else [],
-            "mysql": [],
+            "mysql": self._mysql.described if self._mysql is not None else [],
             "media": [],
             "balancers": [],
             "dns": None,
@@ -147,8 +154,8 @@ class Lab:
         self.write_state()
         self._certificates.ensure([LOOPBACK, "localhost", self.domain], datetime.now(UTC))
         load_or_create_secret(self.folder / "node.secret")
-        with SubscriberTable(self.folder / "subscribers.sqlite") as table:
-            table.add_all((user.username, self.domain, user.password) for user in self.users)
+        if self._mysql is None:
+            fill_file(self.folder / "subscribers.sqlite", self.users, self.domain)
 
     def _common_sections(self) -> dict[str, Any]:
         pair = {"certificate_file": str(self._certificates.certificate), "key_file": str(self._certificates.key)}
@@ -157,10 +164,15 @@ class Lab:
             "registrar": {"secret_file": str(self.folder / "node.secret")},
             "domain": [{"name": self.domain}],
             "tls": {"certificates": [pair]},
-            "subscribers": {"file": str(self.folder / "subscribers.sqlite")},
+            **self._subscribers(),
             "location": {"kind": "memory" if self._redis is None else "redis"},
             **({} if self._redis is None else {"redis": self._redis.settings}),
         }
+
+    def _subscribers(self) -> dict[str, Any]:
+        if self._mysql is None:
+            return {"subscribers": {"file": str(self.folder / "subscribers.sqlite")}}
+        return {"subscribers": {"kind": "mysql", "use_domain": TABLE.use_domain}, "mysql": self._mysql.settings}
 
     def __enter__(self) -> Self:
         self.start()

@@ -68,8 +68,11 @@ class MariadbProcess:
 
     def begin(self) -> None:
         """Start it with what its folder holds; `wait_until_it_answers` says when it serves."""
-        own = (f"--datadir={self.folder}", f"--port={self.port}", f"--server-id={self._number}",
-               f"--read-only={int(self.is_read_only)}")
+        # At its start a server removes temporary tables that it finds: it must find no other's.
+        temporary = self.folder.with_suffix(".tmp")
+        temporary.mkdir(exist_ok=True)
+        own = (f"--datadir={self.folder}", f"--tmpdir={temporary}", f"--port={self.port}",
+               f"--server-id={self._number}", f"--read-only={int(self.is_read_only)}")
         with self.log.open("ab") as output:
             self._child = subprocess.Popen(
                 [*self._before, "mariadbd", *ARGUMENTS, *own, *as_root()],

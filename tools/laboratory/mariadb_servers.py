@@ -146,13 +146,15 @@ class MariadbServers:
     def _install(self) -> None:
         """Make the data of the first, with all users and our database, and copy them for the others."""
         first, *others = (server.folder for server in self.servers)
+        temporary = self.folder / "installing.tmp"
+        temporary.mkdir()
         grants = self.folder / "grants.sql"
         grants.touch(mode=0o600)
         grants.write_text(self._grants())
         done = subprocess.run(
             ["mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db",
              "--skip-name-resolve", "--innodb-log-file-size=8M", f"--extra-file={grants}", f"--datadir={first}",
-             *as_root()],
+             f"--tmpdir={temporary}", *as_root()],
             cwd=self.folder, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False,
         )
         grants.unlink()
