@@ -20,11 +20,14 @@ from registrar.answering_later import AnsweringLater
 from registrar.auth import AuthConfig, Authentication
 from registrar.authorising import Callers
 from registrar.bans import BansConfig
+from registrar.calls.parts import CallPart
+from registrar.forking import Fork
 from registrar.gruu import GruuMaker
 from registrar.guarding import Guarding, watch_bans
 from registrar.location.contract import LocationUnavailable, Snapshot
 from registrar.location.memory import MemoryLocation
 from registrar.observing import Observing, watch_admission
+from registrar.observing_calls import CallNotes
 from registrar.proxying import Proxying
 from registrar.reconnecting import Reconnecting
 from registrar.records import Binding, BindingConfig
@@ -169,6 +172,8 @@ class Registrar:
             self.domains.answer_at(listener.host, listener.port)
         self.observing = Observing(self.metrics, self.clock.seconds, lambda call: layer.wheel.call_later(0, call))
         layer.transactions.answered = self.observing.answered
+        self.call_parts: list[CallPart] = []
+        self.notes = CallNotes(self.call_parts.append, network.node, self.clock.seconds)
         self.admission = Admission(admission or AdmissionConfig())
         self.requests = Requests(layer.transactions, self.domains, self.observing.malformed, self.admission,
                                  lambda: RETRY_AFTER, self.clock.seconds)
@@ -193,8 +198,8 @@ class Registrar:
         proxying = Proxying(
             domains=self.domains, location=self.location, callers=callers, exists=self._exists, gruus=gruus,
             tokens=self.network.tokens, transactions=transactions, sender=self.network.sending, config=proxy, now=now,
-            retry_after=lambda: RETRY_AFTER, ended=self.observing.call_ended, reconnecting=self.reconnecting,
-            is_draining=lambda: self.is_draining)
+            retry_after=lambda: RETRY_AFTER, ended=self._call_ended, refused=self.notes.refused,
+            reconnecting=self.reconnecting, is_draining=lambda: self.is_draining)
         short_way = ShortWay(
             domains=self.domains, location=self.location, authentication=authentication, admits=self.admission.admits,
             refuse=self.requests.refuse_register, config=bindings, node=self.network.node, epoch=self.network.epoch,
@@ -202,6 +207,10 @@ class Registrar:
             later=self._answering_later(authentication, registering), refuses_new=lambda: self.is_draining)
         self.requests.serve(cast(Transports, transports), short_way, registering, proxying)
         transactions.user = self.requests
+
+    def _call_ended(self, fork: Fork, status: int) -> None:
+        self.observing.call_ended(fork, status)
+        self.notes.ended(fork, status)
 
     def _there(self, bindings: tuple[Binding, ...]) -> tuple[Binding, ...]:
         ended = self.ended
