@@ -1,6 +1,6 @@
-"""Subscribers in memory: the fake for tests, and for trying things out. It forgets everybody at the end."""
+"""Subscribers in memory: the fakes for tests, and for trying things out. They forget everybody at the end."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from registrar.auth import StoreUnavailable, Subscriber
 from registrar.subscribers.contract import (
@@ -11,6 +11,7 @@ from registrar.subscribers.contract import (
     checked_username,
     subscriber_with,
 )
+from registrar.subscribers.source import Changed
 
 
 class MemorySubscribers:
@@ -86,3 +87,57 @@ class MemorySubscribers:
     def _check(self) -> None:
         if self.unavailable is not None:
             raise StoreUnavailable(self.unavailable)
+
+
+class MemorySource:
+    """A Source that keeps to its contract and never waits.
+
+    `found` is the transcript of who was looked up, and whether that had to be fresh.
+    """
+
+    def __init__(self) -> None:
+        self.store = MemorySubscribers()
+        self.found: list[tuple[str, str, bool]] = []
+        self._changed: list[tuple[str, str]] = []
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        await self.store.start()
+
+    async def stop(self) -> None:
+        """Answer no more."""
+        await self.store.stop()
+
+    async def find(self, username: str, domain: str, fresh: bool) -> Subscriber | None:
+        """Return the subscriber or None."""
+        self.found.append((username, domain, fresh))
+        return await self.store.find(username, domain)
+
+    async def page(self, after: tuple[str, str], size: int) -> Sequence[Subscriber]:
+        """Return the first `size` subscribers that come after this username and domain; none at the end."""
+        everybody = [each async for each in self.store.list()]
+        return [each for each in everybody if (each.username, each.domain) > after][:size]
+
+    async def count(self) -> int:
+        """Return how many subscribers there are."""
+        return await self.store.count()
+
+    async def add(self, username: str, domain: str, password: str) -> None:
+        """Add a subscriber."""
+        await self.store.add(username, domain, password)
+        self._changed.append((username, domain))
+
+    async def set_password(self, username: str, domain: str, password: str) -> None:
+        """Give a subscriber another password."""
+        await self.store.set_password(username, domain, password)
+        self._changed.append((username, domain))
+
+    async def remove(self, username: str, domain: str) -> None:
+        """Remove a subscriber."""
+        await self.store.remove(username, domain)
+        self._changed.append((username, domain))
+
+    async def changes(self, since: int | None) -> Changed:
+        """Return who was changed since a mark, as far as this object was asked to."""
+        await self.store.count()
+        return Changed(len(self._changed), () if since is None else tuple(self._changed[since:]))

@@ -1,5 +1,6 @@
 """A subscriber's hashes in few bytes: many thousands are remembered, and few of their hashes are ever asked for."""
 
+from binascii import hexlify
 from collections.abc import Iterator, Mapping
 
 from registrar.auth import Subscriber
@@ -8,8 +9,8 @@ from rollcall.sip.digest import ALGORITHMS, HEX_DIGITS
 _NAMES = tuple((form, algorithm) for form in ("ha1", "ha1b") for algorithm in ALGORITHMS)
 _PLACES = {name: place for place, name in enumerate(_NAMES)}
 # It comes first, so that it lies at the same place whatever else there is.
-_MD5_BIT = 1 << _PLACES["ha1", "MD5"]
-_MD5_SLICE = slice(1, 1 + HEX_DIGITS["MD5"] // 2)
+MD5_BIT = 1 << _PLACES["ha1", "MD5"]
+MD5_SLICE = slice(1, 1 + HEX_DIGITS["MD5"] // 2)
 _SIZES = tuple(HEX_DIGITS[algorithm] // 2 for _, algorithm in _NAMES)
 
 
@@ -64,7 +65,7 @@ def pack(subscriber: Subscriber) -> bytes:
 
 def packed_md5(packed: bytes) -> bytes | None:
     """Return H(A1) by MD5 in hexadecimal, or None when it is not held."""
-    return packed[_MD5_SLICE].hex().encode() if packed[0] & _MD5_BIT else None
+    return hexlify(packed[MD5_SLICE]) if packed[0] & MD5_BIT else None
 
 
 def unpack(username: str, domain: str, packed: bytes) -> Subscriber:

@@ -16,7 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.auth import StoreUnavailable
 from registrar.subscribers.contract import SubscriberExists, SubscriberStore
-from registrar.subscribers.sqlite import TURN_SECONDS, WARM_UP_SECONDS, SqliteConfig, SqliteSubscribers
+from registrar.subscribers.sqlite import TURN_SECONDS, SqliteConfig, SqliteSource
+from registrar.subscribers.store import WARM_UP_SECONDS, CachedSubscribers
 from registrar.subscribers.table import SubscriberTable
 from rollcall.sip.digest import ha1
 from tests.registrar.subscriber_contract import DOMAIN, SubscriberContract
@@ -56,13 +57,21 @@ class NoThreads(ThreadPool):
             self.held.append(partial(onResult, *outcome))
 
 
-class SqliteSubscribersTests(SubscriberContract, SynchronousTestCase):
+def a_store(reactor: Any, path: Path, config: SqliteConfig | None = None, pool: ThreadPool | None = None,
+            observe: Callable[[str, float], None] = lambda operation, seconds: None) -> CachedSubscribers:
+    """Return a store of this file, as a registrar has it."""
+    config = SqliteConfig() if config is None else config
+    source = SqliteSource(reactor, path, config, pool, observe)
+    return CachedSubscribers(reactor, source, config, warms_up=config.warm_up)
+
+
+class SqliteSourceTests(SubscriberContract, SynchronousTestCase):
     def make_store(self) -> SubscriberStore:
         self.path = Path(self.enterContext(TemporaryDirectory())) / "subscribers.sqlite"
         self.clock = OneThread()
         self.pool = NoThreads()
         self.observed: list[str] = []
-        self.sqlite = SqliteSubscribers(
+        self.sqlite = a_store(
             self.clock,
             self.path,
             SqliteConfig(busy_seconds=0),
@@ -140,7 +149,7 @@ class SqliteSubscribersTests(SubscriberContract, SynchronousTestCase):
         """Start another store of the same file; if `held`, the test gives it the answers."""
         self.pool = NoThreads()
         self.pool.held = [] if held else None
-        self.sqlite = sqlite = SqliteSubscribers(
+        self.sqlite = sqlite = a_store(
             self.clock, self.path, SqliteConfig(busy_seconds=0, **settings), self.pool)
         self.addCleanup(lambda: self.result(sqlite.stop()))
         return Deferred.fromCoroutine(sqlite.start())
@@ -176,7 +185,7 @@ class SqliteSubscribersTests(SubscriberContract, SynchronousTestCase):
         for number in range(12):
             self.result(self.store.add(f"user{number:02}", DOMAIN, "secret"))
         self.successResultOf(self.restart(max_cached=5))
-        self.assertEqual(self.sqlite.cached, 4)
+        self.assertEqual(self.sqlite.cached, 5)
 
     def test_change_after_a_warm_start(self) -> None:
         """What another process changes after the start is seen as ever."""
@@ -224,7 +233,7 @@ class SqliteSubscribersTests(SubscriberContract, SynchronousTestCase):
 
     def test_cannot_be_opened(self) -> None:
         """When the file cannot be opened starting says why, and the store is closed."""
-        store = SqliteSubscribers(self.clock, self.path.parent / "missing" / "file", pool=NoThreads())
+        store = a_store(self.clock, self.path.parent / "missing" / "file", pool=NoThreads())
         self.assertIn("missing/file", self.error(StoreUnavailable, store.start()))
         self.error(StoreUnavailable, store.find("alice", DOMAIN))
 
@@ -250,7 +259,7 @@ class ThreadsTests(SynchronousTestCase):
     def test_reactor_never_waits(self) -> None:
         """Every query runs in another thread than the one that asked, also when many run at once."""
         reactor, path = ReactorThread(), Path(self.enterContext(TemporaryDirectory())) / "subscribers.sqlite"
-        store = SqliteSubscribers(reactor, path, SqliteConfig(threads=3, changes_seen_within_seconds=0.1))
+        store = a_store(reactor, path, SqliteConfig(threads=3, changes_seen_within_seconds=0.1))
         threads: set[int] = set()
         connect = SubscriberTable._connection
 

@@ -1,0 +1,126 @@
+"""How it is known that what is remembered of subscribers is still true."""
+
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from registrar.auth import StoreUnavailable
+from registrar.subscribers.shared import SharedCache
+from registrar.subscribers.source import Changed, Source
+from registrar.subscribers.waiting import at_most, tell, waiter
+
+
+class Told(Protocol):
+    """Who is told what was changed."""
+
+    def changed(self, names: Any) -> None:
+        """These were changed."""
+
+    def everybody_changed(self) -> None:
+        """Anybody may have been changed."""
+
+    def checked(self, now: float) -> None:
+        """All that was changed before now is known, as far as it can be."""
+
+    def lost_place(self) -> None:
+        """What was changed until now cannot be told; from now on it can."""
+
+
+class Hearing:
+    """Looks for changes: in Redis, or in the database while Redis is away or there is none.
+
+    While somebody is looked up it does so when the last look is half of `seconds` old. Only when nobody was for longer
+    than that, or the answer takes as long, does a look-up wait for it. When it cannot be told, what is remembered still
+    counts.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: IReactorTime, source: Source, seconds: float, told: Told,
+                 shared: SharedCache | None) -> None:
+        self.quiet_until = reactor.seconds() + seconds / 2
+        """Until then nobody has to look for changes."""
+        self.mark: int | None = None
+        """How far the changes in the database are known."""
+        self._reactor = reactor
+        self._source = source
+        self._seconds = seconds
+        self._told = told
+        self._shared = shared
+        # What was changed before is known.
+        self._true_at = reactor.seconds()
+        self._is_owed = False
+        self._checking: list[Deferred[None]] | None = None
+        self._asking: list[Deferred[None]] | None = None
+
+    def begin(self, mark: int) -> None:
+        """Note the mark of now; nothing is remembered yet."""
+        self.mark, self._true_at = mark, self._reactor.seconds()
+        self.quiet_until = self._true_at + self._seconds / 2
+
+    def is_behind(self, now: float) -> bool:
+        """Begin to look, and say whether that has to be waited for."""
+        if self._checking is None:
+            self._checking = []
+            checking = Deferred.fromCoroutine(self._check(now))
+            checking.addErrback(lambda failure: self._log.failure("while looking for changes", failure))
+        return self._checking is not None and now - self._true_at > self._seconds
+
+    async def caught_up(self) -> None:
+        """Wait for the look that has begun."""
+        if self._checking is not None:
+            await waiter(self._checking)
+
+    def came_back(self) -> None:
+        """Redis can be asked again: what could not be told there is looked for in the database once."""
+        self._is_owed = True
+
+    def ask_source(self) -> "Deferred[None]":
+        """Ask the database who was changed, unless it is being asked; never fails."""
+        if self._asking is None:
+            self._asking = []
+            asking = Deferred.fromCoroutine(self._ask())
+            asking.addErrback(lambda failure: self._log.failure("while asking who was changed", failure))
+        return waiter(self._asking) if self._asking is not None else succeed(None)
+
+    async def _check(self, began: float) -> None:
+        try:
+            patience = self._seconds / 2
+            shared = self._shared
+            if shared is None or not await at_most(self._reactor, patience, shared.caught_up(), False):
+                await at_most(self._reactor, patience, self.ask_source(), None)
+            elif self.mark is None or self._is_owed:
+                self.ask_source()
+        finally:
+            waiting, self._checking = self._checking or [], None
+            self._true_at = began
+            self.quiet_until = began + self._seconds / 2
+            self._told.checked(self._reactor.seconds())
+            tell(waiting, None)
+
+    async def _ask(self) -> None:
+        is_owed, self._is_owed = self._is_owed, False
+        since = self.mark
+        try:
+            self._hear(await self._source.changes(since), since, is_owed)
+        except StoreUnavailable as error:
+            self._is_owed |= is_owed
+            self._log.warn("changes of subscribers go unseen: {why}", why=str(error), log_rationed=True)
+        finally:
+            waiting, self._asking = self._asking or [], None
+            tell(waiting, None)
+
+    def _hear(self, changed: Changed, since: int | None, is_owed: bool) -> None:
+        self.mark = changed.mark
+        if since is None:
+            self._told.lost_place()
+        elif changed.names is None:
+            self._told.everybody_changed()
+        elif changed.names:
+            self._told.changed(changed.names)
+            if is_owed and self._shared is not None:
+                # The others may have heard nothing of these either.
+                telling = Deferred.fromCoroutine(self._shared.bury(changed.names))
+                telling.addErrback(lambda failure: self._log.failure("while telling who was changed", failure))
