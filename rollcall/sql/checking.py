@@ -7,7 +7,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from rollcall.sql.config import MysqlConfig
-from rollcall.sql.errors import told
+from rollcall.sql.errors import SqlUnavailable, is_lost, timed_out, told
 from rollcall.sql.lanes import Outcome, Task, Trouble
 from rollcall.sql.looking import Look, look
 from rollcall.sql.server import Observe, Server
@@ -16,7 +16,8 @@ from rollcall.sql.server import Observe, Server
 class Check:
     """The timing: a look every check_seconds, one at a time, each with a limit.
 
-    What a server says during a look that began before it was doubted is no proof: it is looked at once more.
+    What a server says during a look that began before it was doubted is no proof: it is looked at once more. So it is
+    when the connection of the looks was lost: a new one decides.
     """
 
     def __init__(self, reactor: Any, server: Server, config: MysqlConfig, observe: Observe, news: "News") -> None:
@@ -27,6 +28,7 @@ class Check:
         self._news = news
         self._task: Task | None = None
         self._is_doubted = False
+        self._is_second = False
         self._is_stopped = False
         self._began_at = 0.0
         self._limit: Any = None
@@ -66,8 +68,13 @@ class Check:
             self._next = self._reactor.callLater(max(self._config.check_seconds - took, 0.0), self.begin)
 
     def _told(self, outcome: Outcome) -> None:
+        is_second, self._is_second = self._is_second, False
         if isinstance(outcome, Trouble):
             self._server.failures["check"] += 1
+            if not is_second and _may_be_the_connection(outcome.error):
+                self._server.renew()
+                self._is_second = self._is_doubted = True
+                return
             self._is_doubted = False
             self._news.away(self._server, told(outcome.error).removeprefix(f"MySQL at {self._server.name}: "))
         elif not self._is_doubted:
@@ -88,6 +95,11 @@ class Check:
             if call is not None and call.active():
                 call.cancel()
         self._limit = self._next = None
+
+
+def _may_be_the_connection(error: Exception) -> bool:
+    """Tell whether an open connection was lost, and not by waiting in vain."""
+    return is_lost(error) and not isinstance(error, SqlUnavailable) and not timed_out(error)
 
 
 class News:

@@ -36,6 +36,11 @@ def is_lost(error: BaseException) -> bool:
     return isinstance(error, MySQLError) and (code_of(error) in _LOST or is_out_of_order(error))
 
 
+def timed_out(error: BaseException) -> bool:
+    """Tell whether a connection was given up because no answer came in time; PyMySQL says it in the cause alone."""
+    return isinstance(error.__context__, TimeoutError)
+
+
 def is_out_of_order(error: BaseException) -> bool:
     """Tell whether what was read was no answer to what was asked."""
     return isinstance(error, InternalError) and code_of(error) == 0
