@@ -25,6 +25,7 @@ from rollcall.net.transactions import ServerTransaction
 from rollcall.ops.coroutines import start
 from rollcall.ops.metrics import Metrics
 from rollcall.sip.errors import ParseError
+from rollcall.sip.headers import parse_name_addr
 from rollcall.sip.message import Request
 from rollcall.sip.uri import SipUri, parse_sip_uri
 
@@ -47,7 +48,9 @@ Find = Callable[[ServerTransaction, SipUri, str, bool], Awaitable[Way]]
 class Entries(Protocol):
     """Who knows what addresses-of-record are, see `registrar.directory.directory`."""
 
-    is_used: bool
+    @property
+    def is_used(self) -> bool:
+        """Whether there is any alias or forwarding, as far as is known."""
 
     async def find(self, aor: str) -> Entry:
         """Return what there is to say of an address-of-record."""
@@ -99,7 +102,8 @@ class Diversion:
         self._diverting = diverting
         self._server = server
         self._find = find
-        self._is_call = server.request.method == "INVITE"
+        is_new = parse_name_addr(server.request.get("To") or "").tag is None
+        self._is_call = is_new and server.request.method == "INVITE"
         self._is_secure = server.request.uri[:5].lower() == "sips:"
         self._steps: list[Step] = []
         self._at = server.request.uri

@@ -2,6 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from registrar.diverting import Entries
 from registrar.location.contract import Snapshot
 from registrar.records import Binding
 from registrar.routing import ProxyConfig
@@ -24,10 +25,14 @@ class ProxyCase(SynchronousTestCase):
     config = ProxyConfig()
 
     def setUp(self) -> None:
-        self.registrar = Registrar(proxy=self.config, with_passwords=self.with_passwords)
+        self.registrar = Registrar(proxy=self.config, with_passwords=self.with_passwords, entries=self.entries())
         self.layer, self.network = self.registrar.layer, self.registrar.network
         self.alice, self.bob = self.network.phone("alice"), self.network.phone("bob")
         self.bind(self.bound(self.bob))
+
+    def entries(self) -> Entries | None:
+        """Return who knows aliases and forwardings."""
+        return None
 
     def bind(self, *bindings: Binding, aor: str = BOB) -> None:
         """Have these bindings in the place of those there were."""

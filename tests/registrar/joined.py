@@ -21,6 +21,7 @@ from registrar.auth import AuthConfig, Authentication
 from registrar.authorising import Callers
 from registrar.bans import BansConfig
 from registrar.calls.parts import CallPart
+from registrar.diverting import Diverting, Entries
 from registrar.forking import Fork
 from registrar.gruu import GruuMaker
 from registrar.guarding import Guarding, watch_bans
@@ -149,8 +150,11 @@ class Registrar:
                  admission: AdmissionConfig | None = None, with_passwords: bool = True,
                  takes_short_way: bool = True, location: type[HeldLocation] = HeldLocation,
                  network: Network | None = None, reconnecting: Reconnecting | None = None,
-                 bans: BansConfig | None = None) -> None:
-        """Without a `network` the registrar is alone, at NOW; `reconnecting` has the location that nodes share."""
+                 bans: BansConfig | None = None, entries: Entries | None = None) -> None:
+        """Without a `network` the registrar is alone, at NOW; `reconnecting` has the location that nodes share.
+
+        `entries` knows aliases and forwardings.
+        """
         self.takes_short_way = takes_short_way
         if network is None:
             network = Network(Layer())
@@ -160,6 +164,8 @@ class Registrar:
         self.clock = layer.clock
         self.metrics = Metrics(process=False)
         self.reconnecting = reconnecting
+        self.entries = entries
+        self.diverting: Diverting | None = None
         self.location = location(layer) if reconnecting is None else cast(HeldLocation, reconnecting.location)
         self.is_draining = False
         self.ended: set[tuple[str, int]] = set()
@@ -195,7 +201,10 @@ class Registrar:
             node=self.network.node, epoch=self.network.epoch, find_flow=transports.flow, now=now,
             retry_after=lambda: RETRY_AFTER,
             observing=self.observing, refuses_new=lambda: self.is_draining, there=self._there)
+        if self.entries is not None:
+            self.diverting = Diverting(self.entries, self.domains, proxy)
         proxying = Proxying(
+            diverting=self.diverting,
             domains=self.domains, location=self.location, callers=callers, exists=self._exists, gruus=gruus,
             tokens=self.network.tokens, transactions=transactions, sender=self.network.sending, config=proxy, now=now,
             retry_after=lambda: RETRY_AFTER, ended=self._call_ended, refused=self.notes.refused,
