@@ -74,6 +74,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.distribution",
         "registrar.api",
         "registrar.cluster_api",
+        "registrar.bans_api",
         "registrar.regevent",
         "registrar.workers",
         "balancer.nodes",

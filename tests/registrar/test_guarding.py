@@ -1,8 +1,9 @@
 """Tests of who is not listened to after too many wrong passwords, and who is all the same."""
 
 from twisted.internet.defer import Deferred
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import provider
 
 from registrar.bans import BansConfig
 from rollcall.sip.message import Response
@@ -156,9 +157,10 @@ class GuardingTests(GuardingCase):
         """Each ban is told once, with the address first and the name last."""
         told: list[str] = []
 
-        def note(event: dict[str, object]) -> None:
+        @provider(ILogObserver)
+        def note(event: LogEvent) -> None:
             if event.get("log_namespace") == "registrar.guarding.Guarding":
-                told.append(str(event["log_format"]).format(**event))
+                told.append(formatEvent(event))
 
         globalLogPublisher.addObserver(note)
         self.addCleanup(globalLogPublisher.removeObserver, note)
