@@ -73,6 +73,8 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.media",
         "registrar.distribution",
         "registrar.api",
+        "registrar.subscribers_api",
+        "registrar.observing_subscribers",
         "registrar.cluster_api",
         "registrar.bans_api",
         "registrar.regevent",
