@@ -15,6 +15,9 @@ from rollcall.sql.errors import code_of
 KEPT_CHANGES = 10_000
 """Older ones are deleted. Who did not look for so many has to take it that anybody was changed."""
 
+TRIM_EVERY = 100
+"""So many changes come between two looks for old ones: each look locks the oldest row, for which others would wait."""
+
 MAX_CHANGES = 1000
 """Names told at a time; when there are more, it is said that anybody was changed."""
 
@@ -44,7 +47,9 @@ def note_changes(connection: Connection, names: Sequence[Name]) -> None:
             f"INSERT INTO {CHANGES_TABLE} (username, domain, at) VALUES {values}",
             [part for name in names for part in name],
         )
-        cursor.execute(_TRIM, (cursor.lastrowid - KEPT_CHANGES,))
+        number = cursor.lastrowid  # of the first one
+        if number > KEPT_CHANGES and number % TRIM_EVERY < len(names):
+            cursor.execute(_TRIM, (number - KEPT_CHANGES,))
 
 
 def read_changes(connection: Connection, since: int | None) -> Changed | None:

@@ -27,7 +27,7 @@ from registrar.subscribers.contract import (
     checked_username,
     subscriber_with,
 )
-from registrar.subscribers.mysql_changes import note_changes, read_changes
+from registrar.subscribers.mysql_changes import ANYBODY, note_changes, read_changes
 from registrar.subscribers.mysql_layout import read_layout, text_of
 from registrar.subscribers.mysql_statements import Row, Statements
 from registrar.subscribers.source import Changed
@@ -113,6 +113,12 @@ class MysqlRows:
         adding.add(subscribers, replace)
         self._note(connection, statements, adding.replaced)
         return Bulk(adding.added, len(adding.replaced), tuple(adding.existing), tuple(adding.refused))
+
+    def forget(self, connection: Connection, names: Sequence[Name] | None) -> bool:
+        """Note that these were changed by others, None: perhaps anybody; return False where nothing can be noted."""
+        statements = self._learn(connection)
+        self._note(connection, statements, [(ANYBODY, "")] if names is None else names)
+        return statements.layout.has_changes
 
     def _read(self, connection: Connection, query: Callable[[Statements], T]) -> T:
         """Return what `query` does; when a column has gone since the table was looked at, look again."""

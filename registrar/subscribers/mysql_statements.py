@@ -20,6 +20,9 @@ Row = Sequence[Any]
 MAX_ALIKE = 64
 """Rows looked at of users whom MySQL takes for the same: in other domains, or in other letters such as Alice, ALICE."""
 
+MAX_NAMES = 500
+"""Names looked for at a time: of 1000 and more MariaDB makes a temporary table on disk."""
+
 # "Illegal mix of collations", with two, three or more values: one has letters that the column's character set has not.
 _OTHER_LETTERS = (ER.CANT_AGGREGATE_2COLLATIONS, ER.CANT_AGGREGATE_3COLLATIONS, ER.CANT_AGGREGATE_NCOLLATIONS)
 
@@ -69,6 +72,12 @@ class Statements:
 
     def rows(self, connection: Connection, names: Sequence[Name]) -> Sequence[Row]:
         """Return the rows of these, and of others; `pick` finds each."""
+        found: list[Row] = []
+        for start in range(0, len(names), MAX_NAMES):
+            found += self._some_rows(connection, names[start : start + MAX_NAMES])
+        return found
+
+    def _some_rows(self, connection: Connection, names: Sequence[Name]) -> Sequence[Row]:
         usernames, domains = ({name[place] for name in names} for place in (0, 1))
         where, values = f"{self._username} IN %s", [tuple(usernames)]
         if self._table.use_domain:
@@ -79,8 +88,8 @@ class Statements:
             except MySQLError as error:
                 if code_of(error) not in _OTHER_LETTERS:
                     raise
-                found = [self.row(connection, *name) for name in names]
-                return [row for row in found if row is not None]
+                one_by_one = [self.row(connection, *name) for name in names]
+                return [row for row in one_by_one if row is not None]
             rows: Sequence[Row] = cursor.fetchall()
         return rows
 

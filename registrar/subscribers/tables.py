@@ -48,6 +48,12 @@ class UserTable(Protocol):
         Who is there already gets these hashes with `replace`, and is left alone without.
         """
 
+    def forget(self, names: Sequence[Name] | None) -> bool:
+        """Let registrars that look for changes here see that others changed these subscribers, None: perhaps anybody.
+
+        Returns False where they could not see it.
+        """
+
     def page(self, after: Name = ("", ""), size: int = PAGE_SIZE) -> Sequence[Subscriber]:
         """Return the first `size` subscribers after this username and domain; none at the end."""
 
@@ -118,6 +124,10 @@ class MysqlTable:
     def add_hashed(self, subscribers: Sequence[Subscriber], replace: bool = False) -> Bulk:
         """Add many of whom hashes are known, in one transaction."""
         return self._write(lambda connection: self._rows.add_hashed(connection, subscribers, replace))
+
+    def forget(self, names: Sequence[Name] | None) -> bool:
+        """Note that others changed these, None: perhaps anybody; return False when there is no table for it."""
+        return self._write(lambda connection: self._rows.forget(connection, names))
 
     def _read(self, query: Callable[[Connection], T]) -> T:
         return self._ask(query, self._connected())

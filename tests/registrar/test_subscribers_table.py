@@ -6,9 +6,11 @@ from tempfile import TemporaryDirectory
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from registrar.auth import StoreUnavailable
+from registrar.auth import StoreUnavailable, Subscriber
+from registrar.subscribers.bulk import Bulk
 from registrar.subscribers.contract import NoSuchSubscriber, SubscriberExists, subscriber_with
 from registrar.subscribers.table import SubscriberTable
+from rollcall.sip.digest import ha1
 
 DOMAIN = "example.org"
 
@@ -57,6 +59,19 @@ class SubscriberTableTests(SynchronousTestCase):
         with self.assertRaises(SubscriberExists):
             self.table.add_all((name, DOMAIN, "secret") for name in ("carol", "alice"))
         self.assertEqual(self.table.count(), 2)
+
+    def test_hashes_of_many(self) -> None:
+        """Of many whose hashes are known those are added who are not there; others are named, or replaced on demand."""
+        names = "alice", "bob"
+        by_md5 = {name: Subscriber(name, DOMAIN, {"MD5": ha1("MD5", name, DOMAIN, "secret")}) for name in names}
+        self.table.add("alice", DOMAIN, "old")
+        nobody = Subscriber("carol", DOMAIN, {})
+        added = self.table.add_hashed([*by_md5.values(), nobody, by_md5["bob"]])
+        self.assertEqual((added.added, added.replaced, added.existing), (1, 0, (("alice", DOMAIN), ("bob", DOMAIN))))
+        self.assertEqual([name for name, _, _ in added.refused], ["carol"])
+        self.assertEqual(self.table.find("alice", DOMAIN), subscriber_with("alice", DOMAIN, "old"))
+        self.assertEqual(self.table.add_hashed(list(by_md5.values()), replace=True), Bulk(0, 2))
+        self.assertEqual(self.table.find("alice", DOMAIN), by_md5["alice"])
 
     def test_file_is_private(self) -> None:
         """Nobody else on the machine may read the hashes, which are as good as passwords."""

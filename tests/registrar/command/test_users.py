@@ -127,3 +127,11 @@ class UserTests(CommandCase):
         """A name that no phone could use is refused in a sentence."""
         for name in ("al ice", "a:b", ""):
             self.assertTrue(self.run_failing("user", "add", name, "--random").startswith("Error: "))
+
+    def test_forget(self) -> None:
+        """Of a file the registrar sees every change by itself, so there is nothing more to do; a name is needed."""
+        self.run_ok("user", "add", "alice", "--random")
+        self.assertEqual(self.run_ok("user", "forget", "alice"), "alice@example.com is looked up again\n")
+        self.assertEqual(self.run_json("user", "forget", "--all"), {"forgotten": "all"})
+        self.run_failing("user", "forget", exit_code=2)
+        self.run_failing("user", "forget", "alice", "--all", exit_code=2)
