@@ -70,7 +70,10 @@ class CallRecords:
         self._all_kept = Event()
         self._is_open = True
         self._ended: Deferred[None] = Deferred()
+        self._recorded = 0
         self._lost = 0
+        # Of the thread that appends: what is on disk or lost by now.
+        self._settled = 0
         self._lost_on_disk = 0
         self._keeper = Thread(target=self._keep, name="call records to disk", daemon=True)
         self._scribe = Thread(target=self._write, name="call records to SQL", daemon=True)
@@ -96,9 +99,14 @@ class CallRecords:
         return self._lost + self._lost_on_disk + self._writer.lost
 
     @property
+    def queued(self) -> int:
+        """Records that are not on disk yet."""
+        return self._recorded - self._settled
+
+    @property
     def waiting(self) -> int:
         """Records that the database does not have yet."""
-        return self._queue.qsize() + self._spool.waiting
+        return self.queued + self._spool.waiting
 
     @property
     def spool_bytes(self) -> int:
@@ -112,11 +120,12 @@ class CallRecords:
 
     def record(self, part: CallPart) -> None:
         """Take what an event says of a call. Never waits."""
-        if self._is_open and self._queue.qsize() < self._config.max_waiting:
+        if self._is_open and self.queued < self._config.max_waiting:
+            self._recorded += 1
             self._queue.put(part)
         else:
             self._lost += 1
-            self._log.error("a record of a call is lost: {count} wait for the disk", count=self._queue.qsize(),
+            self._log.error("a record of a call is lost: {count} wait for the disk", count=self.queued,
                             log_rationed=True)
 
     async def stop(self) -> None:
@@ -139,6 +148,7 @@ class CallRecords:
             parts, goes_on = self._take(None if is_synced else SYNC_SECONDS)
             if parts:
                 self._append([line_of(part) for part in parts])
+                self._settled += len(parts)
                 is_synced = False
             else:
                 self._sync()

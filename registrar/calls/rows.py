@@ -120,7 +120,9 @@ def _in_sqlite() -> sa.Executable:
 
 
 # Not parameters: PyMySQL makes many rows one statement only when what follows them has none.
-_CALLER, _CALLEE, _NOBODY = (sa.literal_column(text) for text in ("'caller'", "'callee'", "''"))
+_CALLER: sa.ColumnElement[str] = sa.literal_column("'caller'")
+_CALLEE: sa.ColumnElement[str] = sa.literal_column("'callee'")
+_NOBODY: sa.ColumnElement[str] = sa.literal_column("''")
 
 _IN_MYSQL = _in_mysql()
 _IN_SQLITE = _in_sqlite()

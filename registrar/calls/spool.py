@@ -43,7 +43,7 @@ class Spool:
         self._sealed: deque[Segment] = deque()
         # Changed with the lock, read without: whoever looks at them does not wait for the disk.
         self.size = 0
-        """Bytes of all that is in the folder, as far as this process knows."""
+        """Bytes of all that is in the folder, from all processes, when this one last looked."""
         self.waiting = 0
         """Lines that this process has to write."""
 
@@ -73,10 +73,10 @@ class Spool:
         """Add lines; they outlive this process when this returns. Raises SpoolFull."""
         size = sum(map(len, lines))
         with self._lock:
+            # Other processes take of the same room.
+            self.size = self._look()
             if self.size + size > self._max_bytes:
-                self.size = self._look()
-                if self.size + size > self._max_bytes:
-                    raise SpoolFull
+                raise SpoolFull
             if self._current is None:
                 self._current = Segment.new(self._folder, self._owner, time_ns())
             self._current.append(lines)
