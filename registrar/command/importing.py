@@ -13,11 +13,11 @@ import click
 from attrs import evolve
 
 from registrar.command.settings import Settings, anywhere, print_json, with_settings
+from registrar.command.telling import open_users, tell_registrars
 from registrar.config import RegistrarConfig
 from registrar.subscribers.import_journal import ImportJournal
 from registrar.subscribers.import_sources import CsvFile, ImportProblem, ImportSource, MysqlTableSource
 from registrar.subscribers.importing import Counts, Reading, Row, Trust, import_rows
-from registrar.subscribers.tables import UserTable, open_table
 from rollcall.sql.config import MysqlConfig
 
 if TYPE_CHECKING:
@@ -53,18 +53,21 @@ def import_users(settings: Settings, source: str, update: bool, trust: Trust | N
     config = settings.config()
     name = _name(source)
     state, report = state_file or Path(f"{name}.import-state"), report_file or Path(f"{name}.rejected.csv")
-    with _source(source, config) as rows, _table(config) as table:
+    with _source(source, config) as rows, open_users(_patient(config), make=True) as table:
         journal = ImportJournal(state, report, {**rows.what, "into": _target(config), "update": update})
         if journal.is_resumed:
             click.echo(f"Going on after {journal.counts.read} rows.", err=True)
         reading = _reading(config, trust, any_domain)
         try:
             with _progress(rows, journal.counts) as told:
-                counts = import_rows(rows.rows(journal.position), reading, table, journal, update, told)
+                import_rows(rows.rows(journal.position), reading, table, journal, update, told)
         except KeyboardInterrupt:
             raise click.ClickException(f"stopped after {journal.counts.read} rows; the same command goes on") from None
+        finally:
+            if journal.counts.replaced:
+                tell_registrars(config, None)
     journal.finish()
-    _print(settings, counts, report)
+    _print(settings, journal.counts, report)
 
 
 def _print(settings: Settings, counts: Counts, report: Path) -> None:
@@ -89,10 +92,8 @@ def _reading(config: RegistrarConfig, trust: Trust | None, any_domain: bool) -> 
     )
 
 
-def _table(config: RegistrarConfig) -> UserTable:
-    mysql = evolve(config.mysql, timeout_seconds=TIMEOUT_SECONDS)
-    file = config.path(config.subscribers.file, "subscribers.sqlite")
-    return open_table(config.subscribers.kind, config.subscribers, mysql, file, make=True)
+def _patient(config: RegistrarConfig) -> RegistrarConfig:
+    return evolve(config, mysql=evolve(config.mysql, timeout_seconds=TIMEOUT_SECONDS))
 
 
 def _target(config: RegistrarConfig) -> str:

@@ -17,6 +17,8 @@ from rollcall.sql.config import MysqlConfig
 from rollcall.sql.connecting import connect
 
 BUSY_SECONDS = 10.0
+LOCK = "rollcall db upgrade"
+LOCK_SECONDS = 30
 
 # MySQL's errors: access denied for this user to the database, the command, the column, the operation.
 _NO_RIGHT = (1044, 1142, 1143, 1227)
@@ -67,6 +69,22 @@ def _engine_of_file(path: Path, make: bool, pool: dict[str, Any]) -> sa.Engine:
 def _begin(connection: sa.Connection) -> None:
     """Begin a transaction that tables are changed in, too, which Python's own way of beginning leaves out."""
     connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+
+
+@contextmanager
+def alone(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Yield a connection in a transaction, while no other process is here. Raises DatabaseProblem when one stays."""
+    with engine.connect().execution_options(sqlite_begin="BEGIN IMMEDIATE") as connection, connection.begin():
+        if engine.dialect.name == "sqlite":
+            yield connection
+            return
+        got = sa.text("SELECT GET_LOCK(:name, :seconds)")
+        if connection.execute(got, {"name": LOCK, "seconds": LOCK_SECONDS}).scalar() != 1:
+            raise DatabaseProblem(f"{name_of(engine)} is being upgraded by somebody else")
+        try:
+            yield connection
+        finally:
+            connection.execute(sa.text("DO RELEASE_LOCK(:name)"), {"name": LOCK})
 
 
 @contextmanager

@@ -4,8 +4,7 @@ Nothing but tables whose names begin with rollcall_ is looked at or touched: Kam
 beside them. Importing this module takes a while, because of SQLAlchemy and alembic; import it where it is needed.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,12 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from registrar.database.engines import in_words, name_of
+from registrar.database.engines import alone, in_words, name_of
 from registrar.database.errors import DatabaseProblem
 from registrar.database.tables import METADATA, PREFIX
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "rollcall_version"
-LOCK = "rollcall db upgrade"
-LOCK_SECONDS = 30
 
 
 def upgrade(engine: sa.Engine) -> tuple[str, ...]:
@@ -31,7 +28,7 @@ def upgrade(engine: sa.Engine) -> tuple[str, ...]:
 
     One process does it at a time. Raises DatabaseProblem, and SqlUnavailable when no server can be asked.
     """
-    with in_words(engine), _alone(engine) as connection:
+    with in_words(engine), alone(engine) as connection:
         steps = _missing_steps(connection)
         if steps:
             command.upgrade(_alembic(connection), "head")
@@ -107,19 +104,3 @@ def _missing_steps(connection: sa.Connection) -> tuple[str, ...]:
 
 def _version(connection: sa.Connection) -> str | None:
     return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
-
-
-@contextmanager
-def _alone(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Yield a connection in a transaction, while no other process is here."""
-    with engine.connect().execution_options(sqlite_begin="BEGIN IMMEDIATE") as connection, connection.begin():
-        if engine.dialect.name == "sqlite":
-            yield connection
-            return
-        got = sa.text("SELECT GET_LOCK(:name, :seconds)")
-        if connection.execute(got, {"name": LOCK, "seconds": LOCK_SECONDS}).scalar() != 1:
-            raise DatabaseProblem(f"{name_of(engine)} is being upgraded by somebody else")
-        try:
-            yield connection
-        finally:
-            connection.execute(sa.text("DO RELEASE_LOCK(:name)"), {"name": LOCK})

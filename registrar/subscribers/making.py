@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
-from registrar.database.engines import in_words
+from registrar.database.engines import alone, in_words
 from registrar.subscribers.columns import TableConfig
 
 NAME_CHARS = 64
@@ -24,8 +24,8 @@ def make_table(engine: sa.Engine, config: TableConfig) -> bool:
     """
     if has_table(engine, config):
         return False
-    with in_words(engine), engine.begin() as connection:
-        _table(config).create(connection)
+    with in_words(engine), alone(engine) as connection:
+        _table(config).create(connection, checkfirst=True)
     return True
 
 
