@@ -62,6 +62,8 @@ class Check:
             self._observe("check", took)
             self._told(outcome)
         self._cancel()
+        if self._is_stopped:  # by somebody who heard it just now
+            return
         if self._is_doubted:
             self.begin()
         else:

@@ -40,20 +40,19 @@ def writer_among(servers: Sequence[Server], before: Server | None) -> Server | N
     """Return who takes writes; `before` is who took them last. The primary comes first in `servers`.
 
     Who was promoted keeps them while it takes them, even when the old primary is back as if nothing had happened: that
-    one lacks what was written since. While one that could decide is only doubted, nobody takes writes for a moment.
+    one lacks what was written since. While one that could decide is only doubted, nobody takes writes for a moment; and
+    as long as two were promoted nobody does: other registrars might choose the other one.
     """
     primary, *replicas = servers
+    promoted = [server for server in replicas if server.is_writable]
     if before is not None and before is not primary:
         if before.is_writable:
-            return before
+            return before if len(promoted) == 1 else None
         if before.standing is Standing.UNKNOWN:
             return None
     if primary.is_writable:
         return primary
-    if primary.standing is Standing.UNKNOWN:
-        return None
-    promoted = [server for server in replicas if server.is_writable]
-    return promoted[0] if len(promoted) == 1 else None
+    return promoted[0] if len(promoted) == 1 and not is_awaited(servers) else None
 
 
 def is_awaited(servers: Sequence[Server]) -> bool:
