@@ -195,10 +195,13 @@ class Directory:
         """Return the domains that there were last, as long as nobody says that there are others."""
         try:
             text = "[]" if self._remembered is None else self._remembered.read_text("utf-8")
-            return tuple(str(name) for name in json.loads(text))
+            names = json.loads(text)
+            if not isinstance(names, list):
+                raise ValueError("a list of names is expected")
+            return tuple(str(name) for name in names)
         except FileNotFoundError:
             return ()
-        except (OSError, ValueError, TypeError) as problem:
+        except (OSError, ValueError) as problem:
             self._log.warn("{file} is of no use: {problem}", file=str(self._remembered), problem=str(problem))
             return ()
 
