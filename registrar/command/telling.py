@@ -5,7 +5,7 @@ from collections.abc import Collection
 import click
 
 from registrar.config import RegistrarConfig
-from registrar.subscribers.announcing import announce_now, fresh_seconds
+from registrar.subscribers.announcing import announce_now, concerned, fresh_seconds
 from registrar.subscribers.tables import UserTable, open_table
 
 
@@ -23,6 +23,8 @@ def tell_registrars(config: RegistrarConfig, names: Collection[tuple[str, str]] 
     if config.subscribers.kind != "mysql" or config.location.kind != "redis":
         return False
     told = None if names is None else [(username, domain.lower()) for username, domain in names]
+    if told is not None and not config.subscribers.use_domain:
+        told = concerned(told, [domain.name.lower() for domain in config.domains])
     problem = announce_now(config.redis, told, fresh_seconds(config.mysql))
     if problem is not None:
         click.echo(f"Registrars were not told ({problem}): they may know the old password for "
