@@ -104,6 +104,7 @@ class SharedCache:
         self._slow_until = 0.0
         self._epoch: Epoch = (0, 0)
         self._last: bytes | None = None
+        self._is_lost = False
         self._reading: list[Deferred[bool]] | None = None
         self._next: list[Deferred[bool]] = []
         # Users whose lease somebody else has.
@@ -205,6 +206,7 @@ class SharedCache:
         for place in self._watched.keys() if keys is None else keys:
             if place in self._watched and not self._watched[place].called:
                 self._watched[place].callback(None)
+        self._is_lost |= keys is None
         if keys is None or LOG in keys:
             self._begin_reading(again=True)
 
@@ -235,10 +237,11 @@ class SharedCache:
         else:
             is_whole = bool(entries) and entries[0][0] == last and len(entries) <= MOST_HEARD
             entries = entries[1:]
-        if not is_whole:
+        if not is_whole or self._is_lost:
             self._log.warn("the log of changes in Redis does not go back to where it was read last: what is remembered "
                            "of users is asked for again")
             await self._find_place()
+            self._is_lost = False
             self.listener.lost_track()
         elif entries:
             self._stand_at(entries[-1])

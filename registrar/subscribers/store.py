@@ -32,6 +32,9 @@ _moment_of = MOMENT.unpack_from
 WARM_UP_SECONDS = 2.0
 """So long the start waits at most until all users are in memory: 200,000 take a third of it."""
 
+MARK_SECONDS = 0.5
+"""So long the start waits at most until the database has said how far its changes go."""
+
 
 class CachedSubscribers:
     """The SubscriberStore above a Source. Where Redis is used, it listens to what is announced there."""
@@ -73,10 +76,10 @@ class CachedSubscribers:
         await self._source.start()
         self._is_running = True
         if self._warms_up:
-            limited = at_most(self._reactor, WARM_UP_SECONDS, Deferred.fromCoroutine(self._warm_up()), None)
-            await limited
+            await at_most(self._reactor, WARM_UP_SECONDS, Deferred.fromCoroutine(self._warm_up()), None)
         else:
-            self._hearing.ask_source()
+            # Before anybody is remembered, so that nothing has to be doubted once the answer comes.
+            await at_most(self._reactor, MARK_SECONDS, self._hearing.ask_source(), None)
 
     async def stop(self) -> None:
         """Let go of everything; afterwards every method raises StoreUnavailable."""
