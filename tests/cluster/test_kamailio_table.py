@@ -7,7 +7,7 @@ from registrar.auth import StoreUnavailable, Subscriber
 from registrar.subscribers.contract import InvalidSubscriber, NoSuchSubscriber, SubscriberExists, subscriber_with
 from registrar.subscribers.tables import MysqlTable
 from rollcall.sip.digest import ALGORITHMS, ha1
-from tests.cluster.mysql_case import DOMAIN, MysqlCase
+from tests.cluster.table_case import DOMAIN, TableCase
 from tools.laboratory.mariadb_servers import DATABASE
 
 OTHER = "example.net"
@@ -27,7 +27,7 @@ def by_md5(username: str, domain: str, password: str) -> tuple[str, str, dict[st
             {"MD5": ha1("MD5", long_name, domain, password)})
 
 
-class KamailioTableTests(MysqlCase):
+class KamailioTableTests(TableCase):
     """The table `subscriber` of auth_db-create.sql, with its collation that takes Alice for alice."""
 
     def setUp(self) -> None:
@@ -276,7 +276,7 @@ class KamailioTableTests(MysqlCase):
         self.assertIn("denied", str(refused.exception))
 
 
-class OpensipsTableTests(MysqlCase):
+class OpensipsTableTests(TableCase):
     """OpenSIPS' table has no ha1b and two more columns of hashes."""
 
     def setUp(self) -> None:

@@ -21,7 +21,7 @@ from registrar.subscribers.mysql_rows import MysqlRows
 from registrar.subscribers.source import Changed
 from registrar.subscribers.tables import MysqlTable, open_table
 from rollcall.sip.digest import ha1
-from tests.cluster.mysql_case import DOMAIN, MysqlCase
+from tests.cluster.table_case import DOMAIN, TableCase
 from tests.interop.process import wait_until
 from tests.registrar.command.running import CONFIG
 from tools.laboratory.mariadb_servers import DATABASE
@@ -35,7 +35,7 @@ def by_md5(username: str, domain: str = DOMAIN, password: str = "secret") -> Sub
     return Subscriber(username, domain, {"MD5": ha1("MD5", username, domain, password)})
 
 
-class OurTablesCase(MysqlCase):
+class OurTablesCase(TableCase):
     """A database as `rollcall db upgrade` makes it."""
 
     def setUp(self) -> None:
@@ -254,7 +254,7 @@ class LostTests(OurTablesCase):
         self.assertIn("exists already", str(outcome))
 
 
-class ReplicaTests(MysqlCase):
+class ReplicaTests(TableCase):
     """A primary and a replica, as commands meet them."""
 
     kind = "replica"

@@ -15,7 +15,7 @@ from registrar.subscribers.store import CachedSubscribers
 from rollcall.sip.digest import ha1
 from rollcall.sql.config import MysqlConfig
 from rollcall.sql.servers import Servers
-from tests.cluster.mysql_case import MysqlCase
+from tests.cluster.table_case import TableCase
 from tests.interop.process import free_ports
 from tests.registrar.subscriber_contract import DOMAIN, SubscriberContract
 from tools.laboratory.mariadb_servers import DATABASE, KAMAILIO_DATABASE
@@ -27,7 +27,7 @@ OTHER = "example.net"
 SELDOM_SECONDS = 600.0
 
 
-class StoreCase(MysqlCase):
+class StoreCase(TableCase):
     """Makes stores as the registrar has them: caches above a table, over servers asked in threads."""
 
     config = CacheConfig(changes_seen_within_seconds=0.05)
