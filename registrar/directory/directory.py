@@ -158,7 +158,7 @@ class Directory:
         pause = min(self._domains_seconds, RETRY_SURVEY_SECONDS)
         try:
             survey = await self._tables.ask(lambda statements, on: statements.survey(on))
-            pause, self._is_missing = self._domains_seconds, False
+            pause, self._is_missing, self._ask_again_at = self._domains_seconds, False, 0.0
         except NoTables as missing:
             survey, pause = Survey(), self._domains_seconds
             if not self._is_missing:

@@ -63,6 +63,19 @@ class DomainsTests(SynchronousTestCase):
         """Each domain has one name, in the order they were given."""
         self.assertEqual(some_domains().names, ["example.com", "office.example"])
 
+    def test_served_also(self) -> None:
+        """Further domains come and go; those that were there from the beginning stay, with their aliases, in front."""
+        domains = some_domains()
+        alias = parse_sip_uri("sip:alice@xn--bro-hoa.example")
+        domains.serve_also(["Example.NET.", "xn--bro-hoa.example"])
+        self.assertEqual(domains.names, ["example.com", "office.example", "example.net"])
+        self.assertEqual(domains.served(parse_sip_uri("sip:alice@example.net")), "example.net")
+        self.assertEqual(domains.served(alias), "office.example")
+        domains.serve_also(["example.edu"])
+        self.assertEqual(domains.names, ["example.com", "office.example", "example.edu"])
+        self.assertEqual((domains.served(parse_sip_uri("sip:alice@example.net")), domains.served(alias)),
+                         (None, "office.example"))
+
     def test_others(self) -> None:
         """Neither subdomains, nor parents, nor strangers are served."""
         for host in ("sub.example.com", "com", "example.org", "192.0.2.2", "[2001:db8::2]", "edge.example.net"):
