@@ -15,12 +15,16 @@ from registrar.answering_later import AnsweringLater
 from registrar.api import Contacts
 from registrar.auth import Authentication
 from registrar.authorising import Callers
+from registrar.bans_api import BansListed
 from registrar.bound import let_go
 from registrar.cluster_api import Alone, Flows, Nodes
 from registrar.clustering import Clustering, faces, this_life
 from registrar.config import RegistrarConfig
+from registrar.databases import Databases
 from registrar.draining import Draining
+from registrar.forking import Fork
 from registrar.gruu import GruuMaker
+from registrar.guarding import Guarding, watch_bans
 from registrar.keys import derive, load_or_create_secret
 from registrar.location.at_once import Location
 from registrar.location.changes import Changes
@@ -49,7 +53,8 @@ from registrar.routing import Domains, ServedDomain
 from registrar.sending import Sending
 from registrar.short_way import ShortWay
 from registrar.strays import Strays
-from registrar.subscribers.sqlite import SqliteSubscribers
+from registrar.subscribers.store import CachedSubscribers
+from registrar.subscribers_api import Users
 from registrar.workers.draining import Draining as Ending
 from registrar.workers.member import Membership
 from registrar.workers.processes import stop_reactor
@@ -58,7 +63,7 @@ from rollcall.cluster.nodes import Node
 from rollcall.net.flow import PORT_BYTES, Flow, Listener, PackedAddress, unpack_address
 from rollcall.net.resolver import Resolver
 from rollcall.net.tokens import FlowTokens
-from rollcall.net.transactions import Transactions
+from rollcall.net.transactions import ServerTransaction, Transactions
 from rollcall.net.transports import Transports
 from rollcall.net.wheel import TimerWheel
 from rollcall.ops.admin import AdminSite
@@ -74,7 +79,7 @@ class Parts:
 
     domains: Domains
     location: Location
-    subscribers: SqliteSubscribers
+    databases: Databases
     requests: Requests
     transports: Transports
     wheel: TimerWheel
@@ -138,12 +143,8 @@ class _Joining:
     # --- the steps
 
     def keep_bindings(self) -> None:
-        """Make the stores of subscribers and bindings."""
+        """Make the stores of bindings and subscribers."""
         config, reactor = self.config, self.reactor
-        users = config.path(config.subscribers.file, "subscribers.sqlite")
-        self.subscribers = SqliteSubscribers(
-            reactor, users, config.subscribers, observe=self.observing.of_store("subscribers"))
-        self.authentication = _authentication(config, self.subscribers, self.secret)
         self.changes = Changes(self.later)
         self.clustering: Clustering | None = None
         self.location: Location
@@ -153,6 +154,10 @@ class _Joining:
             self.location = self.clustering.location
         else:
             self.location = _location(config, reactor, self.wheel, self.membership, self.changes)
+        self.databases = Databases(
+            config, reactor, self.domains, self.observing, self.me.node, self.secret, self.clustering)
+        self.guarding = Guarding(config.bans, self.location)
+        self.authentication = _authentication(config, self.databases.subscribers, self.guarding, self.secret)
 
     def reach_phones(self) -> None:
         """Make what carries messages."""
@@ -199,10 +204,12 @@ class _Joining:
         callers = Callers(self.domains, self.authentication, config.proxy, self.domains.names[0], self.now,
                           self.observing.authenticated)
         proxying = Proxying(
-            domains=self.domains, location=self.location, callers=callers, exists=self.subscribers.exists,
+            domains=self.domains, location=self.location, callers=callers,
+            exists=self.databases.subscribers.exists,
             gruus=self.gruus, tokens=self.tokens, transactions=self.transactions, sender=self.sending,
-            config=config.proxy, now=self.now, retry_after=self.retry_after, ended=self.observing.call_ended,
-            reconnecting=self.reconnecting, is_draining=self.refuses_new)
+            config=config.proxy, now=self.now, retry_after=self.retry_after, ended=self._call_ended,
+            refused=self._call_refused, reconnecting=self.reconnecting, is_draining=self.refuses_new,
+            diverting=self.databases.diverting)
         self.requests.serve(self.transports, self.short_way, self.registering, proxying)
         self.transactions.user = self.requests
 
@@ -216,9 +223,10 @@ class _Joining:
             elsewhere = ToMembers(self.cluster.is_living, clustering.flow_to, delivery, self.retry_after)
         self.events = RegEvents(EventParts(
             domains=self.domains, location=self.location, changes=self.changes, watchers=watchers,
-            exists=self.subscribers.exists, gruus=self.gruus, delivery=delivery, wheel=self.wheel, later=self.later,
-            tags=Tags(derive(self.secret, "subscriptions"), me.node, me.epoch), retry_after=self.retry_after,
-            refuses_new=self.refuses_new, is_living=self.cluster.is_living, elsewhere=elsewhere,
+            exists=self.databases.subscribers.exists, gruus=self.gruus, delivery=delivery, wheel=self.wheel,
+            later=self.later, tags=Tags(derive(self.secret, "subscriptions"), me.node, me.epoch),
+            retry_after=self.retry_after, refuses_new=self.refuses_new, is_living=self.cluster.is_living,
+            elsewhere=elsewhere,
         ), config.regevent, me.node, me.epoch)
         self.requests.serve_events(self.events)
         pace = config.cluster.drain_flows_per_second
@@ -236,6 +244,10 @@ class _Joining:
         Contacts(self.location, self.now, lambda: deferLater(self.reactor, 0), self.there, nodes.named).mount(
             self.admin.routes)
         Listed(self.events, self.now).mount(self.admin.routes)
+        BansListed(self.guarding.bans, self.now).mount(self.admin.routes)
+        Users(self.databases.subscribers).mount(self.admin.routes)
+        self.databases.watch(self.metrics)
+        watch_bans(self.metrics, self.guarding.bans, self.now)
         watch_events(self.metrics, self.events)
         watch(self.metrics, self.location, self.transports, self.transactions)
         watch_admission(self.metrics, self.admission)
@@ -274,12 +286,21 @@ class _Joining:
         config = self.config
         turns = Turns(self.reactor, self.metrics, config.log.slow_turn_seconds, config.limits.max_ready_per_turn)
         return Parts(
-            domains=self.domains, location=self.location, subscribers=self.subscribers, requests=self.requests,
+            domains=self.domains, location=self.location, databases=self.databases, requests=self.requests,
             transports=self.transports, wheel=self.wheel, admin=self.admin, turns=turns,
             collecting=Collecting(self.metrics), events=self.events, draining=self.draining,
             clustering=self.clustering)
 
     # --- details
+
+    def _call_ended(self, fork: Fork, status: int) -> None:
+        self.observing.call_ended(fork, status)
+        if self.databases.notes is not None:
+            self.databases.notes.ended(fork, status)
+
+    def _call_refused(self, server: ServerTransaction, status: int) -> None:
+        if self.databases.notes is not None:
+            self.databases.notes.refused(server, status)
 
     def _release_flow(self, flow_id: int, key: bytes) -> None:
         flow = self.transports.flow(flow_id)
@@ -335,7 +356,9 @@ def _store(config: RegistrarConfig, reactor: Any, wheel: TimerWheel, shared: boo
                           shared, forgotten, changes)
 
 
-def _authentication(config: RegistrarConfig, subscribers: SqliteSubscribers, secret: bytes) -> Authentication | None:
+def _authentication(config: RegistrarConfig, subscribers: CachedSubscribers, guarding: Guarding,
+                    secret: bytes) -> Authentication | None:
     if not config.auth.required:
         return None
-    return Authentication.with_secrets(subscribers.find, [derive(secret, "nonces")], config.auth, subscribers.peek)
+    return Authentication.with_secrets(
+        subscribers.find, [derive(secret, "nonces")], config.auth, subscribers.peek, subscribers.look_again, guarding)

@@ -65,7 +65,7 @@ class RegistrarService(LoggedService):
 
     async def _start(self) -> None:
         clustering = self._parts.clustering
-        await self._parts.subscribers.start()
+        await self._parts.databases.start()
         await (self._parts.location.start() if clustering is None else clustering.start())
         if self._is_stopping:
             return
@@ -123,8 +123,8 @@ class RegistrarService(LoggedService):
         if self._parts.transports.running:
             await self._parts.transports.stopService()
         clustering = self._parts.clustering
+        await self._parts.databases.stop()
         await (self._parts.location.stop() if clustering is None else clustering.stop())
-        await self._parts.subscribers.stop()
         self._parts.wheel.stop()
         await super().stopService()
         self._log.info("stopped")

@@ -22,6 +22,7 @@ from registrar.location.contract import LocationUnavailable
 from registrar.location.rows import Rows
 from registrar.location.writer import WriterThread
 from registrar.subscribers.table import SubscriberTable
+from registrar.workers.bans import AllBans
 from registrar.workers.contacts import AllContacts
 from registrar.workers.nodes import FLOWS, SUBSCRIPTIONS, AllNodes, Walk
 from registrar.workers.processes import Launcher
@@ -69,6 +70,7 @@ class WorkersService(LoggedService):
         AllContacts(self.supervisor, reactor.seconds, self._read_after if self._rows is not None else None,
                     shared=config.location.kind == "redis").mount(self.site.routes)
         AllNodes(self.supervisor).mount(self.site.routes)
+        AllBans(self.supervisor).mount(self.site.routes)
         for path in (FLOWS, SUBSCRIPTIONS):
             Walk(self.supervisor, path).mount(self.site.routes)
         self.site.setServiceParent(self)
@@ -98,8 +100,9 @@ class WorkersService(LoggedService):
         config = self._settings
         config.registrar.data_dir.mkdir(parents=True, exist_ok=True)
         load_or_create_secret(config.path(config.registrar.secret_file, "node.secret"))
-        with SubscriberTable(config.path(config.subscribers.file, "subscribers.sqlite")):
-            pass
+        if config.subscribers.kind == "sqlite":
+            with SubscriberTable(config.path(config.subscribers.file, "subscribers.sqlite")):
+                pass
         if self._rows is not None:
             try:
                 self._rows.claim()

@@ -90,6 +90,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
     5: (
         "registrar.config",
         "registrar.clustering",
+        "registrar.databases",
         "registrar.joining",
         "registrar.supervision",
         "registrar.service",

@@ -146,7 +146,7 @@ class RunningCase(TestCase):
 
     async def add_alice(self) -> None:
         """Make alice a subscriber."""
-        await self.parts.subscribers.add("alice", "example.com", PASSWORDS["alice"])
+        await self.parts.databases.subscribers.add("alice", "example.com", PASSWORDS["alice"])
 
 
 class LifeTests(RunningCase):
@@ -266,7 +266,7 @@ class LifeTests(RunningCase):
     async def test_store_down(self) -> None:
         """While subscribers cannot be read, phones shall come again after half of the longest pause or more."""
         await self.started()
-        await self.parts.subscribers.stop()
+        await self.parts.databases.subscribers.stop()
         pauses = set()
         phone = await self.phone()
         for _ in range(20):
