@@ -1,4 +1,4 @@
-"""`rollcall user import` with MariaDB: from a CSV file and from Kamailio's and OpenSIPS' tables, ended and gone on with."""
+"""`rollcall user import` with MariaDB: from a file and from Kamailio's and OpenSIPS' tables, ended and gone on with."""
 
 import os
 import signal
@@ -91,8 +91,9 @@ class ImportTests(DatabaseCase):
 
     def test_kamailio(self) -> None:
         """Users of kamctl are taken over: with all hashes where the password is known, else with those there are."""
-        database = self.kamailio("kamailio", ("alice", "example.com", "sesame", True), ("bob", "example.com", "x", False),
-                                 ("carol", "elsewhere.org", "x", True), ("dora", "", "x", True))
+        database = self.kamailio("kamailio", ("alice", "example.com", "sesame", True),
+                                 ("bob", "example.com", "x", False), ("carol", "elsewhere.org", "x", True),
+                                 ("dora", "", "x", True))
         self.query("INSERT INTO subscriber (username, domain, password, ha1) VALUES ('erin', 'example.com', 'x', %s)",
                    "0" * 32, database=database)
         before = self.everything(database)
