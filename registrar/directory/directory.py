@@ -162,8 +162,8 @@ class Directory:
         except NoTables as missing:
             survey, pause = Survey(), self._domains_seconds
             if not self._is_missing:
-                self._log.warn("there are neither aliases nor forwardings nor further domains: {problem}; `rollcall db "
-                               "upgrade` makes the tables", problem=str(missing))
+                self._log.info("no aliases, forwardings and further domains: {problem}; `rollcall db upgrade` makes "
+                               "the tables", problem=str(missing))
             self._is_missing = True
         except DirectoryUnavailable as problem:
             self._log.warn("the tables of domains, aliases and forwardings cannot be read: {problem}",
