@@ -82,7 +82,9 @@ def now_or_never(coroutine: Coroutine[Any, Any, Any]) -> Any:
     raise AssertionError("it waits")
 
 
-class AuthenticationTests(SynchronousTestCase):
+class AuthenticationCase(SynchronousTestCase):
+    """Alice has all hashes of her password, bob that by MD5."""
+
     def setUp(self) -> None:
         self.subscribers = {"alice": a_subscriber("alice"), "bob": a_subscriber("bob", ("MD5",))}
         self.looked_up: list[tuple[str, str]] = []
@@ -117,6 +119,8 @@ class AuthenticationTests(SynchronousTestCase):
     def offered(self, challenge: Challenge) -> list[str]:
         return [parse_authorization(value).params["algorithm"] for _, value in challenge.headers]
 
+
+class AuthenticationTests(AuthenticationCase):
     # --- the way of a phone
 
     def test_first_request(self) -> None:

@@ -1,13 +1,18 @@
 """Tests of who is not listened to after too many wrong passwords, and who is all the same."""
 
+from functools import partial
+
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import provider
 
+from registrar.auth import Accepted, AuthConfig, Authentication, Challenge, StoreUnavailable, Subscriber
 from registrar.bans import BansConfig
+from registrar.subscribers.memory import MemorySubscribers
+from rollcall.sip.headers import parse_authorization
 from rollcall.sip.message import Response
-from tests.registrar.joined import DOMAIN, Client, Registrar
+from tests.registrar.joined import DOMAIN, Client, Registrar, done
 
 OFFICE, ELSEWHERE = "192.0.2.20", "198.51.100.9"
 LIMITS = BansConfig(per_user_and_source=3, per_source=6, per_user=5, ban_seconds=60, window_seconds=100)
@@ -201,6 +206,78 @@ class GuardingTests(GuardingCase):
         for each in (flow, None):
             refused = self.successResultOf(Deferred.fromCoroutine(guarding.refuses("alice", DOMAIN, each, now)))
             self.assertEqual((refused, guarding.suspect("bob", DOMAIN, each, now)), (False, False))
+
+
+class ManyAtOnceTests(SynchronousTestCase):
+    """Somebody sends his guesses all at once, while the store takes its time."""
+
+    def setUp(self) -> None:
+        self.registrar = Registrar(bans=LIMITS)
+        self.store: list[Deferred[None]] = []
+        self.newest: list[Deferred[None]] = []
+        self.authentication = Authentication.with_secrets(
+            partial(self.wait, self.store), [b"a secret for nonces"], AuthConfig(),
+            look_again=partial(self.wait, self.newest), guard=self.registrar.guarding)
+
+    async def wait(self, waiting: "list[Deferred[None]]", username: str, domain: str) -> Subscriber | None:
+        """Find a user, once the test lets it."""
+        gate: Deferred[None] = Deferred()
+        waiting.append(gate)
+        await gate
+        return await self.registrar.subscribers.find(username, domain)
+
+    def ask(self, password: str) -> "Deferred[Accepted | Challenge]":
+        """Let somebody prove this password of alice's."""
+        now, client = self.registrar.clock.seconds(), self.registrar.client()
+        challenge = self.authentication.ask("", DOMAIN, now)
+        client.challenge = parse_authorization(challenge.headers[0][1]).params
+        client.password = password
+        request = client.a_register("sip:alice@203.0.113.1")
+        return Deferred.fromCoroutine(self.authentication.authenticate(request, DOMAIN, now, flow=client.flow))
+
+    def let_pass(self, waiting: "list[Deferred[None]]") -> None:
+        gates = waiting[:]
+        del waiting[:]
+        for gate in gates:
+            gate.callback(None)
+
+    def test_slow_store(self) -> None:
+        """However many guesses wait for the hash, only so many are looked at; the right one behind them is not."""
+        asking = [self.ask(password) for password in (*["guess"] * 9, "wonderland-7")]
+        self.let_pass(self.store)
+        self.let_pass(self.newest)
+        causes = [getattr(self.successResultOf(each), "cause", "accepted") for each in asking]
+        self.assertEqual(causes, ["bad_password"] * 3 + ["banned"] * 7)
+
+    def test_slow_second_look(self) -> None:
+        """Nor does it help that somebody newer is looked for meanwhile."""
+        asking = [self.ask("guess") for _ in range(3)]
+        self.let_pass(self.store)
+        self.assertEqual(len(self.newest), 3)
+        late = self.ask("wonderland-7")
+        self.assertEqual(getattr(self.successResultOf(late), "cause", ""), "banned")
+        self.let_pass(self.newest)
+        self.assertEqual([getattr(self.successResultOf(each), "cause", "") for each in asking], ["bad_password"] * 3)
+
+    def test_new_password(self) -> None:
+        """A proof that is right by what is newer counts for nothing."""
+        for _ in range(4):
+            right, self.registrar.subscribers = self.registrar.subscribers, MemorySubscribers()
+            done(self.registrar.subscribers.start())
+            asking = self.ask("wonderland-7")
+            self.let_pass(self.store)
+            self.registrar.subscribers = right
+            self.let_pass(self.newest)
+            self.assertIsInstance(self.successResultOf(asking), Accepted)
+        self.assertEqual(len(self.registrar.guarding.bans), 0)
+
+    def test_store_away(self) -> None:
+        """That nobody can be looked up is no wrong password."""
+        for _ in range(9):
+            asking = self.ask("wonderland-7")
+            self.store.pop().errback(StoreUnavailable("no server answers"))
+            self.failureResultOf(asking, StoreUnavailable)
+        self.assertEqual(self.registrar.guarding.bans.counted, 0)
 
 
 class GuardingWholeWayTests(GuardingTests):
