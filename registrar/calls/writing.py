@@ -79,7 +79,7 @@ class CallWriter:
                 removed = remove_older(connection, before)
         except (SQLAlchemyError, SqlUnavailable) as problem:
             self._log.warn("calls older than {days} days cannot be removed: {why}", days=self._config.retention_days,
-                           why=_words(problem), log_rationed=True)
+                           why=words(problem), log_rationed=True)
             removed = 0
         if removed:
             self._log.info("{count} calls older than {days} days were removed", count=removed,
@@ -128,7 +128,7 @@ class CallWriter:
             if not _is_refusal(problem):
                 raise
             if len(rows) == 1:
-                self._put_aside(rows[0][0], _words(problem))
+                self._put_aside(rows[0][0], words(problem))
                 return
             middle = len(rows) // 2
             self._write_rows(rows[:middle])
@@ -154,7 +154,7 @@ class CallWriter:
 
     def _failed(self, problem: Exception) -> None:
         self.close()
-        why = _words(problem)
+        why = words(problem)
         if self.problem is None:
             self._log.warn("records of calls cannot be written and wait on disk: {why}", why=why)
         self.problem = why
@@ -173,7 +173,7 @@ def _is_refusal(problem: Exception) -> bool:
     return wrong_value or isinstance(problem, DataError | IntegrityError)
 
 
-def _words(problem: Exception) -> str:
+def words(problem: Exception) -> str:
     """Return an error in one line, without what was to be written: who calls whom is nobody else's business."""
     cause: BaseException = problem
     if isinstance(problem, StatementError) and problem.orig is not None:

@@ -8,7 +8,20 @@ from typing import Any
 import click
 
 from registrar.auth import StoreUnavailable
-from registrar.command import aliases, bans, check, contacts, db, demo, forwarding, importing, nodes, served, users
+from registrar.command import (
+    aliases,
+    bans,
+    calls,
+    check,
+    contacts,
+    db,
+    demo,
+    forwarding,
+    importing,
+    nodes,
+    served,
+    users,
+)
 from registrar.command.preparing import DemoError
 from registrar.command.settings import anywhere
 from registrar.database.errors import DatabaseProblem
@@ -57,5 +70,5 @@ def main() -> None:
 users.user.add_command(importing.import_users)
 for command in (users.user, contacts.contacts, nodes.nodes, nodes.flows, nodes.drain, check.check, db.db, demo.demo):
     main.add_command(command)
-for command in (aliases.alias, forwarding.forward, served.domain, bans.bans):
+for command in (aliases.alias, forwarding.forward, served.domain, bans.bans, calls.calls):
     main.add_command(command)
