@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import click
 from attrs import evolve
 
-from registrar.command.settings import Settings, anywhere, print_json, with_settings
+from registrar.command.settings import Settings, anywhere, domains_of_the_table, print_json, with_settings
 from registrar.command.telling import open_users, tell_registrars
 from registrar.config import RegistrarConfig
 from registrar.subscribers.import_journal import ImportJournal
@@ -37,7 +37,7 @@ _TABLE = re.compile(r"[A-Za-z0-9_$]{1,64}")
 @click.option("--update", is_flag=True, help="Replace the hashes of users who are there already.")
 @click.option("--trust", type=click.Choice(["password", "hashes"]),
               help="Which is right where a row has both and they differ; default: such rows are rejected.")
-@click.option("--any-domain", is_flag=True, help="Take users of domains that are not in the configuration, too.")
+@click.option("--any-domain", is_flag=True, help="Take users of domains that are not served, too.")
 @click.option("--state", "state_file", type=click.Path(path_type=Path), help="Where it is noted how far it has come.")
 @click.option("--rejected", "report_file", type=click.Path(path_type=Path), help="Where rejected rows are listed.")
 @anywhere
@@ -84,6 +84,8 @@ def _reading(config: RegistrarConfig, trust: Trust | None, any_domain: bool) -> 
     names = {
         name.lower(): domain.name.lower() for domain in config.domains for name in (domain.name, *domain.aliases)
     }
+    if not any_domain:
+        names = {**{name: name for name in domains_of_the_table(config)}, **names}
     return Reading(
         domains={} if any_domain else names,
         default_domain=config.domains[0].name.lower(),

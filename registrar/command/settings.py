@@ -78,7 +78,7 @@ def full_name(config: RegistrarConfig, text: str, served: bool = True) -> tuple[
         if domain.lower() in (each.name.lower(), *(alias.lower() for alias in each.aliases)):
             return username, each.name
     if served:
-        also = _domains_of_the_table(config)
+        also = domains_of_the_table(config)
         if domain.lower() in also:
             return username, domain.lower()
         names = ", ".join([*(each.name for each in config.domains), *also])
@@ -86,7 +86,7 @@ def full_name(config: RegistrarConfig, text: str, served: bool = True) -> tuple[
     return username, domain
 
 
-def _domains_of_the_table(config: RegistrarConfig) -> list[str]:
+def domains_of_the_table(config: RegistrarConfig) -> list[str]:
     """Return the domains that are served beside those of the file."""
     from registrar.directory.opening import directory_at
     from registrar.directory.reaching import NoTables

@@ -48,6 +48,13 @@ class ImportTests(CommandCase):
         self.file.write_text("username,domain,password\nalice,elsewhere.org,x\n")
         self.assertEqual(self.run_json("user", "import", str(self.file), "--any-domain")["added"], 1)
 
+    def test_domains_of_the_table(self) -> None:
+        """Domains that are served beside those of the configuration are served."""
+        self.run_ok("db", "upgrade")
+        self.run_ok("domain", "add", "elsewhere.org")
+        self.file.write_text("username,domain,password\nalice,elsewhere.org,x\n")
+        self.assertEqual(self.run_json("user", "import", str(self.file))["added"], 1)
+
     def test_where_it_is_noted(self) -> None:
         """State and report are where they are wanted."""
         self.file.write_text("username,password\n,\n")
