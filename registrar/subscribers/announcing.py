@@ -117,7 +117,7 @@ def announce_now(config: RedisConfig, names: Names | None, seconds: float) -> st
 
     reactor.callWhenRunning(begin)
     reactor.run(installSignalHandlers=False)
-    return problems[0] if problems else None
+    return f"Redis at {', '.join(config.addresses)}: {problems[0]}" if problems else None
 
 
 def _too_late(result: Any) -> Any:

@@ -76,6 +76,7 @@ class Hearing:
     def came_back(self) -> None:
         """Redis can be asked again: what could not be told there is looked for in the database once."""
         self._is_owed = True
+        self.ask_source()
 
     def ask_source(self) -> "Deferred[None]":
         """Ask the database who was changed, unless it is being asked; never fails."""

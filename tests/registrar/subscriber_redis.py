@@ -44,13 +44,14 @@ class SubscriberServer:
 
     def execute(self, client: "SubscriberRedis", key: bytes, words: tuple[Any, ...]) -> Any:
         """Do what a command asks."""
-        match [word.encode() if isinstance(word, str) else word for word in words]:
+        asked: list[Any] = list(words)
+        match asked:
             case [b"SET", _, value, b"PX", milliseconds]:
-                self.put(client, key, value, milliseconds)
+                self.put(client, key, value, int(milliseconds))
                 return b"OK"
             case [b"XRANGE", _, start, b"+", b"COUNT", count]:
                 client.tracked.add(key)
-                return [entry for entry in self.entries if _number(entry[0]) >= _number(start)][:count]
+                return [entry for entry in self.entries if _number(entry[0]) >= _number(start)][:int(count)]
             case [b"XREVRANGE", _, b"+", b"-", b"COUNT", 1]:
                 client.tracked.add(key)
                 return self.entries[-1:]
