@@ -13,7 +13,7 @@ from registrar.subscribers.columns import TableConfig
 from registrar.subscribers.contract import subscriber_with
 from registrar.subscribers.tables import MysqlTable
 from tests.cluster.database_case import DatabaseCase
-from tests.cluster.mysql_case import OPENSIPS
+from tests.cluster.table_case import OPENSIPS
 from tests.registrar.command.running import run
 
 ROWS = 30_000
