@@ -15,16 +15,17 @@ class Later(Enum):
 
 
 def reader(
-    servers: Sequence[Server], writer: Server | None, fresh: bool, tried: Sequence[Server] = ()
+    servers: Sequence[Server], writer: Server | None, fresh: bool, now: float, tried: Sequence[Server] = ()
 ) -> "Server | Later":
     """Return who is to be read, rather one that was not tried.
 
     With `fresh` the server that takes writes, as long as it may answer; then a fit replica, the one with the least to
-    do; then the server that takes writes, the primary, and last whoever answers at all.
+    do; then the server that takes writes, the primary, and last whoever answers at all. One that may hang comes after
+    all others that are up to date.
     """
     if fresh and writer is None and is_awaited(servers):
         return Later.WAIT
-    ranked = list(_ranked(servers, writer, fresh))
+    ranked = list(_ranked(servers, writer, fresh, now))
     able = [server for server in ranked if server.has_room]
     for server in able:
         if server not in tried:
@@ -75,12 +76,12 @@ def why_nobody_answers(servers: Iterable[Server]) -> str:
     return "; ".join(f"{server.name}: {server.why}" for server in servers)
 
 
-def _ranked(servers: Sequence[Server], writer: Server | None, fresh: bool) -> Iterable[Server]:
+def _ranked(servers: Sequence[Server], writer: Server | None, fresh: bool, now: float) -> Iterable[Server]:
     up = [server for server in servers if server.is_up]
-    replicas = sorted((each for each in up if each.role == "replica" and each.is_fit), key=_outstanding)
-    ranked = ([writer] if writer and fresh else []) + replicas + ([writer] if writer else [])
-    ranked += [each for each in up if each.role == "primary"]
-    ranked += sorted(up, key=_lag)
+    current = sorted((each for each in up if each.role == "replica" and each.is_fit), key=_outstanding)
+    current += ([writer] if writer else []) + [each for each in up if each.role == "primary"]
+    ranked = [writer] if writer and fresh else []
+    ranked += [each for each in current if not each.is_silent(now)] + current + sorted(up, key=_lag)
     return dict.fromkeys(ranked)
 
 

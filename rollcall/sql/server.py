@@ -13,6 +13,9 @@ from rollcall.sql.errors import is_lost, is_read_only, is_unavailable, told
 from rollcall.sql.lanes import Asking, Outcome, Task, Trouble
 from rollcall.sql.looking import Look
 
+SILENCE = 0.25
+"""For so much of timeout_seconds a server that is asked something may say nothing; then others are asked first."""
+
 
 class Standing(Enum):
     """Whether a server may be asked."""
@@ -58,6 +61,8 @@ class Server:
         self.outstanding = 0
         self.queries: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self.failures: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self._heard_at = 0.0
+        self._silence = SILENCE * config.timeout_seconds
         self._max_lag = config.max_lag_seconds
         self._most = config.connections + config.max_waiting
 
@@ -68,6 +73,10 @@ class Server:
     @property
     def has_room(self) -> bool:
         return self.outstanding < self._most
+
+    def is_silent(self, now: float) -> bool:
+        """Tell whether it may hang: it has something to do, and has answered nothing for a while."""
+        return self.outstanding > 0 and now - self._heard_at > self._silence
 
     @property
     def lag_seconds(self) -> float | None:
@@ -107,28 +116,33 @@ class Server:
             why=self.unfit if self.is_up else self.why,
         )
 
-    def ask(self, query: Query) -> None:
+    def ask(self, query: Query, now: float) -> None:
         """Have it done here."""
+        if not self.outstanding:
+            self._heard_at = now
         query.server = self
         query.tried.append(self)
         self.outstanding += 1
         self.queries[query.kind] += 1
         self.asking.submit(query)
 
-    def answered(self, query: Query, outcome: Outcome) -> None:
-        """Count what came of it, and doubt the server when it failed."""
+    def answered(self, query: Query, outcome: Outcome, now: float) -> list[Task]:
+        """Count what came of it; return the queries to be done elsewhere, because this server is doubted now."""
         self.outstanding -= 1
-        if isinstance(outcome, Trouble) and not query.is_over and is_unavailable(outcome.error):
-            self.failed(query.kind, outcome.error)
+        self._heard_at = now
+        if not isinstance(outcome, Trouble) or query.is_over or not is_unavailable(outcome.error):
+            return []
+        self.failures[query.kind] += 1
+        return self._doubt(outcome.error)
 
-    def failed(self, kind: Kind, error: Exception) -> None:
+    def _doubt(self, error: Exception) -> list[Task]:
         """Ask it nothing until it was looked at. When a connection is lost, others of that time may be, too."""
-        self.failures[kind] += 1
         if is_lost(error):
             self.renew()
-        if self.standing is Standing.UP and (is_lost(error) or is_read_only(error)):
-            self.standing = Standing.UNKNOWN
-            self.why = told(error)
+        if self.standing is not Standing.UP or not (is_lost(error) or is_read_only(error)):
+            return []
+        self.standing, self.why = Standing.UNKNOWN, told(error)
+        return self._given_back()
 
     def renew(self) -> None:
         """Open every connection anew before it is next used, that of the checks, too: a password may have changed."""
@@ -142,6 +156,9 @@ class Server:
     def left(self, why: str) -> list[Task]:
         """It does not answer; return the queries that it has not begun, for others to do."""
         self.standing, self.seen, self.why = Standing.DOWN, None, why
+        return self._given_back()
+
+    def _given_back(self) -> list[Task]:
         given_back = self.asking.take_back()
         self.outstanding -= len(given_back)
         return given_back

@@ -63,6 +63,7 @@ class Servers:
         self._parked: list[Query] = []
         """Those of them that wait until a server has been looked at."""
         self._overdue: Any = None
+        self._reads_late = False
         self._is_stopped = False
 
     def start(self) -> None:
@@ -142,12 +143,11 @@ class Servers:
             self._dispatch_read(query)
 
     def _dispatch_read(self, query: Query) -> None:
-        chosen = reader(self._servers, self._election.writer, query.fresh, query.tried)
+        now = self._reactor.seconds()
+        chosen = reader(self._servers, self._election.writer, query.fresh, now, query.tried)
         if isinstance(chosen, Server):
-            if chosen.role == "replica" and not chosen.is_fit and chosen is not self._election.writer:
-                self._log.warn("MySQL replica {server} is read although {why}: no other answers",
-                               server=chosen.name, why=chosen.unfit, log_rationed=True)
-            chosen.ask(query)
+            self._tell_if_late(chosen)
+            chosen.ask(query, now)
         elif chosen is Later.WAIT:
             self._park(query)
         elif chosen is Later.FULL:
@@ -164,7 +164,14 @@ class Servers:
         elif not writer.has_room:
             self._fail(query, SqlUnavailable("nothing was done: too many queries wait for MySQL already"))
         else:
-            writer.ask(query)
+            writer.ask(query, self._reactor.seconds())
+
+    def _tell_if_late(self, chosen: Server) -> None:
+        is_late = not chosen.is_fit and chosen.role == "replica" and chosen is not self._election.writer
+        if is_late and not self._reads_late:
+            self._log.warn("MySQL replica {server} is read although {why}: no other answers",
+                           server=chosen.name, why=chosen.unfit, log_rationed=True)
+        self._reads_late = is_late
 
     def _park(self, query: Query) -> None:
         if len(self._parked) >= self._config.max_waiting:
@@ -177,10 +184,10 @@ class Servers:
     def _answered(self, query: Query, outcome: Outcome) -> None:
         server = query.server
         assert server is not None
-        server.answered(query, outcome)
-        if server.standing is Standing.UNKNOWN:
-            self._election.look_again()
+        given_back = server.answered(query, outcome, self._reactor.seconds())
+        if server.standing is Standing.UNKNOWN and isinstance(outcome, Trouble):
             self._checks[server].begin()
+            self._reassign(given_back)
         if query.is_over:
             self._pending.pop(query, None)
         elif isinstance(outcome, Answer):
@@ -208,12 +215,17 @@ class Servers:
 
     def _changed(self, given_back: list[Task]) -> None:
         """Somebody looked at a server."""
+        self._reassign(given_back)
+        self._dispatch_parked()
+
+    def _reassign(self, given_back: list[Task]) -> None:
+        """Let others do what a server has not begun, after something became known of it."""
         self._election.look_again()
         for query in given_back:
             assert isinstance(query, Query)
-            query.tried.pop()  # it was not begun
+            query.tried.pop()
+            query.server = None
             self._dispatch(query)
-        self._dispatch_parked()
 
     def _dispatch_parked(self) -> None:
         parked, self._parked = self._parked, []

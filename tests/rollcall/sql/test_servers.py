@@ -79,6 +79,29 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual([len(lanes.tasks) for lanes in self.servers.asked.values()], [2, 1])
         self.assertEqual([state.outstanding for state in self.servers.sql.states], [2, 1])
 
+    def test_doubted(self) -> None:
+        """What a server has not begun goes elsewhere as soon as one of its connections is lost."""
+        self.servers = ScriptedServers(replicas=(FIRST,), connections=1).well()
+        for _ in range(3):
+            self.servers.sql.read(nothing)
+        self.servers.asked[FIRST].answer(Trouble(LOST, False))
+        self.servers.asked[FIRST].answer(Trouble(LOST, False))
+        self.assertEqual([state.outstanding for state in self.servers.sql.states], [3, 0])
+
+    def test_silent(self) -> None:
+        """A replica that has answered nothing for a while, though asked, is passed over until it does."""
+        self.servers = ScriptedServers(replicas=(FIRST,)).well()
+        self.servers.sql.read(nothing)
+        self.servers.clock.advance(0.5)
+        self.servers.sql.read(nothing)
+        self.assertEqual([state.outstanding for state in self.servers.sql.states], [0, 2])
+        self.servers.clock.advance(0.1)
+        self.servers.sql.read(nothing)
+        self.assertEqual([state.outstanding for state in self.servers.sql.states], [1, 2])
+        self.servers.asked[FIRST].answer(None)
+        self.servers.sql.read(nothing)
+        self.assertEqual([state.outstanding for state in self.servers.sql.states], [1, 2])
+
     def test_behind(self) -> None:
         """Replicas that are too far behind are read last, and told so."""
         self.servers.clock.advance(1)
