@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pymysql.constants import ER
 from pymysql.err import MySQLError
 
 from registrar.subscribers.bulk import Name
-from registrar.subscribers.mysql_layout import CHANGES_TABLE
+from registrar.subscribers.mysql_layout import CHANGES_TABLE, NOT_OURS
 from registrar.subscribers.source import Changed
 from rollcall.sql.connecting import Connection
 from rollcall.sql.errors import code_of
@@ -71,7 +70,7 @@ def read_changes(connection: Connection, since: int | None) -> Changed | None:
             cursor.execute(_SINCE, (since,))
             return _changed(since, int(last), cursor.fetchall())
     except MySQLError as error:
-        if code_of(error) == ER.NO_SUCH_TABLE:
+        if code_of(error) in NOT_OURS:
             return None
         raise
 

@@ -16,6 +16,9 @@ from rollcall.sql.errors import code_of
 
 CHANGES_TABLE = "rollcall_change"
 
+NOT_OURS = (ER.NO_SUCH_TABLE, ER.TABLEACCESS_DENIED_ERROR)
+"""Errors of a table that is not there for us: who has rights to some tables only is not told which others there are."""
+
 _HEX = re.compile(r"[0-9a-fA-F]+")
 # What a new row says in a column of a site's own that must say something: as MySQL itself would have it, and of a
 # time what Kamailio's tables say for "unknown".
@@ -142,7 +145,7 @@ def _columns(connection: Connection, table: str) -> Sequence[Sequence[Any]] | No
         try:
             cursor.execute(f"SHOW COLUMNS FROM `{table}`")
         except MySQLError as error:
-            if code_of(error) == ER.NO_SUCH_TABLE:
+            if code_of(error) == ER.NO_SUCH_TABLE or (table == CHANGES_TABLE and code_of(error) in NOT_OURS):
                 return None
             raise
         found: Sequence[Sequence[Any]] = cursor.fetchall()
