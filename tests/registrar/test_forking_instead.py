@@ -1,4 +1,4 @@
-"""Calls that go elsewhere when nobody takes them, as the fork sees it: while others look where, and with lost phones."""
+"""Calls that go elsewhere when nobody takes them, as the fork sees it: while others look, and with lost phones."""
 
 from collections.abc import Callable
 
