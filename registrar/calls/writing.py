@@ -44,6 +44,7 @@ class CallWriter:
         self._config = config
         self._now = now
         self._engine: sa.Engine | None = None
+        self._batch = config.batch
         self._next_retention_at = 0.0
         self.problem: str | None = None
         """Why the database cannot be written; None while it can."""
@@ -94,8 +95,9 @@ class CallWriter:
             self._engine = None
 
     def _lines(self, segment: Segment) -> Iterator[list[bytes]]:
-        while lines := segment.read(self._config.batch):
+        while lines := segment.read(self._batch):
             yield lines
+            self._batch = min(2 * self._batch, self._config.batch)
 
     def _connected(self) -> sa.Connection:
         if self._engine is None:
@@ -154,6 +156,8 @@ class CallWriter:
 
     def _failed(self, problem: Exception) -> None:
         self.close()
+        # A server that is slow, but not away, has time for less at once.
+        self._batch = max(self._batch // 2, 1)
         why = words(problem)
         if self.problem is None:
             self._log.warn("records of calls cannot be written and wait on disk: {why}", why=why)

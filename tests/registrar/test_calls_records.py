@@ -24,6 +24,7 @@ from registrar.calls.writing import RETENTION_SECONDS, CallWriter
 from registrar.database.engines import engine_of
 from registrar.observing_calls import watch_calls
 from rollcall.ops.metrics import Metrics
+from rollcall.sql.errors import SqlUnavailable
 from tests.registrar.call_records import a_database, a_folder, an_answer, an_end, counted
 from tests.registrar.examples import NOW
 
@@ -76,6 +77,21 @@ class WriterTests(WriterCase):
         self.file = elsewhere
         self.assertTrue(self.writer.write_all())
         self.assertEqual((self.writer.problem, counted(self.engine)), (None, 25))
+
+    def test_slow(self) -> None:
+        """A database that has no time for a whole batch is given less, and then more again."""
+        asked: list[int] = []
+
+        def slow(connection: sa.Connection, rows: list[object]) -> None:
+            asked.append(len(rows))
+            if len(rows) > 3:
+                raise SqlUnavailable("time is over")
+
+        self.append(*(an_answer(number) for number in range(9)))
+        with mock.patch("registrar.calls.writing.write", slow):
+            took = [self.writer.write_all() for _ in range(6)]
+        self.assertEqual(took, [False, False, False, False, True, True])
+        self.assertEqual((asked, self.spool.waiting), ([9, 5, 2, 4, 2, 4, 2, 3], 0))
 
     def test_no_table(self) -> None:
         """Without the table records wait, and it is said how it is made."""
