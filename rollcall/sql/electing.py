@@ -9,12 +9,14 @@ from rollcall.sql.server import Server
 
 
 class Election:
-    """Remembers who took writes last. The primary comes first in `servers`."""
+    """Remembers who took writes last."""
 
     _log = Logger()
 
-    def __init__(self, servers: Sequence[Server]) -> None:
+    def __init__(self, servers: Sequence[Server], may_be_many: bool = False) -> None:
+        """The primary comes first. `may_be_many`: several may take writes by design, as in Galera."""
         self._servers = servers
+        self._may_be_many = may_be_many
         self._last: Server | None = None
         self._is_vacant = False
         self._are_two = False
@@ -47,10 +49,9 @@ class Election:
             self._log.warn("MySQL: no server takes writes: {why}", why=self.why_nobody)
 
     def _warn_of_two(self, writer: Server) -> None:
-        primary = self._servers[0]
-        are_two = writer is not primary and primary.is_writable
-        if are_two and not self._are_two:
-            self._log.error("MySQL: writes go on to {server}, which was promoted, but the old primary {primary} takes "
-                            "writes as well: make it read only and let it follow, or write to it alone",
-                            server=writer.name, primary=primary.name)
-        self._are_two = are_two
+        others = [server.name for server in self._servers if server.is_writable and server is not writer]
+        if others and not self._are_two and not self._may_be_many:
+            self._log.error("MySQL: writes go to {server}, but {others} takes writes as well and follows nobody: "
+                            "make one of them read only and let it follow the other",
+                            server=writer.name, others=", ".join(others))
+        self._are_two = bool(others)

@@ -17,6 +17,9 @@ from rollcall.sql.connecting import Connection
 from rollcall.sql.errors import SqlUnavailable, is_lost
 from rollcall.sql.transaction import Undone
 
+HEARD_SECONDS = 1.0
+"""So long a thread that lost its connection waits at most until the reactor knows, and has taken back what is queued."""
+
 Connect = Callable[[Callable[[socket.socket], None]], Connection]
 
 
@@ -137,13 +140,22 @@ class Lanes:
     def _run(self, lane: "_Lane") -> None:
         while (task := self._queue.get()) is not None:
             outcome = lane.do(task)
-            self._call_from_thread(self._answered, task, outcome)
+            if isinstance(outcome, Trouble) and is_lost(outcome.error):
+                heard = threading.Event()
+                self._call_from_thread(self._answered, task, outcome, heard)
+                heard.wait(HEARD_SECONDS)
+            else:
+                self._call_from_thread(self._answered, task, outcome)
         lane.close()
         self._call_from_thread(self._lane_ended)
 
-    def _answered(self, task: Task, outcome: Outcome) -> None:
+    def _answered(self, task: Task, outcome: Outcome, heard: threading.Event | None = None) -> None:
         self._unanswered -= 1
-        task.answered(task, outcome)
+        try:
+            task.answered(task, outcome)
+        finally:
+            if heard is not None:
+                heard.set()
 
     def _lane_ended(self) -> None:
         self._ended += 1

@@ -55,7 +55,7 @@ class Servers:
                          for name, role in roles]
         news = News(reactor.seconds, self._changed)
         self._checks = {server: Check(reactor, server, config, observe, news) for server in self._servers}
-        self._election = Election(self._servers)
+        self._election = Election(self._servers, may_be_many=config.lag == "none")
         self._heartbeat = Heartbeat(reactor, self, config.check_seconds) if config.lag == "heartbeat" else None
         self._limit = config.connect_seconds + ATTEMPTS * config.timeout_seconds
         self._pending: dict[Query, None] = {}

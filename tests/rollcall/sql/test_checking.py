@@ -128,4 +128,4 @@ class NewsTests(SynchronousTestCase):
         self.servers.clock.advance(1)
         with capturedLogs() as events:
             self.servers.look(PRIMARY, WELL_PRIMARY)
-        self.assertIn("the old primary 192.0.2.1:3306 takes writes as well", formatEvent(events[-1]))
+        self.assertIn(f"writes go to {FIRST}, but {PRIMARY} takes writes as well", formatEvent(events[-1]))

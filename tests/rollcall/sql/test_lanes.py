@@ -134,6 +134,16 @@ class LanesTests(SynchronousTestCase):
         self.turn()
         self.assertEqual((len(self.outcomes), self.lanes.waiting), (1, 0))
 
+    def test_taken_back_after_a_loss(self) -> None:
+        """Who lost the connection begins nothing before the reactor knows."""
+        self.lanes.submit(self.task(self.raising(LOST)))
+        other = self.task(lambda wire: wire.open)
+        self.lanes.submit(other)
+        function, arguments = self.turns.get(timeout=PATIENCE_SECONDS)
+        self.assertEqual(self.lanes.take_back(), [other])
+        function(*arguments)
+        self.assertEqual(self.outcome(lambda wire: wire.open), Answer(True))
+
     def test_cut(self) -> None:
         """A task that waits for the network ends when its connection is cut; another's is left alone."""
         reading = threading.Event()
