@@ -1,6 +1,6 @@
-"""Subscribers in an SQLite file, asked in threads and remembered in memory."""
+"""Subscribers in an SQLite file, asked in threads."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -9,25 +9,18 @@ import attrs
 from attrs import field
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from registrar.auth import StoreUnavailable, Subscriber
-from registrar.subscribers.cache import CacheConfig, SubscriberCache
-from registrar.subscribers.contract import PAGE_SIZE, is_subscriber_name
+from registrar.subscribers.cache import CacheConfig
 from registrar.subscribers.source import Changed
 from registrar.subscribers.table import DEFAULT_BUSY_SECONDS, SubscriberTable
 from rollcall.net.turn_share import TurnShare
 from rollcall.ops.allowed import at_least, between
-from rollcall.sip.errors import ParseError
-from rollcall.sip.uri import parse_sip_uri, unescape
 
 TURN_SECONDS = 0.01
 """So much of a turn of the reactor at most goes to requests whose users have just been looked up."""
-
-WARM_UP_SECONDS = 2.0
-"""So long the start waits at most until all users are in memory: 200,000 take a third of it."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -113,150 +106,6 @@ class SqliteSource:
         """Say whether anybody was changed since a mark; it cannot be told who."""
         mark = await self._in_thread(self._table.version)
         return Changed(mark, () if since in (None, mark) else None)
-
-    def _in_thread(self, query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "Deferred[T]":
-        if not self._is_running:
-            raise StoreUnavailable("the subscribers are closed")
-        asked_at = self._reactor.seconds()
-        waiting: Deferred[T] = Deferred()
-        answer = deferToThreadPool(self._reactor, self._pool, query, *args, **kwargs)
-        answer.addBoth(self._answered, waiting, query.__name__, asked_at)
-        return waiting
-
-    def _answered(self, result: T | Failure, waiting: "Deferred[T]", operation: str, asked_at: float) -> None:
-        """Let who waits go on, now or in one of the next turns: with each of many answers goes a whole request."""
-        self._observe(operation, self._reactor.seconds() - asked_at)
-        step = partial(waiting.callback, result)  # a Failure fails it
-        if self._share.has_room():
-            self._share.run(step)
-        else:
-            self._share.defer(step)
-
-
-class SqliteSubscribers:
-    """The embedded SubscriberStore. The reactor's thread never waits for the file.
-
-    The file must be its own: any other commit to it would make the cache forget everything.
-    """
-
-    _log = Logger()
-
-    def __init__(
-        self,
-        reactor: Any,
-        path: Path,
-        config: SqliteConfig | None = None,
-        pool: ThreadPool | None = None,
-        observe: Callable[[str, float], None] = lambda operation, seconds: None,
-    ) -> None:
-        """`reactor` provides IReactorTime and IReactorFromThreads; `observe` is told how long each query took."""
-        config = SqliteConfig() if config is None else config
-        self._reactor = reactor
-        self._table = SubscriberTable(path, config.busy_seconds)
-        self._pool = ThreadPool(0, config.threads, "subscribers") if pool is None else pool
-        self._observe = observe
-        self._share = TurnShare(reactor, TURN_SECONDS)
-        self._warms_up = config.warm_up
-        self._is_running = False
-        self._cache = SubscriberCache(self._read, reactor, config, self._version)
-        self.peek = self._cache.peek
-
-    async def start(self) -> None:
-        """Open the file, and make it where it is missing. Raises StoreUnavailable."""
-        self._pool.start()
-        self._is_running = True
-        try:
-            await self._in_thread(self._table.open)
-        except StoreUnavailable:
-            await self.stop()
-            raise
-        if self._warms_up:
-            await self._warm_up()
-
-    async def _warm_up(self) -> None:
-        """Fill the cache; when that takes long, return meanwhile."""
-        waiting: Deferred[None] = Deferred()
-
-        def go_on(_: object = None) -> None:
-            if not waiting.called:
-                waiting.callback(None)
-
-        filling = Deferred.fromCoroutine(self._cache.fill(self._read_page))
-        filling.addErrback(self._not_filled).addCallback(go_on)
-        limit = self._reactor.callLater(WARM_UP_SECONDS, go_on)
-        await waiting
-        if limit.active():
-            limit.cancel()
-
-    def _not_filled(self, failure: Failure) -> None:
-        if not failure.check(StoreUnavailable):  # stopped meanwhile; or else every query will say so
-            self._log.failure("while users were read into memory", failure)
-
-    async def stop(self) -> None:
-        """Finish the queries that run, and close the file."""
-        if self._is_running:
-            self._is_running = False
-            self._pool.stop()
-            self._table.close()
-
-    async def find(self, username: str, domain: str) -> Subscriber | None:
-        """Return the subscriber or None, mostly from memory and then without waiting. Raises StoreUnavailable."""
-        domain = domain.lower()
-        if not is_subscriber_name(username, domain):
-            return None
-        return await self._cache.find(username, domain)
-
-    async def exists(self, aor: str) -> bool:
-        """Say whether an address-of-record ("sip:alice@example.org") is a subscriber's. Raises StoreUnavailable."""
-        try:
-            uri = parse_sip_uri(aor)
-        except ParseError:
-            return False
-        return await self.find(unescape(uri.user or ""), uri.host) is not None
-
-    async def add(self, username: str, domain: str, password: str) -> None:
-        """Add a subscriber. Raises SubscriberExists, InvalidSubscriber, StoreUnavailable."""
-        await self._change(self._table.add, username, domain, password)
-
-    async def set_password(self, username: str, domain: str, password: str) -> None:
-        """Give a subscriber another password. Raises NoSuchSubscriber, InvalidSubscriber, StoreUnavailable."""
-        await self._change(self._table.set_password, username, domain, password)
-
-    async def remove(self, username: str, domain: str) -> None:
-        """Remove a subscriber. Raises NoSuchSubscriber, InvalidSubscriber, StoreUnavailable."""
-        await self._change(self._table.remove, username, domain)
-
-    async def list(self, page_size: int = PAGE_SIZE) -> AsyncIterator[Subscriber]:
-        """Iterate over all subscribers by username and domain. Raises StoreUnavailable."""
-        after = ("", "")
-        while page := await self._in_thread(self._table.page, after, page_size):
-            for subscriber in page:
-                yield subscriber
-            after = (page[-1].username, page[-1].domain)
-
-    async def count(self) -> int:
-        """Return how many subscribers there are. Raises StoreUnavailable."""
-        return await self._in_thread(self._table.count)
-
-    @property
-    def cached(self) -> int:
-        """How many subscribers are remembered in memory now."""
-        return len(self._cache)
-
-    async def _read(self, username: str, domain: str) -> Subscriber | None:
-        return await self._in_thread(self._table.find, username, domain)
-
-    async def _read_page(self, after: tuple[str, str], size: int) -> Sequence[Subscriber]:
-        return await self._in_thread(self._table.page, after, size)
-
-    async def _version(self) -> int:
-        return await self._in_thread(self._table.version)
-
-    async def _change(self, change: Callable[..., None], username: str, domain: str, *password: str) -> None:
-        try:
-            await self._in_thread(change, username, domain, *password)
-        finally:
-            self._cache.forget(username, domain.lower())
 
     def _in_thread(self, query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "Deferred[T]":
         if not self._is_running:

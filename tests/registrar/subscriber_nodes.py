@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.auth import StoreUnavailable, Subscriber
 from registrar.subscribers.cache import CacheConfig
-from registrar.subscribers.contract import subscriber_with
+from registrar.subscribers.contract import NoSuchSubscriber, subscriber_with
 from registrar.subscribers.shared import SharedCache
 from registrar.subscribers.source import Changed
 from registrar.subscribers.store import CachedSubscribers
@@ -54,6 +54,7 @@ class NodeSource:
         self.asked: list[tuple[str, bool]] = []
         self.changes_asked = 0
         self.held: list[Deferred[None]] | None = None
+        self.holds_changes = True
 
     async def start(self) -> None:
         """There is nothing to wait for."""
@@ -80,6 +81,8 @@ class NodeSource:
         await self._write(username, password)
 
     async def set_password(self, username: str, domain: str, password: str) -> None:
+        if self.database.problem is None and username not in self.database.primary:
+            raise NoSuchSubscriber(username)
         await self._write(username, password)
 
     async def remove(self, username: str, domain: str) -> None:
@@ -87,7 +90,8 @@ class NodeSource:
 
     async def changes(self, since: int | None) -> Changed:
         self.changes_asked += 1
-        await self._hold()
+        if self.holds_changes:
+            await self._hold()
         if self.database.problem is not None:
             raise StoreUnavailable(self.database.problem)
         changed = self.database.changed
