@@ -18,7 +18,7 @@ from rollcall.sql.errors import SqlUnavailable, is_lost
 from rollcall.sql.transaction import Undone
 
 HEARD_SECONDS = 1.0
-"""So long a thread that lost its connection waits at most until the reactor knows, and has taken back what is queued."""
+"""So long a thread that lost its connection waits at most until the reactor has taken back what is queued."""
 
 Connect = Callable[[Callable[[socket.socket], None]], Connection]
 
