@@ -20,6 +20,8 @@ NO_SUCH_TABLE = 1146
 SYNTAX_ERROR = 1064
 DENIED = frozenset({1142, 1143, 1227})
 MICROSECOND = 1e-6
+WRITABLE = ("0", "OFF")
+"""What read_only is where writes are taken: a number, or in later versions of MariaDB, which know more kinds, a word."""
 
 HEARTBEAT_AGE = "SELECT TIMESTAMPDIFF(MICROSECOND, at, UTC_TIMESTAMP(6)) FROM rollcall_heartbeat WHERE id = 1"
 HEARTBEAT = "REPLACE INTO rollcall_heartbeat (id, at) VALUES (1, UTC_TIMESTAMP(6))"
@@ -43,7 +45,7 @@ def look(connection: Connection, role: Role, lag: Lag) -> Look:
     """Ask a server, in a thread. Raises what PyMySQL raises when it does not answer."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@GLOBAL.read_only")
-        is_read_only = bool(cursor.fetchone()[0])
+        is_read_only = str(cursor.fetchone()[0]) not in WRITABLE
     if role == "primary" or (lag == "none" and is_read_only):
         return Look(is_read_only=is_read_only)
     if lag == "heartbeat":

@@ -75,6 +75,8 @@ class Servers:
 
     async def stop(self) -> None:
         """Let what is asked already come to its end, for at most timeout_seconds; all else fails from now on."""
+        if self._is_stopped:
+            return
         self._is_stopped = True
         if self._heartbeat is not None:
             self._heartbeat.stop()
@@ -127,7 +129,7 @@ class Servers:
         found: Deferred[T] = Deferred(query.cancelled)
         query.found = found
         self._pending[query] = None
-        if self._overdue is None:
+        if self._overdue is None and not self._is_stopped:
             self._overdue = self._reactor.callLater(self._limit, self._look_for_overdue)
         self._dispatch(query)
         return found

@@ -72,6 +72,13 @@ class LookTests(SynchronousTestCase):
         """The primary is asked nothing but whether it takes writes."""
         self.assertEqual(look(Scripted(), "primary", "heartbeat"), Look(is_read_only=True))
 
+    def test_read_only(self) -> None:
+        """It is a number, or a word."""
+        connection = Scripted()
+        for value, expected in ((0, False), (1, True), ("OFF", False), ("ON", True), ("NO_LOCK", True)):
+            connection.answers["SELECT @@"] = [(value,)]
+            self.assertEqual(look(connection, "primary", "none").is_read_only, expected)
+
     def test_old_mysql(self) -> None:
         """A server that knows the old words only is asked in these."""
         old = Scripted(SHOW_REPLICA=ProgrammingError(1064, "syntax"), SHOW_SLAVE=[MARIADB])
