@@ -21,7 +21,7 @@ SYNTAX_ERROR = 1064
 DENIED = frozenset({1142, 1143, 1227})
 MICROSECOND = 1e-6
 WRITABLE = ("0", "OFF")
-"""What read_only is where writes are taken: a number, or in later versions of MariaDB, which know more kinds, a word."""
+"""What read_only is where writes are taken: a number, or a word in versions of MariaDB that know more kinds."""
 
 HEARTBEAT_AGE = "SELECT TIMESTAMPDIFF(MICROSECOND, at, UTC_TIMESTAMP(6)) FROM rollcall_heartbeat WHERE id = 1"
 HEARTBEAT = "REPLACE INTO rollcall_heartbeat (id, at) VALUES (1, UTC_TIMESTAMP(6))"
