@@ -8,7 +8,6 @@ from typing import Any
 
 from tests.cluster.case import ClusterCase
 from tests.cluster.fleet_call import Call, CallState
-from tests.cluster.mysql_lab import MysqlCase
 from tests.interop.process import wait_until
 
 PHONES = 90
@@ -21,9 +20,10 @@ ROWS = "SELECT call_id, caller, callee, status, hung_up_by, ended_at >= answered
 SECTIONS = "[calls]\nrecords = true\nwrite_seconds = 0.5\n"
 
 
-class CallsOfNodesTests(MysqlCase):
+class CallsOfNodesTests(ClusterCase):
     """Each registrar writes what it sees: the answer where the caller is connected, the end where somebody hangs up."""
 
+    mysql = "replica"
     users = PHONES
     sections = SECTIONS
 
