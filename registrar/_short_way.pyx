@@ -220,6 +220,10 @@ cdef class ShortestWay:
         young[name] = use + 1
         return True
 
+    def forget_uri(self):
+        """Ask anew whose domain a Request-URI names: those that are served are others now."""
+        self.request_uri = b""
+
     cdef bint learn_uri(self, CompiledRegister register) except -1:
         """Remember the domain that the Request-URI names; say whether it is served at once."""
         cdef bytes request_uri = register.request_uri

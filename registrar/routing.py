@@ -3,7 +3,7 @@
 RFC 3261 §§16.4, 16.5, 16.7; RFC 5626 §7 (one flow per instance at a time); RFC 5627 §5.2.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeVar
 from urllib.parse import quote_from_bytes
@@ -56,6 +56,8 @@ class Domains:
             for name in (domain.name, *domain.aliases):
                 self._served[spelling(name)] = spelling(domain.name)
         self._configured = dict(self._served)
+        self.on_change: list[Callable[[], None]] = []
+        """Called after other domains are served than before."""
         self._own_hosts: set[str] = set()
         self._own_ports: set[int] = set()
 
@@ -69,7 +71,11 @@ class Domains:
 
         Raises ParseError when one cannot stand in a URI.
         """
-        self._served = {**{name: name for name in map(spelling, names)}, **self._configured}
+        served = {**{name: name for name in map(spelling, names)}, **self._configured}
+        if served != self._served:
+            self._served = served
+            for changed in self.on_change:
+                changed()
 
     def answer_at(self, host: str, port: int) -> None:
         """Learn a host (IPv6 in brackets) and port that a listener of ours is reached by."""

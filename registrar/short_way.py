@@ -98,6 +98,7 @@ class ShortWay:
         self._agents = location.packing.agents
         self._agents.index(b"")  # that of phones which name none
         self._served: dict[bytes, Served] = {}
+        domains.on_change.append(self._served.clear)
         self._spans: dict[int, tuple[int, float, int]] = {}
         self._faces: dict[str, Face] = {}
         self._accepted, self._missing = observing.verdict("accepted"), observing.verdict("missing")
@@ -110,6 +111,7 @@ class ShortWay:
                 self.over_connection, self.in_datagram, self._serve, self._span, self._face, self._end_at,
                 self._turn_away, location, admits, transactions.knows, now, authentication, ANSWER_SECONDS)
             observing.settle_by(shortest.settle)
+            domains.on_change.append(shortest.forget_uri)
             self.over_connection, self.in_datagram = shortest.over_connection, shortest.in_datagram
 
     def plainly_over_connection(self, register: UsualRegister, flow: Flow, now: float) -> bytes | None:

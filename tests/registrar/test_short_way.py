@@ -70,6 +70,18 @@ class WhatItTakesTests(ShortWayCase):
         self.alice.register(CONTACT, instance=PHONE)
         self.assertIsNotNone(self.short_answer(self.alice, CONTACT, instance=PHONE))
 
+    def test_other_domains(self) -> None:
+        """A domain that is served from now on is known at once, and one that is not any more is forgotten as soon."""
+        there = {"uri": "sip:example.net", "to": "sip:alice@example.net"}
+        self.assertIsNone(self.short_answer(self.alice, CONTACT, **there))
+        self.registrar.domains.serve_also(["example.net"])
+        for _ in range(2):
+            answer = self.short_answer(self.alice, CONTACT, **there)
+            assert answer is not None
+            self.assertEqual(answer.status, 200)
+        self.registrar.domains.serve_also([])
+        self.assertIsNone(self.short_answer(self.alice, CONTACT, **there))
+
     def test_left_to_the_whole_way(self) -> None:
         """What needs a rule more, or has something to refuse, changes nothing."""
         self.alice.register(CONTACT)
