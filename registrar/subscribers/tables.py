@@ -16,7 +16,9 @@ from registrar.subscribers.mysql_rows import MysqlRows
 from registrar.subscribers.table import SubscriberTable
 from rollcall.sql.config import MysqlConfig
 from rollcall.sql.connecting import Connection, connect
+from rollcall.sql.contract import Role
 from rollcall.sql.errors import SqlUnavailable, has_no_effect, is_lost, told
+from rollcall.sql.looking import look
 
 T = TypeVar("T")
 
@@ -163,38 +165,40 @@ def _choose(mysql: MysqlConfig) -> tuple[Connection, str | None]:
     """Return a connection, and why nothing can be written on it; None when it can.
 
     That is one to the primary; while it is away or read only, to the one replica that was promoted; else to any that
-    answers.
+    answers. When the primary and a replica both seem to be it, nobody is written to: a command cannot know which of the
+    two the registrars use. (With `lag` "none" several may take writes by design.)
     """
-    found: list[tuple[Connection, bool]] = []
+    found: list[Connection] = []
+    writers: list[tuple[str, Connection]] = []
     problems: list[str] = []
     for address in (mysql.primary, *mysql.replicas):
         try:
             connection = connect(mysql, address)
-            found.append((connection, _takes_writes(connection)))
+            found.append(connection)
+            if _takes_writes(connection, "primary" if address == mysql.primary else "replica", mysql):
+                writers.append((address, connection))
         except (SqlUnavailable, MySQLError) as error:
             problems.append(str(error))
-            continue
-        if address == mysql.primary and found[-1][1]:
-            return connection, None
     if not found:
         raise StoreUnavailable("; ".join(problems))
-    writers = [connection for connection, takes_writes in found if takes_writes]
-    chosen = writers[0] if len(writers) == 1 else found[0][0]
-    for connection, _ in found:
+    is_clear = len(writers) == 1 or (bool(writers) and mysql.lag == "none")
+    chosen = writers[0][1] if is_clear else found[0]
+    for connection in found:
         if connection is not chosen:
             connection.close()
-    return chosen, None if len(writers) == 1 else _why_not(mysql, len(writers), problems)
+    return chosen, None if is_clear else _why_not(mysql, [address for address, _ in writers], problems)
 
 
-def _why_not(mysql: MysqlConfig, writers: int, problems: Sequence[str]) -> str:
+def _why_not(mysql: MysqlConfig, writers: Sequence[str], problems: Sequence[str]) -> str:
+    if writers:
+        return f"{' and '.join(writers)} take writes and follow nobody; only one of them may"
     reason = "; ".join(problems) or f"MySQL at {mysql.primary} is read only"
-    return f"{reason}; {writers or 'none'} of the replicas takes writes"
+    return f"{reason}; no replica was promoted" if mysql.replicas else reason
 
 
-def _takes_writes(connection: Connection) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT @@GLOBAL.read_only")
-        return not cursor.fetchall()[0][0]
+def _takes_writes(connection: Connection, role: Role, mysql: MysqlConfig) -> bool:
+    seen = look(connection, role, mysql.lag)
+    return not (seen.is_read_only or seen.follows)
 
 
 def _committed(connection: Connection, change: Callable[[Connection], T]) -> T:

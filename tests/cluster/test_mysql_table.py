@@ -259,27 +259,35 @@ class ReplicaTests(TableCase):
 
     kind = "replica"
 
-    def test_primary_away(self) -> None:
-        """While the primary is away a command can look; once the replica is promoted it can change, too."""
+    def setUp(self) -> None:
         engine = engine_of(self.mysql_config())
         upgrade(engine)
         make_table(engine, TableConfig())
+
+    def test_who_takes_writes(self) -> None:
+        """While the primary is away a command can look, and change once a replica is promoted; never which of two."""
         table = self.table(DATABASE)
         table.add("alice", DOMAIN, "secret")
         self.mysql.wait_until_equal()
-        (replica,) = self.mysql.replicas
-        self.mysql.primary.kill()
+        old, (replica,) = self.mysql.primary, self.mysql.replicas
+        replica.query("SET GLOBAL read_only = 0")
+        self.table(DATABASE).set_password("alice", DOMAIN, "second")
+        self.mysql.wait_until_equal()
+        old.kill()
         table = self.table(DATABASE)
-        self.assertIsNotNone(table.find("alice", DOMAIN))
-        self.assertRaisesRegex(StoreUnavailable, "none of the replicas takes writes",
+        self.assertEqual(table.find("alice", DOMAIN), subscriber_with("alice", DOMAIN, "second"))
+        self.assertRaisesRegex(StoreUnavailable, "no replica was promoted",
                                table.set_password, "alice", DOMAIN, "other")
         self.mysql.promote(replica)
         self.table(DATABASE).set_password("alice", DOMAIN, "other")
-        found = table.find("alice", DOMAIN)
-        self.assertEqual(found, subscriber_with("alice", DOMAIN, "other"))
-        replica.kill()
+        self.assertEqual(table.find("alice", DOMAIN), subscriber_with("alice", DOMAIN, "other"))
+        old.start()
+        self.assertRaisesRegex(StoreUnavailable, f"{old.address} and {replica.address} take writes",
+                               self.table(DATABASE).remove, "alice", DOMAIN)
+        for server in (old, replica):
+            server.kill()
         nobody = open_table("mysql", TableConfig(), self.mysql_config(), self.mysql.folder)
-        self.assertRaisesRegex(StoreUnavailable, self.mysql.primary.address, nobody.__enter__)
+        self.assertRaisesRegex(StoreUnavailable, old.address, nobody.__enter__)
 
 
 class CommandTests(OurTablesCase):
