@@ -64,8 +64,9 @@ class Hearing:
         """Begin to look, and say whether that has to be waited for."""
         if self._checking is None:
             self._checking = []
-            checking = Deferred.fromCoroutine(self._check(now))
+            checking = Deferred.fromCoroutine(self._check())
             checking.addErrback(lambda failure: self._log.failure("while looking for changes", failure))
+            checking.addCallback(self._checked, now)
         return self._checking is not None and now - self._true_at > self._seconds
 
     async def caught_up(self) -> None:
@@ -84,22 +85,22 @@ class Hearing:
             self._asking = []
             asking = Deferred.fromCoroutine(self._ask())
             asking.addErrback(lambda failure: self._log.failure("while asking who was changed", failure))
+            asking.addCallback(self._asked)
         return waiter(self._asking) if self._asking is not None else succeed(None)
 
-    async def _check(self, began: float) -> None:
-        try:
-            patience = self._seconds / 2
-            shared = self._shared
-            if shared is None or not await at_most(self._reactor, patience, shared.caught_up(), False):
-                await at_most(self._reactor, patience, self.ask_source(), None)
-            elif self.mark is None or self._is_owed:
-                self.ask_source()
-        finally:
-            waiting, self._checking = self._checking or [], None
-            self._true_at = began
-            self.quiet_until = began + self._seconds / 2
-            self._told.checked(self._reactor.seconds())
-            tell(waiting, None)
+    async def _check(self) -> None:
+        patience, shared = self._seconds / 2, self._shared
+        if shared is None or not await at_most(self._reactor, patience, shared.caught_up(), False):
+            await at_most(self._reactor, patience, self.ask_source(), None)
+        elif self.mark is None or self._is_owed:
+            self.ask_source()
+
+    def _checked(self, outcome: object, began: float) -> None:
+        waiting, self._checking = self._checking or [], None
+        self._true_at = began
+        self.quiet_until = began + self._seconds / 2
+        self._told.checked(self._reactor.seconds())
+        tell(waiting, None)
 
     async def _ask(self) -> None:
         is_owed, self._is_owed = self._is_owed, False
@@ -109,9 +110,10 @@ class Hearing:
         except StoreUnavailable as error:
             self._is_owed |= is_owed
             self._log.warn("changes of subscribers go unseen: {why}", why=str(error), log_rationed=True)
-        finally:
-            waiting, self._asking = self._asking or [], None
-            tell(waiting, None)
+
+    def _asked(self, outcome: object) -> None:
+        waiting, self._asking = self._asking or [], None
+        tell(waiting, None)
 
     def _hear(self, changed: Changed, since: int | None, is_owed: bool) -> None:
         self.mark = changed.mark
