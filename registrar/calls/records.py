@@ -131,6 +131,8 @@ class CallRecords:
     async def stop(self) -> None:
         """Bring all that was recorded to the disk, and as much of it as goes quickly into the database."""
         self._is_open = False
+        if self._keeper.ident is None:
+            return  # it never started
         self._queue.put(None)
         # The database may keep a thread waiting for as long again.
         self._ended.addTimeout(2 * STOP_SECONDS, self._reactor)

@@ -278,6 +278,13 @@ class TooManyTests(RecordsCase):
         self.assertEqual((records.waiting, records.lost), (1000, 3))
 
 
+    async def test_never_started(self) -> None:
+        """What was never started ends at once."""
+        records = CallRecords(reactor, self.config, Spool(self.folder, MOST_SPOOL, "n1"), mock.Mock(), lambda: NOW)
+        await records.stop()
+        self.assertEqual(list(self.folder.glob("*.calls")), [])
+
+
 class CrashTests(RecordsCase):
     """A process that records calls is killed at moments that nobody chose."""
 
