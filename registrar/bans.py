@@ -37,6 +37,9 @@ class BansConfig:
     """Within so long."""
     ban_seconds: float = field(default=600.0, validator=above(0))
     """How long a ban lasts."""
+    returning_seconds: float = field(default=3600.0, validator=at_least(0))
+    """How long a phone whose connection has ended may come back to its address although that is banned: when the link
+    of an office returns, all its phones do, and some have old passwords."""
     max_counted: int = field(default=100_000, validator=at_least(1000))
     """Users and sources that are counted at a time; beyond that the longest quiet ones are forgotten."""
     never: tuple[str, ...] = field(default=(), validator=each(network()))

@@ -1,12 +1,12 @@
 """Who is not listened to any more, after too many wrong passwords, and who is all the same (see `registrar.bans`).
 
 A phone that is registered proved its password from where it is. What comes from there, over the same connection or from
-the same UDP address, is judged whatever is banned; and as long as it is registered its user is not kept out because of
-what others guessed from the same host, or about the same user from elsewhere. So whoever guesses from behind the
-address of an office cannot put its phones out of order.
+the same UDP address, is judged whatever is banned; and as long as it is registered, and a while after its connection has ended, its user is not kept out because of what others
+guessed from the same host, or about the same user from elsewhere. So whoever guesses from behind the address of an
+office cannot put its phones out of order, nor keep them out when its link returns.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 
 from twisted.logger import Logger
@@ -29,6 +29,17 @@ class Guarding:
         self.bans = Bans(config, self._tell)
         self._seconds = config.ban_seconds
         self._location = location
+        self._returning_seconds = config.returning_seconds
+        self._max_left = config.max_counted
+        # Records whose connection has ended, by when: the host that it came from.
+        self._left: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+
+    def left(self, key: bytes, host: str, now: float) -> None:
+        """Take note that a connection has ended which a record was bound to."""
+        self._left.pop(key, None)
+        self._left[key] = host, now
+        while len(self._left) > self._max_left or next(iter(self._left.values()))[1] < now - self._returning_seconds:
+            self._left.popitem(last=False)
 
     def may_refuse(self, name: str, address: PackedAddress, now: float) -> bool:
         """See Guard."""
@@ -47,7 +58,9 @@ class Guarding:
         sources = [binding.source for binding in (await self._location.load(aor)).bindings if binding.expires_at > now]
         if any((source.transport, source.host, source.port) == place for source in sources):
             return False
-        return ban.kind == "pair" or all(source.host != flow.peer[0] for source in sources)
+        if ban.kind == "pair":
+            return True
+        return not self._returns(key, flow.peer[0], now) and all(source.host != flow.peer[0] for source in sources)
 
     def suspect(self, username: str, domain: str, flow: Flow | None, now: float) -> bool:
         """See Guard."""
@@ -63,6 +76,11 @@ class Guarding:
         """See Guard."""
         if flow is not None:
             self.bans.clear(_user(username, domain), _source(flow))
+
+    def _returns(self, key: bytes, host: str, now: float) -> bool:
+        """Say whether the latest connection of a record came from this host, a short while ago."""
+        known = self._left.get(key)
+        return known is not None and known[0] == host and now - known[1] <= self._returning_seconds
 
     def _tell(self, ban: Ban) -> None:
         # fail2ban reads these sentences (etc/fail2ban): the address comes first, what strangers made up last.

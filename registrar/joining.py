@@ -187,7 +187,8 @@ class _Joining:
         self.registering = Registering(
             domains=self.domains, location=self.location, authentication=self.authentication, gruus=self.gruus,
             config=config.bindings, node=me.node, epoch=me.epoch, find_flow=self.transports.flow, now=self.now,
-            retry_after=self.retry_after, observing=self.observing, refuses_new=self.refuses_new, there=self.there)
+            retry_after=self.retry_after, observing=self.observing, refuses_new=self.refuses_new, there=self.there,
+            left=self.guarding.left)
         self.short_way = ShortWay(
             domains=self.domains, location=self.location, authentication=self.authentication,
             admits=self.admission.admits, refuse=self.requests.refuse_register, config=config.bindings, node=me.node,

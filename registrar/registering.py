@@ -51,10 +51,12 @@ class Registering:
                  gruus: GruuMaker, config: BindingConfig, node: str, epoch: int,
                  find_flow: Callable[[int], Flow | None], now: Callable[[], float], retry_after: Callable[[], int],
                  observing: Observing, refuses_new: Callable[[], bool] = lambda: False,
-                 there: Callable[[tuple[Binding, ...]], tuple[Binding, ...]] = lambda bindings: bindings) -> None:
+                 there: Callable[[tuple[Binding, ...]], tuple[Binding, ...]] = lambda bindings: bindings,
+                 left: Callable[[bytes, str, float], None] = lambda key, host, now: None) -> None:
         """`refuses_new` says whether only what is bound to an open connection is refreshed: phones shall move over.
 
-        `there` leaves out bindings that ended with their node; they go with the next change of the record.
+        `there` leaves out bindings that ended with their node; they go with the next change of the record. `left` is told
+        of each record whose connection has ended: its key, the host and when.
         """
         self._domains = domains
         self._location = location
@@ -70,6 +72,7 @@ class Registering:
         self._saved = observing.of_store("location")
         self._refuses_new = refuses_new
         self._there = there
+        self._left = left
 
     def receive(self, request: Request, server: ServerTransaction) -> None:
         """Answer a REGISTER; every way out answers `server`."""
@@ -217,6 +220,7 @@ class Registering:
 
     async def _unbind(self, aor: str, flow_id: int) -> None:
         for binding in await self._location.unbind(aor, self._node, self._epoch, flow_id):
+            self._left(record_key(aor), binding.source.host, self._now())
             self._observing.registered(binding.source.transport, "unbound")
             self._log.info("{aor} unbound: its {transport} connection from {host}:{port} ended", aor=aor,
                            transport=binding.source.transport, host=binding.source.host, port=binding.source.port)

@@ -200,7 +200,8 @@ class Registrar:
             domains=self.domains, location=self.location, authentication=authentication, gruus=gruus, config=bindings,
             node=self.network.node, epoch=self.network.epoch, find_flow=transports.flow, now=now,
             retry_after=lambda: RETRY_AFTER,
-            observing=self.observing, refuses_new=lambda: self.is_draining, there=self._there)
+            observing=self.observing, refuses_new=lambda: self.is_draining, there=self._there,
+            left=self.guarding.left)
         if self.entries is not None:
             self.diverting = Diverting(self.entries, self.domains, proxy)
         proxying = Proxying(

@@ -117,6 +117,32 @@ class GuardingTests(GuardingCase):
         self.assertEqual(self.register(self.client("bob", ELSEWHERE)), 200)
         self.assertEqual(self.guess("dave"), [403])
 
+    def test_link_returns(self) -> None:
+        """A phone whose connection has ended comes back to the same banned address, for a while, and nowhere else."""
+        phone = self.client("bob")
+        self.register(phone)
+        for name in ("alice", "carol"):
+            self.guess(name, times=3)
+        self.registrar.lose(phone.flow)
+        self.assertEqual(self.registrar.bound("bob"), [])
+        self.assertEqual(self.register(self.client("bob")), 200)
+        self.assertEqual(self.guess("dave"), [403])
+
+    def test_link_stays_away(self) -> None:
+        """Who has left long ago, or from elsewhere, waits for the end of the ban."""
+        limits = BansConfig(per_user_and_source=3, per_source=6, ban_seconds=9000, window_seconds=100)
+        self.registrar = Registrar(bans=limits, takes_short_way=self.takes_short_way)
+        phones = [self.client("bob"), self.client("dave", ELSEWHERE)]
+        for phone in phones:
+            self.register(phone)
+        for name in ("alice", "carol"):
+            self.guess(name, times=3)
+        for phone in phones:
+            self.registrar.lose(phone.flow)
+        self.assertEqual(self.register(self.client("dave")), 403)
+        self.registrar.clock.advance(3601)
+        self.assertEqual(self.register(self.client("bob")), 403)
+
     def test_user_from_anywhere(self) -> None:
         """A user who is banned everywhere is let in where he is registered, and nowhere else."""
         self.register(self.client())
