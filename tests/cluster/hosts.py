@@ -41,10 +41,10 @@ class HostNode(Node):
         with self.host.entered():
             super().begin()
 
-    def read(self, path: str, body: bytes | None = None) -> str:
+    def read(self, path: str, body: bytes | None = None, method: str | None = None) -> str:
         """See Node."""
         with self.host.entered():
-            return super().read(path, body)
+            return super().read(path, body, method)
 
     def _own_sections(self) -> dict[str, Any]:
         own = super()._own_sections()

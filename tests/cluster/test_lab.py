@@ -76,6 +76,7 @@ class LabTests(SynchronousTestCase):
                 self.assertEqual(cursor.fetchall(), ((1500,),))
                 cursor.execute("SHOW TABLES LIKE 'rollcall_call'")
                 self.assertEqual(len(cursor.fetchall()), 1)
+        self.check_registers(lab, lab["registrars"][0]["tcp"], "TCP")
         self.assertEqual(self.run_lab("down").returncode, 0)
         self.assertEqual((processes_of(self.folder), self.folder.exists()), ({}, False))
 

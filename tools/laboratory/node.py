@@ -164,6 +164,10 @@ class Node:
         answer = self.read(path, json.dumps(body or {}).encode())
         return json.loads(answer) if answer else None
 
+    def put(self, path: str, body: Mapping[str, Any]) -> None:
+        """Put a JSON object to the admin site."""
+        self.read(path, json.dumps(body).encode(), "PUT")
+
     def contacts(self, query: str = "") -> list[dict[str, Any]]:
         """Return the bindings that the admin site lists, page by page; `query` as in "node=registrar-1"."""
         found: list[dict[str, Any]] = []
@@ -175,12 +179,15 @@ class Node:
             after = page["next"]
         return found
 
-    def read(self, path: str, body: bytes | None = None) -> str:
-        """Return the text that the admin site answers. Raises urllib.error.HTTPError when it refuses."""
+    def read(self, path: str, body: bytes | None = None, method: str | None = None) -> str:
+        """Return the text that the admin site answers to a GET, or with a body to a POST or another `method`.
+
+        Raises urllib.error.HTTPError when it refuses.
+        """
         headers = {"Authorization": f"Bearer {self._token}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        request = urllib.request.Request(f"http://{LOOPBACK}:{self.admin_port}{path}", body, headers)
+        request = urllib.request.Request(f"http://{LOOPBACK}:{self.admin_port}{path}", body, headers, method=method)
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
             return str(answer.read().decode())
 
