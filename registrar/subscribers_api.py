@@ -11,6 +11,12 @@ from rollcall.ops.api import ApiError, Call, Reply, Routes
 
 T = TypeVar("T")
 
+USERS = "/v1/users"
+ONE = USERS + "/{name}"
+PASSWORD = "/password"
+REMOVE = "/remove"
+FORGET = "/forget"
+
 
 class NewUser(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /v1/users."""
@@ -48,6 +54,7 @@ class Subscribers(Protocol):
 class Users:
     """Adds, changes and removes users. `name` is "alice@example.com".
 
+    What PUT and DELETE do can be asked for by POST, too: to …/password and …/remove.
     422 when something cannot be a name or a password, 503 when the database cannot be asked now.
     """
 
@@ -56,11 +63,13 @@ class Users:
 
     def mount(self, routes: Routes) -> None:
         """Add what is answered here to the admin site."""
-        routes.post("/v1/users", self.add)
-        routes.get("/v1/users/{name}", self.show)
-        routes.delete("/v1/users/{name}", self.remove)
-        routes.add("PUT", "/v1/users/{name}/password", self.set_password)
-        routes.post("/v1/users/{name}/forget", self.forget)
+        routes.post(USERS, self.add)
+        routes.get(ONE, self.show)
+        routes.delete(ONE, self.remove)
+        routes.post(ONE + REMOVE, self.remove)
+        routes.add("PUT", ONE + PASSWORD, self.set_password)
+        routes.post(ONE + PASSWORD, self.set_password)
+        routes.post(ONE + FORGET, self.forget)
 
     async def add(self, call: Call) -> Reply:
         """Add a user: 201, or 409 when there is one of this name."""
@@ -76,18 +85,21 @@ class Users:
             raise ApiError(404, f"there is no subscriber {username}@{domain}")
         return Reply(_shown(found.username, found.domain) | {"algorithms": sorted(found.ha1)})
 
-    async def set_password(self, call: Call) -> None:
+    async def set_password(self, call: Call) -> Reply:
         """Give a user another password: 204, or 404 when there is none."""
         new = call.body(NewPassword)
         await _done(self._subscribers.set_password(*_name(call), new.password))
+        return Reply(b"", 204)
 
-    async def remove(self, call: Call) -> None:
+    async def remove(self, call: Call) -> Reply:
         """Remove a user: 204, or 404 when there is none. Phones stay registered until their registration lapses."""
         await _done(self._subscribers.remove(*_name(call)))
+        return Reply(b"", 204)
 
-    async def forget(self, call: Call) -> None:
+    async def forget(self, call: Call) -> Reply:
         """Have all registrars look up a user again, who was changed by other means: 204."""
         await _done(self._subscribers.forget(*_name(call)))
+        return Reply(b"", 204)
 
 
 async def _done(asked: Awaitable[T]) -> T:

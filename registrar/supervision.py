@@ -28,6 +28,7 @@ from registrar.workers.nodes import FLOWS, SUBSCRIPTIONS, AllNodes, Walk
 from registrar.workers.processes import Launcher
 from registrar.workers.site import WorkersSite
 from registrar.workers.supervisor import CannotRestart, Supervisor
+from registrar.workers.users import AllUsers
 from rollcall.net.listening import check_free
 from rollcall.ops.config import ConfigError, load
 from rollcall.ops.logs import LoggedService
@@ -71,6 +72,7 @@ class WorkersService(LoggedService):
                     shared=config.location.kind == "redis").mount(self.site.routes)
         AllNodes(self.supervisor).mount(self.site.routes)
         AllBans(self.supervisor).mount(self.site.routes)
+        AllUsers(self.supervisor).mount(self.site.routes)
         for path in (FLOWS, SUBSCRIPTIONS):
             Walk(self.supervisor, path).mount(self.site.routes)
         self.site.setServiceParent(self)

@@ -19,6 +19,7 @@ from registrar.subscribers.contract import SubscriberExists, SubscriberStore
 from registrar.subscribers.sqlite import TURN_SECONDS, SqliteConfig, SqliteSource
 from registrar.subscribers.store import WARM_UP_SECONDS, CachedSubscribers
 from registrar.subscribers.table import SubscriberTable
+from registrar.subscribers.waiting import SECOND_LOOK_SECONDS
 from rollcall.sip.digest import ha1
 from tests.registrar.subscriber_contract import DOMAIN, SubscriberContract
 
@@ -202,7 +203,7 @@ class SqliteSourceTests(SubscriberContract, SynchronousTestCase):
         starting = self.restart(held=True)
         self.answer(until="version")
         self.assertNoResult(starting)
-        self.clock.advance(WARM_UP_SECONDS)
+        self.clock.pump([WARM_UP_SECONDS, SECOND_LOOK_SECONDS])
         self.successResultOf(starting)
         self.assertEqual(self.sqlite.cached, 0)
         self.answer()
