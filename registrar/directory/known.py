@@ -32,7 +32,3 @@ class Known(Generic[T]):
         if len(self._items) >= self._max_items:
             del self._items[next(iter(self._items))]
         self._items[key] = now, value
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._items.clear()

@@ -3,7 +3,7 @@
 The commands change them, each change in one transaction; the registrar only reads.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -146,7 +146,3 @@ class Statements:
             self._do(connection, "ROLLBACK")
             raise
         self._do(connection, "COMMIT")
-
-
-Question = Callable[[Statements, Connection], Any]
-"""What is done with a connection in a thread."""

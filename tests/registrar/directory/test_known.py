@@ -20,10 +20,3 @@ class KnownTests(SynchronousTestCase):
             known.put(key, f"{key}{number}", number)
         self.assertEqual([known.stale(key) for key in "abc"], ["a2", None, "c3"])
         self.assertEqual(len(known), 2)
-
-    def test_clear(self) -> None:
-        """Everything can be forgotten."""
-        known: Known[str] = Known(2, 60)
-        known.put("a", "one", 1)
-        known.clear()
-        self.assertEqual((len(known), known.stale("a")), (0, None))
