@@ -55,8 +55,8 @@ class Registering:
                  left: Callable[[bytes, str, float], None] = lambda key, host, now: None) -> None:
         """`refuses_new` says whether only what is bound to an open connection is refreshed: phones shall move over.
 
-        `there` leaves out bindings that ended with their node; they go with the next change of the record. `left` is told
-        of each record whose connection has ended: its key, the host and when.
+        `there` leaves out bindings that ended with their node; they go with the next change of the record. `left` is
+        told of each record whose connection has ended: its key, the host and when.
         """
         self._domains = domains
         self._location = location
