@@ -1,9 +1,10 @@
 """Who is not listened to any more, after too many wrong passwords, and who is all the same (see `registrar.bans`).
 
 A phone that is registered proved its password from where it is. What comes from there, over the same connection or from
-the same UDP address, is judged whatever is banned; and as long as it is registered, and a while after its connection has ended, its user is not kept out because of what
-others guessed from the same host, or about the same user from elsewhere. So whoever guesses from behind the address of
-an office cannot put its phones out of order, nor keep them out when its link returns.
+the same UDP address, is judged whatever is banned; and as long as it is registered, and a while after its connection
+has ended, its user is not kept out because of what others guessed from the same host, or about the same user from
+elsewhere. So whoever guesses from behind the address of an office cannot put its phones out of order, nor keep them out
+when its link returns.
 """
 
 from collections import Counter, OrderedDict
