@@ -16,7 +16,7 @@ from tools.laboratory.node import Node
 
 USERS = 1000
 AT_A_TIME = 20
-GROUP = 10
+GROUP = 50
 """So many users do so at once: more REGISTERs would keep a registrar too busy to wait for Redis."""
 MISSED = 0.05
 WARM_USERS = 500
