@@ -77,19 +77,22 @@ def _what_is_wrong(config: RegistrarConfig) -> str | None:
 
 
 def _statements(config: RegistrarConfig) -> str:
-    """Return what `upgrade` would run; from nothing when the database cannot be asked what it has."""
+    """Return what `upgrade` would run; what cannot be asked for is taken to be missing."""
     from registrar.database.upgrading import upgrade_as_sql, version_of
     from registrar.subscribers.making import has_table, table_as_sql
 
     if not _is_mysql(config):
         return upgrade_as_sql("sqlite", version_of(_engine(config)) if _file(config).exists() else None)
     engine = _engine(config)
+    made, version = "", None
     try:
-        version, has_subscribers = version_of(engine), has_table(engine, config.subscribers)
-    except (DatabaseProblem, SqlUnavailable) as error:
-        click.echo(f"{error}; so this is for a database with none of the tables.", err=True)
-        version, has_subscribers = None, False
-    made = "" if has_subscribers else table_as_sql(config.subscribers)
+        made = "" if has_table(engine, config.subscribers) else table_as_sql(config.subscribers)
+        version = version_of(engine)
+    except DatabaseProblem as error:
+        click.echo(f"{error}; so this is for a database with none of our tables.", err=True)
+    except SqlUnavailable as error:
+        click.echo(f"{error}; so this is for a database with no tables.", err=True)
+        made = table_as_sql(config.subscribers)
     return made + upgrade_as_sql("mysql", version)
 
 

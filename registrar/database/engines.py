@@ -20,6 +20,7 @@ BUSY_SECONDS = 10.0
 LOCK = "rollcall db upgrade"
 LOCK_SECONDS = 30
 
+_RIGHTS = "our user needs SELECT, INSERT, UPDATE, DELETE, and for `rollcall db upgrade` CREATE, ALTER and INDEX there"
 # MySQL's errors: access denied for this user to the database, the command, the column, the operation.
 _NO_RIGHT = (1044, 1142, 1143, 1227)
 
@@ -95,7 +96,7 @@ def in_words(engine: sa.Engine) -> Iterator[None]:
     except DBAPIError as error:
         # Its own text has the whole statement in it. PyMySQL's errors begin with a number.
         number, *words = error.orig.args if error.orig is not None and error.orig.args else (None, str(error))
-        rights = "; our user needs CREATE, ALTER and INDEX there" if number in _NO_RIGHT else ""
+        rights = f"; {_RIGHTS}" if number in _NO_RIGHT else ""
         said = words[0] if words else number
         raise DatabaseProblem(f"{name_of(engine)}: {said}{rights}") from error
     except SQLAlchemyError as error:

@@ -19,7 +19,8 @@ T = TypeVar("T")
 MYSQL_MARK = "%s"
 SQLITE_MARK = "?"
 BUSY_SECONDS = 2.0
-_NO_SUCH_TABLE = 1146
+# Whoever has no right to a table is not told whether it is there: for our user there is none.
+_NO_TABLE = (1142, 1146)
 
 
 class DirectoryUnavailable(DirectoryProblem):
@@ -27,7 +28,7 @@ class DirectoryUnavailable(DirectoryProblem):
 
 
 class NoTables(DirectoryProblem):
-    """They were never made, or not all of them; the text says what is missing."""
+    """They were never made, or not all of them, or our user may not read them; the text says what is missing."""
 
 
 class Tables(Protocol):
@@ -69,7 +70,7 @@ class MysqlTables:
 def mysql_problem(error: MySQLError) -> DirectoryProblem:
     """Return what an error of MySQL means for the directory."""
     text = str(error.args[1] if len(error.args) > 1 else error)
-    return NoTables(text) if code_of(error) == _NO_SUCH_TABLE else DirectoryUnavailable(text)
+    return NoTables(text) if code_of(error) in _NO_TABLE else DirectoryUnavailable(text)
 
 
 def sqlite_problem(error: sqlite3.Error, path: Path) -> DirectoryProblem:

@@ -13,6 +13,7 @@ from registrar.database.tables import METADATA
 from registrar.database.upgrading import alembic_settings
 from rollcall.sql.config import MysqlConfig
 from tests.cluster.database_case import DatabaseCase
+from tests.registrar.command.running import run
 
 OURS = {*METADATA.tables, "rollcall_version"}
 
@@ -94,9 +95,24 @@ class UpgradeTests(DatabaseCase):
         said = self.run_failing("db", "upgrade")
         self.assertIn("CREATE command denied to user 'reader'@'localhost' for table", said.replace("127.0.0.1",
                                                                                                    "localhost"))
-        self.assertIn("our user needs CREATE, ALTER and INDEX there", said)
+        self.assertIn("for `rollcall db upgrade` CREATE, ALTER and INDEX there", said)
         self.assertEqual(len(said.splitlines()), 1, said)
         self.mysql.primary.script(self.run_ok("db", "upgrade", "--sql"), self.database)
+        self.run_ok("db", "check")
+
+    def test_with_the_right_to_users_alone(self) -> None:
+        """Who may read nothing but the table of users gets the statements for our tables, and that one is not made."""
+        self.query("CREATE TABLE subscriber (id INT PRIMARY KEY)", database=self.database)
+        self.query("CREATE USER IF NOT EXISTS guest@'127.0.0.1' IDENTIFIED BY 'guest'")
+        self.query(f"GRANT SELECT ON {self.database}.subscriber TO guest@'127.0.0.1'")
+        self.use(self.database, "guest", "guest")
+        self.assertIn("SELECT command denied", self.run_failing("db", "check"))
+        done = run("db", "upgrade", "--sql", ROLLCALL_CONFIG=str(self.config))
+        self.assertIn("so this is for a database with none of our tables", done.stderr)
+        self.assertNotIn("CREATE TABLE subscriber", done.stdout)
+        self.assertEqual(self.run_json("domain", "list")["domains"][0]["from"], "configuration")
+        self.mysql.primary.script(done.stdout, self.database)
+        self.use(self.database)
         self.run_ok("db", "check")
 
     def test_no_database(self) -> None:

@@ -41,7 +41,7 @@ class DbTests(CommandCase):
         for command in ("upgrade", "check"):
             self.assertIn("MySQL at 127.0.0.1:1", self.run_failing("db", command))
         said = self.run_failing("db", "upgrade", "--sql", exit_code=0)
-        self.assertIn("so this is for a database with none of the tables", said)
+        self.assertIn("so this is for a database with no tables", said)
 
     def test_imported_late(self) -> None:
         """The command starts without SQLAlchemy and alembic, which take longer to import than all the rest."""
