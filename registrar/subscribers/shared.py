@@ -230,6 +230,7 @@ class SharedCache:
         last = self._last
         if last is None:
             await self._find_place()
+            await self._hear_latest()
             return True
         entries = await self._redis.ask(LOG, b"XRANGE", LOG, last, b"+", b"COUNT", MOST_HEARD + 1)
         if last == NO_ENTRY:
@@ -255,6 +256,15 @@ class SharedCache:
             self._stand_at(newest[0])
         else:
             self._last, self._epoch = NO_ENTRY, (0, 0)
+
+    async def _hear_latest(self) -> None:
+        """Hear of changes that replicas may not know yet, for this node was not there when they were told."""
+        if self._last != NO_ENTRY:
+            seconds, _ = await self._redis.ask(LOG, b"TIME")
+            since = b"%d-0" % int((int(seconds) - self._fresh_seconds) * 1000)
+            entries = await self._redis.ask(LOG, b"XRANGE", LOG, since, b"+", b"COUNT", MOST_HEARD)
+            if entries:
+                self._tell_listener(entries)
 
     def _stand_at(self, entry: list[Any]) -> None:
         name, (_, username, _, _, _, epoch) = entry

@@ -53,7 +53,7 @@ class CachedSubscribers:
         self._shared = shared
         self._domains = domains
         self._warms_up = warms_up
-        self._is_running = False
+        self._is_running = self._has_ended = False
         self._level_one = LevelOne(config)
         self._windows = Windows(reactor, fresh_seconds, self._window_ended)
         self._lookups = Lookups(reactor, source, self._level_one, self._windows, shared, config)
@@ -83,7 +83,7 @@ class CachedSubscribers:
 
     async def stop(self) -> None:
         """Let go of everything; afterwards every method raises StoreUnavailable."""
-        self._is_running = False
+        self._is_running, self._has_ended = False, True
         self._level_one.clear()
         self._windows.stop()
         await self._source.stop()
@@ -102,7 +102,10 @@ class CachedSubscribers:
                 # What was read while something changed is not to keep.
                 if changes == self._changes and self._is_running:
                     for each in page:
-                        self._level_one.learn(_key(each.username, each.domain), pack(each), now)
+                        key = _key(each.username, each.domain)
+                        # A replica may not know yet what was changed a short while ago.
+                        if not self._windows.covers(key):
+                            self._level_one.learn(key, pack(each), now)
         except StoreUnavailable:
             pass  # stopped meanwhile; or else every query will say so
         except Exception:
@@ -266,6 +269,8 @@ class CachedSubscribers:
 
     def changed(self, names: Sequence[tuple[str, str]]) -> None:
         """Forget these, because they were changed, and ask the primary for them."""
+        if self._has_ended:
+            return
         self._changes += 1
         everywhere = names if self._domains is None else concerned(names, self._domains())
         for name in everywhere:
@@ -281,6 +286,8 @@ class CachedSubscribers:
 
     def everybody_changed(self) -> None:
         """Forget everybody, because anybody may have been changed."""
+        if self._has_ended:
+            return
         self._changes += 1
         self._level_one.clear()
         self._windows.open_all()
@@ -288,6 +295,8 @@ class CachedSubscribers:
 
     def lost_track(self) -> None:
         """Ask again for everybody: what was changed lately is not known. What is remembered may still help out."""
+        if self._has_ended:
+            return
         self._windows.open_all()
         self.lost_place()
 
@@ -302,7 +311,8 @@ class CachedSubscribers:
 
     def came_back(self) -> None:
         """Look once for changes that could not be announced while Redis was away."""
-        self._hearing.came_back()
+        if self._is_running:
+            self._hearing.came_back()
 
     def _window_ended(self, key: str | None) -> None:
         """Read once more, for the primary may have been away, and a replica may not have known the change."""

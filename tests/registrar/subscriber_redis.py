@@ -49,6 +49,8 @@ class SubscriberServer:
             case [b"SET", _, value, b"PX", milliseconds]:
                 self.put(client, key, value, int(milliseconds))
                 return b"OK"
+            case [b"TIME"]:
+                return [b"%d" % self.clock.seconds(), b"0"]
             case [b"XRANGE", _, start, b"+", b"COUNT", count]:
                 client.tracked.add(key)
                 return [entry for entry in self.entries if _number(entry[0]) >= _number(start)][:int(count)]
@@ -78,7 +80,7 @@ class SubscriberServer:
             epoch = fields[5] if fields[1] else name
         for username, domain in zip(words[1::2], words[2::2], strict=True):
             self._id += 1
-            name = b"%d-0" % self._id
+            name = b"%d-%d" % (self.clock.seconds() * 1000, self._id)
             self.entries.append([name, [b"u", username, b"d", domain, b"e", epoch]])
             epoch = epoch if username else name
         self.told(client, key)
@@ -184,5 +186,6 @@ class SubscriberRedis:
             give()
 
 
-def _number(name: bytes) -> int:
-    return int(name.partition(b"-")[0])
+def _number(name: bytes) -> tuple[int, int]:
+    high, _, low = name.partition(b"-")
+    return int(high), int(low)

@@ -307,6 +307,20 @@ class ChangeTests(NodesCase):
         self.assertEqual(late.password(), "new")
         self.assertEqual(late.source.asked, [("alice", True)])
 
+    def test_started_after_a_change(self) -> None:
+        """A node that was started after a change asks the primary, too, while replicas may not have the change."""
+        self.change(self.a)
+        self.server.values.clear()  # not even a tombstone is left
+        late = Node(self)
+        self.assertEqual(late.password(), "new")
+        self.assertEqual(late.source.asked, [("alice", True)])
+        self.announce(self.a)
+        self.pass_time(FRESH_SECONDS + 1)
+        later = Node(self)
+        self.database.catch_up()
+        later.password()
+        self.assertEqual(later.source.asked, [("alice", False)], "what was told long ago concerns nobody new")
+
     def test_two_who_write(self) -> None:
         """Of two nodes that read at the same time only the one with the lease writes, and no old value wins."""
         self.server.values.clear()
@@ -400,6 +414,17 @@ class ChangeTests(NodesCase):
         self.assertIsNotNone(self.server.get(PLACE))
         self.pass_time(FRESH_SECONDS + 1)
         self.assertEqual((self.a.password(), Node(self).password()), ("new", "new"))
+
+    def test_heard_after_the_end(self) -> None:
+        """A node that has stopped, and whose Redis is still there, begins nothing any more."""
+        self.successResultOf(Deferred.fromCoroutine(self.b.store.stop()))
+        asked = self.b.source.changes_asked
+        self.change(self.a)
+        self.successResultOf(Deferred.fromCoroutine(self.a.store.stop()))
+        self.announce(self.a)
+        self.server.flush()
+        self.b.redis.come_back()
+        self.assertEqual((self.b.source.changes_asked, self.clock.getDelayedCalls()), (asked, []))
 
     # --- Redis that loses something
 
