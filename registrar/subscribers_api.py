@@ -119,7 +119,7 @@ async def _done(asked: Awaitable[T]) -> T:
 def _name(call: Call) -> tuple[str, str]:
     username, _, domain = call.parts["name"].rpartition("@")
     if not username:
-        raise ApiError(422, "a user is called alice@example.com here")
+        raise ApiError(422, "a user is named with the domain, as in alice@example.com")
     return username, domain.lower()
 
 

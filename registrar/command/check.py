@@ -55,6 +55,7 @@ def _checked_as_json(settings: Settings, checked: Checked) -> dict[str, Any]:
         "admin": checked.admin,
         "redis": checked.redis or None,
         "internal": checked.internal or None,
+        "mysql": checked.mysql or None,
         "findings": [{"kind": each.kind, "text": each.text} for each in checked.findings],
     }
 
@@ -72,6 +73,8 @@ def _print_checked(settings: Settings, checked: Checked) -> None:
     if checked.redis:
         grid.add_row("shares", f"bindings by Redis, {checked.redis}")
         grid.add_row("other nodes", f"reach it at {checked.internal}")
+    if checked.mysql:
+        grid.add_row("users", f"are in MySQL, {checked.mysql}")
     grid.add_row("admin site", checked.admin)
     console().print(grid)
     for finding in checked.findings:

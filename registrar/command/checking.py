@@ -13,6 +13,7 @@ from registrar.config import RegistrarConfig
 from registrar.keys import SECRET_BYTES
 from rollcall.net.config import CertificateConfig, ListenerConfig
 from rollcall.net.listening import has_no_way_out
+from rollcall.sql.config import MysqlConfig
 
 WARNING_DAYS = 21
 
@@ -60,6 +61,9 @@ class Checked:
     internal: str = ""
     """Where other nodes reach this one; empty when there are none."""
 
+    mysql: str = ""
+    """Where users are; empty when they are in a file."""
+
     @property
     def is_good(self) -> bool:
         """Whether nothing stands in the way; warnings do not."""
@@ -79,6 +83,11 @@ def check(config: RegistrarConfig, now: datetime) -> Checked:
     )
     if config.location.kind == "redis":
         checked = _with_cluster(checked, config, now, findings)
+    if config.subscribers.kind == "mysql":
+        checked = evolve(checked, mysql=_check_mysql(config.mysql, now, findings))
+    elif config.mysql != MysqlConfig():
+        findings.append(Finding("warning", '[mysql] is not used: users are in a file until [subscribers] says kind = '
+                                           '"mysql"'))
     return evolve(checked, findings=tuple(findings))
 
 
@@ -101,6 +110,15 @@ def _with_cluster(checked: Checked, config: RegistrarConfig, now: datetime, find
         redis=f"{redis.mode} at {', '.join(redis.addresses)}{' (TLS)' if redis.tls else ''}",
         internal=f"{shown}:{cluster.internal_port}{' (TLS)' if cluster.internal_tls else ''}",
     )
+
+
+def _check_mysql(mysql: MysqlConfig, now: datetime, findings: list[Finding]) -> str:
+    """Return where users are. No server is asked: the registrar starts without any."""
+    if mysql.tls:
+        _check_pair(mysql.tls_certificate_file, mysql.tls_key_file, now, findings)
+        _check_authority(mysql.tls_authority_file, findings)
+    replicas = f", replicas {', '.join(mysql.replicas)}" if mysql.replicas else ""
+    return f"database {mysql.database} at {mysql.primary}{replicas}{' (TLS)' if mysql.tls else ''}"
 
 
 def _check_secret(config: RegistrarConfig, findings: list[Finding]) -> None:

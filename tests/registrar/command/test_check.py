@@ -117,6 +117,22 @@ class CheckTests(CommandCase):
         (problem,) = self.problems()
         self.assertTrue(problem.startswith(f"problem: {files.certificate} is no readable certificate: "), problem)
 
+    def test_mysql(self) -> None:
+        """Where users are is told, without asking there; certificates that cannot be read are problems."""
+        with self.config.open("a") as file:
+            file.write('[mysql]\nprimary = "192.0.2.1:3306"\n')
+        (warning,) = self.problems()
+        self.assertIn("warning: [mysql] is not used", warning)
+        with self.config.open("a") as file:
+            file.write('replicas = ["192.0.2.2:3306"]\ntls = true\ntls_authority_file = "ca.pem"\n'
+                       '[subscribers]\nkind = "mysql"\n')
+        (problem,) = self.problems()
+        self.assertIn("ca.pem is no readable certificate of an authority", problem)
+        self.config.write_text(self.config.read_text().replace("tls = true", "tls = false"))
+        there = "database rollcall at 192.0.2.1:3306, replicas 192.0.2.2:3306"
+        self.assertIn(f"are in MySQL, {there}", " ".join(self.run_ok("check").split()))
+        self.assertEqual(self.run_json("check")["mysql"], there)
+
     def test_data_directory(self) -> None:
         """A data directory that is a file, or below one, is a problem."""
         (self.directory / "data").write_text("a file")
