@@ -81,4 +81,7 @@ def _header(command: int, family: int, addresses: bytes) -> ProxyHeader:
 
 
 def _address(host: bytes, port: bytes) -> Address:
-    return str(ip_address(host)), int.from_bytes(port, "big")
+    # A load balancer that listens to both families tells of ::ffff:192.0.2.7. All of those are in one /64, in which
+    # whoever is limited or banned by his network would take everybody with him.
+    address = ip_address(host)
+    return str(getattr(address, "ipv4_mapped", None) or address), int.from_bytes(port, "big")

@@ -31,6 +31,12 @@ class ProxyHeaderReaderTests(SynchronousTestCase):
         expected = ProxyHeader(("2001:db8::1", 40000), ("2001:db8::2", 5061))
         self.assertEqual(read(header(IPV6, family=0x21)), (expected, b""))
 
+    def test_ipv4_by_ipv6(self) -> None:
+        """IPv4 addresses that a load balancer tells of as IPv6 ones are what they are: networks are told apart."""
+        mapped = bytes(10) + b"\xff\xff" + bytes([192, 0, 2, 7]) + bytes(10) + b"\xff\xff" + bytes([198, 51, 100, 1])
+        found = read(header(mapped + b"\x13\xc4\x13\xc5", family=0x21))
+        self.assertEqual(found, (ProxyHeader(("192.0.2.7", 5060), ("198.51.100.1", 5061)), b""))
+
     def test_extensions(self) -> None:
         """TLVs behind the addresses are skipped."""
         found = read(header(IPV4 + b"\x04\x00\x03abc"))
