@@ -8,7 +8,8 @@ import ssl
 from collections.abc import Callable
 
 from pymysql.connections import Connection
-from pymysql.err import MySQLError
+from pymysql.constants import CR
+from pymysql.err import MySQLError, OperationalError
 
 from rollcall.sql.config import MysqlConfig
 from rollcall.sql.errors import SqlUnavailable, told
@@ -17,6 +18,21 @@ __all__ = ["Connection", "connect"]
 
 # What does not fit is refused, never cut short; and a server's own settings do not change what our statements mean.
 SQL_MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+
+
+# How a server may ask for the password as it stands, or for what it can be computed from.
+PLAIN_METHODS = ("mysql_clear_password", "dialog", "mysql_old_password")
+
+
+class _Untold:
+    """Stands in for the methods that tell the password to whoever asks for it, where that may be anybody."""
+
+    def __init__(self, connection: Connection) -> None:
+        pass
+
+    def authenticate(self, packet: object) -> object:
+        """Say nothing."""
+        raise OperationalError(CR.CR_AUTH_PLUGIN_CANNOT_LOAD, "the server wants the bare password, and there is no TLS")
 
 
 def connect(
@@ -57,6 +73,7 @@ def _described(config: MysqlConfig, host: str, port: int) -> Connection:
         read_timeout=config.connect_seconds,
         write_timeout=config.connect_seconds,
         ssl=_tls(config) if config.tls else None,
+        auth_plugin_map={} if config.tls else dict.fromkeys(PLAIN_METHODS, _Untold),
         ssl_disabled=not config.tls,  # else PyMySQL speaks TLS without looking at the certificate
         defer_connect=True,
     )

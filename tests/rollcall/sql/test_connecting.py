@@ -7,10 +7,21 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from rollcall.sql.config import MysqlConfig
-from rollcall.sql.connecting import connect
+from rollcall.sql.connecting import PLAIN_METHODS, connect
 from rollcall.sql.errors import SqlUnavailable
 
 LOOPBACK = "127.0.0.1"
+
+GREETING = (
+    b"\x0a8.0.40\0" + b"\x01\0\0\0" + b"salted-8" + b"\0" + b"\x00\x82" + b"\x2d" + b"\x02\0" + b"\x08\0" + b"\x15"
+    + bytes(10) + b"and-12-more.\0" + b"mysql_native_password\0"
+)
+"""Protocol 10: version, thread, salt, capabilities (4.1, secure connection; plugins), utf8mb4, status, salt, method."""
+
+
+def packet(number: int, payload: bytes) -> bytes:
+    """Return a packet of MySQL's protocol."""
+    return len(payload).to_bytes(3, "little") + bytes([number]) + payload
 
 
 class ConnectTests(SynchronousTestCase):
@@ -28,6 +39,7 @@ class ConnectTests(SynchronousTestCase):
         self.addCleanup(ours.close)
         self.addCleanup(peer.close)
         peer.sendall(data)
+        self.peer = peer
 
         def create_connection(address: Any, timeout: float) -> socket.socket:
             self.asked.append((address, timeout))
@@ -54,6 +66,17 @@ class ConnectTests(SynchronousTestCase):
         for greeting in (b"SSH-2.0-OpenSSH_9.2\r\n", short, empty, b"\xff" * 64):
             self.answering(greeting)
             self.refusal()
+
+    def test_password_is_not_told(self) -> None:
+        """Whoever asks for the password as it stands, or for what gives it away, hears nothing of it without TLS."""
+        for method in PLAIN_METHODS:
+            self.answering(packet(0, GREETING) + packet(2, b"\xfe" + method.encode() + b"\0" + b"\x02Password: "))
+            self.assertIn("no TLS (2059)", self.refusal())
+            login = self.peer.recv(4096)
+            self.assertIn(b"rollcall\0", login)
+            self.assertNotIn("sésame".encode(), login)
+            # The packet that the method would have been followed in never came.
+            self.assertEqual(len(login), 4 + int.from_bytes(login[:3], "little"))
 
     def test_refused(self) -> None:
         """Nobody there is told with the address."""
