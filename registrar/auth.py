@@ -5,7 +5,7 @@ A domain is its own realm, as RFC 3261 §22.1 recommends and the password hashes
 
 import hmac
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal, Self
 
@@ -165,9 +165,10 @@ class Authentication:
 
     def __init__(self, find: Find, nonces: NonceKeys, counts: NonceCounts, config: AuthConfig,
                  peek: Peek = lambda name, now: None, look_again: Find = nothing_newer,
-                 guard: Guard | None = None) -> None:
+                 guard: Guard | None = None, key: bytes | None = None) -> None:
         """`look_again` gives a subscriber when something newer is known than what `find` gave, else None; it is asked
-        before a proof is taken for wrong. The `guard` is told of those, and asked whom not to listen to.
+        before a proof is taken for wrong. The `guard` is told of those, and asked whom not to listen to. Of the `key`
+        is made what unknown users seem to have: where it is the same, that is the same.
         """
         self._find = find
         self._look_again = look_again
@@ -177,11 +178,11 @@ class Authentication:
         self._nonces = nonces
         self._counts = counts
         self._config = config
-        self._offers = Offers(config.algorithms, config.choosing_agents)
         self._registrar = _Role(401, "WWW-Authenticate", "Authorization", config.nonce_lifetime_seconds)
         self._proxy = _Role(407, "Proxy-Authenticate", "Proxy-Authorization", config.call_nonce_lifetime_seconds)
         # For nobody's password: unknown users take the same way as known ones, and it ends in the same answer.
         chance = os.urandom(32)
+        self._offers = Offers(config.algorithms, config.choosing_agents, chance if key is None else key)
         self._nobody = {
             algorithm: hmac.digest(chance, algorithm.encode(), "sha256").hex()[: HEX_DIGITS[algorithm]]
             for algorithm in ALGORITHMS
@@ -194,7 +195,8 @@ class Authentication:
         """Return one with nonces made of these secrets, newest first (see NonceKeys)."""
         lifetime = max(config.nonce_lifetime_seconds, config.call_nonce_lifetime_seconds)
         nonces = NonceKeys(secrets, lifetime, config.nonce_key_seconds)
-        return cls(find, nonces, NonceCounts(config.max_nonces, lifetime), config, peek, look_again, guard)
+        key = hmac.digest(secrets[0], b"unknown users", "sha256")
+        return cls(find, nonces, NonceCounts(config.max_nonces, lifetime), config, peek, look_again, guard, key)
 
     async def authenticate(self, request: Request, realm: str, now: float, proxy: bool = False,
                            flow: Flow | None = None) -> Accepted | Challenge:
@@ -299,7 +301,7 @@ class Authentication:
         if self._offers.chooses(agent):
             user = _claimed(asking.request) if credentials is None else _user_of(credentials, asking.realm)
             subscriber = None if user is None else await self._find(user, asking.realm)
-            held = self._offers.held_of(None if subscriber is None else subscriber.ha1)
+            held = self._held(user or "", asking.realm, subscriber, credentials is not None and _is_long(credentials))
         return self._challenge(asking.role, asking.realm, self._offers.to(agent, held), now, cause)
 
     async def _judge(self, credentials: Credentials, asking: _Asking, now: float) -> Accepted | Challenge:
@@ -308,7 +310,7 @@ class Authentication:
         subscriber = None if user is None else await self._find(user, realm)
         if await self._guard.refuses(_named(credentials, realm), realm, asking.flow, now):
             return _banned()
-        fault = self._fault(credentials, asking.request, subscriber)
+        fault = self._fault(credentials, asking, subscriber)
         if fault is not None:
             fault, subscriber = await self._judge_again(credentials, asking, subscriber, fault, now)
         if fault is None and not self._is_new(credentials, now):
@@ -316,7 +318,7 @@ class Authentication:
         if fault is None:
             assert subscriber is not None
             return Accepted(subscriber.username, subscriber.domain)
-        held = self._offers.held_of(None if subscriber is None else _hashes(credentials, subscriber))
+        held = self._held(_named(credentials, realm), realm, subscriber, _is_long(credentials))
         return self._challenge(asking.role, realm, self._offers.to(asking.agent, held), now, fault)
 
     async def _judge_again(self, credentials: Credentials, asking: _Asking, subscriber: Subscriber | None,
@@ -329,22 +331,29 @@ class Authentication:
         if newer is None or newer == subscriber:
             verdict: Cause | None = fault
         else:
-            subscriber, verdict = newer, self._fault(credentials, asking.request, newer)
+            subscriber, verdict = newer, self._fault(credentials, asking, newer)
         if counts and verdict in GUESSES:
             guard.fail(name, realm, flow, now)
         elif counts:
             guard.clear(name, realm, flow)
         return verdict, subscriber
 
-    def _fault(self, credentials: Credentials, request: Request, subscriber: Subscriber | None) -> Cause | None:
+    def _fault(self, credentials: Credentials, asking: _Asking, subscriber: Subscriber | None) -> Cause | None:
         """Return what is wrong with a proof of this subscriber; None when it is one."""
-        held = None if subscriber is None else _hashes(credentials, subscriber).get(credentials.algorithm)
-        proven = verify(credentials, request.method, held or self._nobody[credentials.algorithm], request.body)
+        algorithm, request = credentials.algorithm, asking.request
+        hashes = {} if subscriber is None else _hashes(credentials, subscriber)
+        proven = verify(credentials, request.method, hashes.get(algorithm) or self._nobody[algorithm], request.body)
+        if algorithm not in self._held(_named(credentials, asking.realm), asking.realm, subscriber,
+                                       _is_long(credentials)):
+            return "unsupported"
         if subscriber is None:
             return "unknown_user"
-        if held is None:
-            return "unsupported"
         return None if proven else "bad_password"
+
+    def _held(self, user: str, realm: str, subscriber: Subscriber | None, is_long: bool) -> Collection[str]:
+        """Return by which algorithms there are hashes of a user's password, or seem to be of an unknown one's."""
+        forms = None if subscriber is None else (subscriber.ha1, subscriber.ha1b)
+        return self._offers.held_of(f"{user}@{realm}", forms, is_long)
 
     def _is_new(self, credentials: Credentials, now: float) -> bool:
         if credentials.qop is None:
@@ -383,7 +392,12 @@ def _named(credentials: Credentials, realm: str) -> str:
 
 
 def _hashes(credentials: Credentials, subscriber: Subscriber) -> Mapping[str, str]:
-    return subscriber.ha1b if "@" in credentials.username else subscriber.ha1
+    return subscriber.ha1b if _is_long(credentials) else subscriber.ha1
+
+
+def _is_long(credentials: Credentials) -> bool:
+    """Say whether the proof is of the name with the domain."""
+    return "@" in credentials.username
 
 
 def _claimed(request: Request) -> str | None:

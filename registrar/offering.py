@@ -4,34 +4,58 @@ Most phones are offered one algorithm, because they read one challenge at most. 
 offered what their user's hashes allow, and so is everybody who tried an algorithm that there is no hash for.
 """
 
+import hmac
 from collections.abc import Collection, Sequence
 
 EVERYBODY = "*"
+
+Forms = tuple[Collection[str], Collection[str]]
+"""The algorithms that there are hashes by: of the name alone, and of the name with the domain."""
 
 
 class Offers:
     """Decides what stands in challenges.
 
-    Whoever names an unknown user is offered what the known user before him was offered: the challenge does not tell
-    who exists.
+    Of an unknown user the same is held, as it seems, as of some known ones, and always the same: what a challenge
+    offers, and which proofs count as wrong, does not tell who exists.
     """
 
-    def __init__(self, algorithms: Sequence[str], choosing_agents: Sequence[str]) -> None:
-        """`algorithms`, the best first; the User-Agent of phones that choose begins with one of `choosing_agents`."""
+    def __init__(self, algorithms: Sequence[str], choosing_agents: Sequence[str], key: bytes) -> None:
+        """`algorithms`, the best first; the User-Agent of phones that choose begins with one of `choosing_agents`.
+
+        Wherever the `key` is the same an unknown user is taken for the same kind of user.
+        """
         self._algorithms = tuple(algorithms)
         self._agents = tuple(agent.lower() for agent in choosing_agents)
         self._everybody_chooses = EVERYBODY in choosing_agents
-        self._latest: Collection[str] = self._algorithms
+        self._key = key
+        # What known users have hashes by. There are few kinds: a table fills the same columns of nearly all rows.
+        self._kinds: set[Forms] = set()
 
     def chooses(self, agent: str) -> bool:
         """Say whether there is something to choose from for a phone with this User-Agent, and it chooses."""
         return len(self._algorithms) > 1 and (self._everybody_chooses or agent.lower().startswith(self._agents))
 
-    def held_of(self, hashes: Collection[str] | None) -> Collection[str]:
-        """Return the algorithms that a user's hashes allow; None for the hashes of an unknown user."""
-        if hashes is not None:
-            self._latest = tuple([algorithm for algorithm in self._algorithms if algorithm in hashes])
-        return self._latest
+    def held_of(self, name: str, forms: Forms | None, is_long: bool) -> Collection[str]:
+        """Return the algorithms that the hashes of a user allow; `forms` is None of one who is unknown.
+
+        `is_long`: with hashes of the name with the domain.
+        """
+        if forms is None:
+            kind = self._pretended(name)
+        else:
+            kind = self._held(forms[0]), self._held(forms[1])
+            if any(kind):  # else nobody gets in there, and nobody's guesses would count
+                self._kinds.add(kind)
+        return kind[is_long]
+
+    def _held(self, hashes: Collection[str]) -> tuple[str, ...]:
+        return tuple([algorithm for algorithm in self._algorithms if algorithm in hashes])
+
+    def _pretended(self, name: str) -> Forms:
+        """Return what an unknown user seems to have: of each name the same, and a new kind changes it for few names."""
+        return max(self._kinds, default=(self._algorithms, self._algorithms), key=lambda kind: hmac.digest(
+            self._key, f"{kind} {name}".encode("utf-8", "surrogateescape"), "sha256"))
 
     def to(self, agent: str, held: Collection[str] | None = None) -> tuple[str, ...]:
         """Return what a phone is offered; `held` is None when it is not known who uses it."""

@@ -28,9 +28,28 @@ class OfferedTests(AuthenticationCase):
         self.assertEqual(self.claimed("alice"), list(AuthConfig().algorithms))
         self.assertEqual(self.claimed("nobody"), list(AuthConfig().algorithms))
         self.assertEqual(self.claimed("bob"), ["MD5"])
-        self.assertEqual(self.claimed("nobody"), ["MD5"])
         self.assertEqual(self.claimed("alice", method="INVITE"), list(AuthConfig().algorithms))
         self.assertEqual(self.looked_up[-1], ("alice", REALM))
+
+    def test_nobody_is_told_from_somebody(self) -> None:
+        """An unknown user is offered the same each time, whoever was asked about in between."""
+        names = [f"nobody{number}" for number in range(20)]
+        self.claimed("alice"), self.claimed("bob")
+        offered = [self.claimed(name) for name in names]
+        self.assertIn(["MD5"], offered)
+        self.assertIn(list(AuthConfig().algorithms), offered)
+        for known in ("alice", "bob"):
+            self.claimed(known)
+            self.assertEqual([self.claimed(name) for name in names], offered)
+
+    def test_guesses_at_nobody(self) -> None:
+        """A guess by an algorithm that no known user has a hash for counts for an unknown one no more than for them."""
+        self.subscribers.pop("alice")
+        for name in ("bob", "nobody", f"bob@{REALM}", f"nobody@{REALM}"):
+            for algorithm in ("SHA-256", "MD5"):
+                challenge = self.challenged(Phone(name, "wrong", algorithm=algorithm).answer(self.nonce()))
+                wrong = "bad_password" if name.startswith("bob") else "unknown_user"
+                self.assertEqual(challenge.cause, wrong if algorithm == "MD5" else "unsupported", (name, algorithm))
 
     def test_choosing_phone_of_nobody(self) -> None:
         """One that names no user of ours is offered something all the same."""
