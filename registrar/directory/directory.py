@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from registrar.database.config import DatabaseConfig
 from registrar.directory.entries import NOTHING, Entry
 from registrar.directory.known import Known
-from registrar.directory.reaching import DirectoryUnavailable, NoTables, Tables
+from registrar.directory.reaching import DirectoryUnavailable, NoRight, NoTables, Tables
 from registrar.directory.statements import Survey
 from registrar.routing import Domains
 from rollcall.ops.coroutines import start
@@ -56,6 +56,7 @@ class Directory:
         self._ask_again_at = 0.0
         self._served: tuple[str, ...] = ()
         self._is_missing = False
+        self._is_away = False
         self._timer: IDelayedCall | None = None
         self._is_running = False
         self.is_used = False
@@ -156,19 +157,23 @@ class Directory:
 
     async def _survey(self) -> None:
         pause = min(self._domains_seconds, RETRY_SURVEY_SECONDS)
+        survey: Survey | None = None
         try:
             survey = await self._tables.ask(lambda statements, on: statements.survey(on))
             pause, self._is_missing, self._ask_again_at = self._domains_seconds, False, 0.0
+            self._came_back()
         except NoTables as missing:
-            survey, pause = Survey(), self._domains_seconds
+            self._came_back()
+            survey, pause = self._survey_without(missing), self._domains_seconds
             if not self._is_missing:
                 self._log.info("no aliases, forwardings and further domains: {problem}; `rollcall db upgrade` makes "
                                "the tables", problem=str(missing))
             self._is_missing = True
         except DirectoryUnavailable as problem:
-            self._log.warn("the tables of domains, aliases and forwardings cannot be read: {problem}",
-                           problem=str(problem), log_rationed=True)
-            survey = None
+            if not self._is_away:
+                self._log.warn("the tables of domains, aliases and forwardings cannot be read: {problem}",
+                               problem=str(problem))
+            self._is_away = True
         finally:
             if self._is_running:
                 self._timer = self._reactor.callLater(pause, self._survey_again)
@@ -177,6 +182,15 @@ class Directory:
             if survey.domains != self._served:
                 self._serve(survey.domains)
                 self._keep()
+
+    def _survey_without(self, missing: NoTables) -> Survey | None:
+        """Return what there is; None, as before: a right that is missing at one server does not remove domains."""
+        return None if isinstance(missing, NoRight) and (self.is_used or self._served) else Survey()
+
+    def _came_back(self) -> None:
+        if self._is_away:
+            self._log.info("the tables of domains, aliases and forwardings can be asked again")
+        self._is_away = False
 
     def _survey_again(self) -> None:
         start(self._survey(), self._broke)

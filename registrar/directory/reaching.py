@@ -19,8 +19,8 @@ T = TypeVar("T")
 MYSQL_MARK = "%s"
 SQLITE_MARK = "?"
 BUSY_SECONDS = 2.0
-# Whoever has no right to a table is not told whether it is there: for our user there is none.
-_NO_TABLE = (1142, 1146)
+_NO_RIGHT = 1142
+_NO_SUCH_TABLE = 1146
 
 
 class DirectoryUnavailable(DirectoryProblem):
@@ -28,7 +28,11 @@ class DirectoryUnavailable(DirectoryProblem):
 
 
 class NoTables(DirectoryProblem):
-    """They were never made, or not all of them, or our user may not read them; the text says what is missing."""
+    """They were never made, or not all of them; the text says what is missing."""
+
+
+class NoRight(NoTables):
+    """Our user may not read them: MySQL does not even tell whether they are there."""
 
 
 class Tables(Protocol):
@@ -70,7 +74,8 @@ class MysqlTables:
 def mysql_problem(error: MySQLError) -> DirectoryProblem:
     """Return what an error of MySQL means for the directory."""
     text = str(error.args[1] if len(error.args) > 1 else error)
-    return NoTables(text) if code_of(error) in _NO_TABLE else DirectoryUnavailable(text)
+    kinds = {_NO_SUCH_TABLE: NoTables, _NO_RIGHT: NoRight}
+    return kinds.get(code_of(error), DirectoryUnavailable)(text)
 
 
 def sqlite_problem(error: sqlite3.Error, path: Path) -> DirectoryProblem:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.database.config import DatabaseConfig
@@ -19,7 +20,7 @@ from registrar.directory.directory import (
 )
 from registrar.directory.entries import NOTHING, Entry
 from registrar.directory.observing import watch_directory
-from registrar.directory.reaching import DirectoryUnavailable, NoTables
+from registrar.directory.reaching import DirectoryUnavailable, NoRight, NoTables
 from registrar.directory.statements import Connection, Statements, Survey
 from registrar.routing import Domains, ServedDomain
 from rollcall.ops.metrics import Metrics
@@ -230,6 +231,32 @@ class SurveyTests(DirectoryCase):
         self.tables.problem = None
         self.clock.advance(30)
         self.assertTrue(self.directory.is_used)
+
+    def test_no_right(self) -> None:
+        """A right that is missing is said once, and takes no domain away that was served."""
+        self.tables.problem = NoRight("SELECT command denied")
+        with capturedLogs() as logs:
+            self.start()
+            self.clock.advance(30)
+        self.assertEqual(sum("command denied" in (formatEvent(event) or "") for event in logs), 1)
+        self.assertFalse(self.directory.is_used)
+        self.tables.problem, self.rows.there = None, Survey(("example.net",), True)
+        self.clock.advance(30)
+        self.tables.problem = NoRight("SELECT command denied")
+        self.clock.advance(30)
+        self.assertEqual((self.domains.names, self.directory.is_used), (["example.com", "example.net"], True))
+
+    def test_logged_once(self) -> None:
+        """A night without the database is two lines: that the tables cannot be read, and that they can be again."""
+        with capturedLogs() as logs:
+            self.start()
+            self.tables.problem = DirectoryUnavailable("gone")
+            self.clock.pump([30] + [RETRY_SURVEY_SECONDS] * 20)
+            self.tables.problem = None
+            self.clock.pump([RETRY_SURVEY_SECONDS, 30, 30])
+        told = [formatEvent(event) for event in logs if "the tables of domains" in (formatEvent(event) or "")]
+        self.assertEqual(told, ["the tables of domains, aliases and forwardings cannot be read: gone",
+                                "the tables of domains, aliases and forwardings can be asked again"])
 
     def test_start_without(self) -> None:
         """Who starts while nobody can be asked serves the domains that there were before, and asks again soon."""

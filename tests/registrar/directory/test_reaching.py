@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 from registrar.database.engines import engine_of
 from registrar.database.upgrading import upgrade
 from registrar.directory.opening import OpenDirectory, directory_at
-from registrar.directory.reaching import DirectoryUnavailable, NoTables, SqliteTables, mysql_problem
+from registrar.directory.reaching import DirectoryUnavailable, NoRight, NoTables, SqliteTables, mysql_problem
 from registrar.directory.statements import Connection, Statements
 from tests.registrar.directory import tables_contract
 from tests.registrar.joined import done
@@ -72,9 +72,9 @@ class SqliteTablesTests(tables_contract.TablesContract):
 
 class MysqlProblemTests(TestCase):
     def test_which(self) -> None:
-        """A table that is not there or not ours to read is none; anything else is trouble that may pass."""
-        for number in (1146, 1142):
-            self.assertIsInstance(mysql_problem(ProgrammingError(number, "no")), NoTables, number)
+        """A table that is not there, or not ours to read, is none; anything else is trouble that may pass."""
+        self.assertIs(type(mysql_problem(ProgrammingError(1146, "no"))), NoTables)
+        self.assertIs(type(mysql_problem(OperationalError(1142, "no"))), NoRight)
         problem = mysql_problem(OperationalError(1040, "Too many connections"))
         self.assertIsInstance(problem, DirectoryUnavailable)
         self.assertEqual(str(problem), "Too many connections")
