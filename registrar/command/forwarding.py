@@ -27,6 +27,8 @@ def set_forwarding(settings: Settings, name: str, kind: str, target: str, second
     """Have the calls of USER go to TARGET: always, or when nobody takes them."""
     config = settings.config()
     aor, uri = address_of_record(config, name), target_uri(config, target)
+    if uri == aor:
+        raise click.ClickException(f"{aor} would be called instead of himself")
     with directory_at(place_of_tables(config)) as directory:
         directory.set_forwarding(aor, Forwarding(kind, uri, seconds))
     if settings.as_json:

@@ -78,6 +78,7 @@ class ForwardTests(DirectoryCase):
     def test_refused(self) -> None:
         """Another case there is not, and only who does not answer rings for some seconds."""
         self.run_failing("forward", "set", "bob", "sometimes", "carol", exit_code=2)
+        self.assertIn("instead of himself", self.run_failing("forward", "set", "bob", "always", "bob"))
         self.assertIn("no-answer", self.run_failing("forward", "set", "bob", "busy", "carol", "--seconds", "20"))
         self.assertEqual(self.run_json("forward", "list"), {"forwardings": []})
 
