@@ -20,6 +20,9 @@ __all__ = ["Connection", "connect"]
 SQL_MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
 
+KEEPALIVE_SECONDS = 60
+"""Firewalls forget connections that say nothing for some minutes; by itself the kernel would probe after two hours."""
+
 # How a server may ask for the password as it stands, or for what it can be computed from.
 PLAIN_METHODS = ("mysql_clear_password", "dialog", "mysql_old_password")
 
@@ -48,7 +51,7 @@ def connect(
         connection = _described(config, host, int(port))
         made = socket.create_connection((host, int(port)), config.connect_seconds)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        _keep_alive(made)
         opened(made)
         connection.connect(made)
     except (MySQLError, OSError) as error:
@@ -57,6 +60,13 @@ def connect(
         raise SqlUnavailable(f"MySQL at {address}: no answer as of MySQL: {told(error)}") from error
     connection._read_timeout = connection._write_timeout = config.timeout_seconds
     return connection
+
+
+def _keep_alive(made: socket.socket) -> None:
+    """Let no firewall forget an idle connection, and notice when one has."""
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_SECONDS // 4)
 
 
 def _described(config: MysqlConfig, host: str, port: int) -> Connection:

@@ -3,6 +3,7 @@
 The threads are daemons: one that hangs in a name server's answer, which nothing can interrupt, holds up no exit.
 """
 
+import select
 import socket
 import threading
 from collections.abc import Callable
@@ -197,29 +198,49 @@ class _Lane:
         """End the connection, if it works on `task`. No one waits for the lock: it is held for moments."""
         with self._lock:
             if self._socket is not None and (task is None or task is self._task):
-                with suppress(OSError):  # a TLS socket's own shutdown would take its state from under its thread
-                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+                with suppress(OSError):  # ended already
+                    self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
         with self._lock:
-            self._socket = None
+            own, self._socket = self._socket, None
+        if own is not None:
+            own.close()
         if connection is not None:
             with suppress(MySQLError):  # closed already
                 connection.close()
 
     def _connected(self) -> Connection:
-        if self._connection is None or self._generation != self._lanes.generation or not self._connection.open:
+        if not self._is_usable():
             self.close()
             self._generation = self._lanes.generation
             self._connection = self._connect(self._opened)
+        assert self._connection is not None
         return self._connection
 
+    def _is_usable(self) -> bool:
+        if self._connection is None or self._generation != self._lanes.generation or not self._connection.open:
+            return False
+        return self._socket is not None and not _has_ended(self._socket)
+
     def _opened(self, made: socket.socket) -> None:
+        # A descriptor of our own: TLS takes the other one over.
+        own = made.dup()
         with self._lock:
-            self._socket = made
+            self._socket = own
 
     def _trouble(self, error: Exception, is_undone: bool) -> Trouble:
         if is_lost(error) or not isinstance(error, MySQLError):  # what was not read to its end would answer the next
             self.close()
         return Trouble(error, is_undone)
+
+
+def _has_ended(connected: socket.socket) -> bool:
+    """Tell whether a server has closed a connection, as it does with one that was idle for its wait_timeout.
+
+    It says nothing unasked but goodbye.
+    """
+    heard = select.poll()
+    heard.register(connected, select.POLLIN)
+    return bool(heard.poll(0))

@@ -77,6 +77,23 @@ class AskingTests(SqlCase):
         self.failureResultOf(sql.read(port), SqlUnavailable)
 
 
+class IdleTests(SqlCase):
+    """Servers that close connections which nobody uses."""
+
+    async def test_closed(self) -> None:
+        """A read, a fresh one and a change after a quiet night are all answered, though no connection is left."""
+        for server in self.servers.servers:
+            server.query("SET GLOBAL wait_timeout = 1")
+            self.addCleanup(server.query, "SET GLOBAL wait_timeout = 28800")
+        sql = await self.ready(check_seconds=0.3)
+        for _ in range(2):
+            self.assertEqual(await sql.read(port), self.replica.port)
+            self.assertEqual(await sql.read(port, fresh=True), self.primary.port)
+            self.assertEqual(await sql.write(port), self.primary.port)
+            await deferLater(reactor, 1.5)
+        self.assertEqual([sum(state.failures.values()) for state in sql.states], [0, 0])
+
+
 class KilledConnectionTests(SqlCase):
     """The server ends connections, as it does with idle ones, or at an operator's word."""
 

@@ -161,6 +161,32 @@ class LanesTests(SynchronousTestCase):
         self.turn()
         self.assertEqual(self.outcomes, [Answer(b"")])
 
+    def test_cut_with_tls(self) -> None:
+        """So it is when TLS has taken the socket over."""
+        reading = threading.Event()
+
+        def read(wire: Wire) -> bytes:
+            taken_over = socket.socket(fileno=wire.socket.detach())
+            self.addCleanup(taken_over.close)
+            taken_over.settimeout(PATIENCE_SECONDS)
+            reading.set()
+            return taken_over.recv(1)
+
+        task = self.task(read)
+        self.lanes.submit(task)
+        reading.wait(PATIENCE_SECONDS)
+        self.lanes.cut(task)
+        self.turn()
+        self.assertEqual(self.outcomes, [Answer(b"")])
+
+    def test_closed_while_idle(self) -> None:
+        """A connection that the server has closed meanwhile, with a word of goodbye or without, costs no task."""
+        self.outcome(lambda wire: None)
+        self.wires[0].peer.close()
+        self.assertEqual(self.outcome(lambda wire: wire is self.wires[1]), Answer(True))
+        self.wires[1].peer.send(b"disconnected by the server because of inactivity")
+        self.assertEqual(self.outcome(lambda wire: wire is self.wires[2]), Answer(True))
+
     def test_threads(self) -> None:
         """There are as many threads as tasks at a time, up to the count."""
         self.lanes = self.made(2)
