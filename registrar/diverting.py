@@ -85,6 +85,9 @@ class Diverting:
             self.log.error("{target} in the directory is no SIP URI: {problem}", target=text, problem=str(problem),
                            log_rationed=True)
             return None
+        if uri.headers is not None:
+            # The commands take none, plain SQL does. RFC 3261 §19.1.1: they have no place in a Request-URI.
+            uri = evolve(uri, headers=None)
         if is_secure:
             # RFC 3261 §26.2.2: the whole way to a sips URI is TLS.
             uri = evolve(uri, scheme="sips")

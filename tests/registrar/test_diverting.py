@@ -104,6 +104,20 @@ class AliasTests(DivertingCase):
         self.assertEqual(self.call("sip:mobile@example.com"), [100])
         self.assertEqual(self.invite_of(self.gateway).uri, MOBILE)
 
+    def test_written_by_hand(self) -> None:
+        """What plain SQL wrote into the tables says where a request goes, and puts nothing else into it."""
+        self.alias("sip:mobile@example.com", f"{MOBILE}?Route=%3Csip:192.0.2.66%3E&Subject=x")
+        self.call("sip:mobile@example.com")
+        self.assertEqual(self.invite_of(self.gateway).uri, MOBILE)
+        for number, target in enumerate((f"{MOBILE}\r\nSubject: x", f"{MOBILE}>;x=<sip:y", "sip:a b@example.com", "")):
+            self.alias("sip:bad@example.com", target)
+            self.assertEqual(self.call("sip:bad@example.com", branch=f"z9hG4bKbad{number}"), [404])
+        self.forward(ALWAYS, f"{MOBILE}?Subject=x")
+        self.call(branch="z9hG4bKcarol")
+        self.assertEqual(self.statuses(self.answers()), [])
+        invite = self.gateway.requests["INVITE"]
+        self.assertEqual((invite.uri, "Subject" in str(invite.get("History-Info"))), (MOBILE, False))
+
     def test_chain(self) -> None:
         """Three aliases in a row are followed, four are not."""
         for name, target in (("a", "b"), ("b", "c"), ("c", "bob"), ("z", "a")):
