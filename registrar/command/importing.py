@@ -18,7 +18,6 @@ from registrar.config import RegistrarConfig
 from registrar.subscribers.import_journal import ImportJournal
 from registrar.subscribers.import_sources import CsvFile, ImportProblem, ImportSource, MysqlTableSource
 from registrar.subscribers.importing import Counts, Reading, Row, Trust, import_rows
-from rollcall.sql.config import MysqlConfig
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -40,9 +39,10 @@ _TABLE = re.compile(r"[A-Za-z0-9_$]{1,64}")
 @click.option("--any-domain", is_flag=True, help="Take users of domains that are not served, too.")
 @click.option("--state", "state_file", type=click.Path(path_type=Path), help="Where it is noted how far it has come.")
 @click.option("--rejected", "report_file", type=click.Path(path_type=Path), help="Where rejected rows are listed.")
+@click.option("--tls/--no-tls", default=None, help="Speak TLS with the database there; default: as [mysql] tls says.")
 @anywhere
 @with_settings
-def import_users(settings: Settings, source: str, update: bool, trust: Trust | None, any_domain: bool,
+def import_users(settings: Settings, source: str, update: bool, trust: Trust | None, any_domain: bool, tls: bool | None,
                  state_file: Path | None, report_file: Path | None) -> None:
     """Take users over from a CSV file or from a database of Kamailio or OpenSIPS.
 
@@ -53,7 +53,7 @@ def import_users(settings: Settings, source: str, update: bool, trust: Trust | N
     config = settings.config()
     name = _name(source)
     state, report = state_file or Path(f"{name}.import-state"), report_file or Path(f"{name}.rejected.csv")
-    with _source(source, config) as rows, open_users(_patient(config), make=True) as table:
+    with _source(source, config, tls) as rows, open_users(_patient(config), make=True) as table:
         journal = ImportJournal(state, report, {**rows.what, "into": _target(config), "update": update})
         if journal.is_resumed:
             click.echo(f"Going on after {journal.counts.read} rows.", err=True)
@@ -111,15 +111,17 @@ def _name(source: str) -> str:
 
 
 @contextmanager
-def _source(source: str, config: RegistrarConfig) -> Iterator[ImportSource]:
+def _source(source: str, config: RegistrarConfig, tls: bool | None) -> Iterator[ImportSource]:
     url = _url(source)
     if url is None:
         yield CsvFile(Path(source))
         return
     database, table = _database_and_table(url)
     host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname or "127.0.0.1"
-    server = MysqlConfig(primary=f"{host}:{url.port or DEFAULT_PORT}", user=unquote(url.username or "root"),
-                         password=_password(url), database=database, timeout_seconds=TIMEOUT_SECONDS)
+    # What is said of TLS in [mysql] holds there, too: hashes are as good as passwords to whoever listens.
+    server = evolve(config.mysql, primary=f"{host}:{url.port or DEFAULT_PORT}", replicas=(), database=database,
+                    user=unquote(url.username or "root"), password=_password(url), timeout_seconds=TIMEOUT_SECONDS,
+                    tls=config.mysql.tls if tls is None else tls)
     ours = config.mysql.primary, config.mysql.database, config.subscribers.table
     if config.subscribers.kind == "mysql" and (server.primary, database, table) == ours:
         raise ImportProblem("this is the table that the registrar uses already")

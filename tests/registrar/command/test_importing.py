@@ -2,14 +2,26 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from registrar.subscribers.contract import subscriber_with
 from registrar.subscribers.table import SubscriberTable
-from tests.registrar.command.running import CommandCase, run
+from tests.registrar.command.running import CONFIG, CommandCase, run
+from tests.rollcall.sql.test_connecting import GREETING, packet
+
+
+def greet(listening: socket.socket) -> bytes:
+    """Be a server of MySQL without TLS to one client; return what it says."""
+    client, _ = listening.accept()
+    with client:
+        client.settimeout(10)
+        client.sendall(packet(0, GREETING))
+        return client.recv(4096)
 
 
 class ImportTests(CommandCase):
@@ -66,6 +78,19 @@ class ImportTests(CommandCase):
     def test_passwords_on_the_line(self) -> None:
         """A password on the command line, which everybody on the machine could read, is refused."""
         self.assertIn("MYSQL_PWD", self.run_failing("user", "import", "mysql://a:b@127.0.0.1:1/db", exit_code=2))
+
+    def test_tls(self) -> None:
+        """A database that hashes come from by TLS only is told no password without; what [mysql] says counts there."""
+        plain, certain = "", '[mysql]\ntls = true\n[subscribers]\nkind = "mysql"\n'
+        for section, options, is_refused in (
+                (plain, ("--tls",), True), (certain, (), True), (certain, ("--no-tls",), False)):
+            self.config.write_text(CONFIG + section)
+            with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor() as others:
+                heard = others.submit(greet, listening)
+                url = f"mysql://reader@127.0.0.1:{listening.getsockname()[1]}/db"
+                result = run("user", "import", url, *options, ROLLCALL_CONFIG=str(self.config), MYSQL_PWD="x")
+            self.assertEqual("SSL is required" in result.stderr, is_refused, result.stderr)
+            self.assertEqual(b"reader" in heard.result(), not is_refused)
 
     def test_wrong_places(self) -> None:
         """What cannot be read is a sentence."""
