@@ -12,7 +12,7 @@ from typing import Literal, Self
 import attrs
 from attrs import field
 
-from registrar.bans import Guard, NoGuard
+from registrar.bans import ANYBODY, Guard, NoGuard, Receivers, receivers
 from registrar.offering import Offers
 from rollcall.net.flow import Flow, PackedAddress
 from rollcall.ops.allowed import above, at_least, each, non_empty, one_of, unique
@@ -154,6 +154,10 @@ class _Asking:
     def agent(self) -> str:
         return self.request.get("User-Agent") or ""
 
+    @property
+    def receivers(self) -> Receivers:
+        return ANYBODY if self.flow is None else receivers(self.flow.address, not self.flow.reliable)
+
 
 class Authentication:
     """Decides whether a request was sent by whom it says.
@@ -220,14 +224,16 @@ class Authentication:
             return _banned()
         if not self._is_supported(credentials):
             return await self._ask(asking, credentials, now, "unsupported")
-        if not self._is_fresh(credentials.nonce, now, role.lifetime_seconds):
+        if not self._is_fresh(credentials.nonce, now, role.lifetime_seconds, asking.receivers):
             return await self._ask(asking, credentials, now, "stale")
         return await self._judge(credentials, asking, now)
 
-    def is_proven(self, register: UsualRegister, name: str, realm: bytes, now: float) -> bool:
+    def is_proven(self, register: UsualRegister, name: str, realm: bytes, now: float, given_to: Receivers = ANYBODY,
+                  is_first: bool = False) -> bool:
         """Say whether the user in To, `name` with the domain, proved the password, when that can be told at once.
 
         False says no more than that `authenticate` has to be asked: nothing has been noted then that it would miss.
+        The nonce of who `is_first` there must be one that he may have been given; others have proved where they are.
         """
         if not self._knows_usual or not register.speaks_for(realm):
             return False
@@ -238,9 +244,9 @@ class Authentication:
         if not hmac.compare_digest(expected, register.response.decode()):
             return False
         counts, nonce, lifetime = self._counts, register.nonce.decode(), self._registrar.lifetime_seconds
-        if counts.accept_known(nonce, register.count, now, lifetime):
+        if (not is_first or b"" in given_to) and counts.accept_known(nonce, register.count, now, lifetime):
             return True
-        return self._is_fresh(nonce, now, lifetime) and counts.accept(nonce, register.count, now)
+        return self._is_fresh(nonce, now, lifetime, given_to) and counts.accept(nonce, register.count, now)
 
     def look_again(self, register: UsualRegister) -> None:
         """Forget that a request has proved a password: it is going to be asked about by `authenticate`."""
@@ -259,9 +265,9 @@ class Authentication:
         """Say whether what a phone is asked depends on its user: then `authenticate` asks."""
         return self._offers.chooses(user_agent)
 
-    def ask(self, user_agent: str, realm: str, now: float) -> Challenge:
+    def ask(self, user_agent: str, realm: str, now: float, given_to: Receivers = ANYBODY) -> Challenge:
         """Return the answer to a REGISTER without credentials from any other phone."""
-        return self._challenge(self._registrar, realm, self._offers.to(user_agent), now, "missing")
+        return self._challenge(self._registrar, realm, self._offers.to(user_agent), now, "missing", given_to)
 
     def _credentials(self, values: list[str], realm: str) -> Credentials | None:
         """Return the credentials for this realm, the first if several are there.
@@ -289,11 +295,12 @@ class Authentication:
             return self._config.allow_without_qop
         return credentials.qop in self._config.qop
 
-    def _is_fresh(self, nonce: str, now: float, lifetime_seconds: float) -> bool:
-        born_at = self._counts.born_at(nonce)
+    def _is_fresh(self, nonce: str, now: float, lifetime_seconds: float, given_to: Receivers) -> bool:
+        # Of a nonce that was used it is known who made it, but not for whom.
+        born_at = self._counts.born_at(nonce) if b"" in given_to else None
         if born_at is not None:
             return now - born_at <= lifetime_seconds
-        return self._nonces.check(nonce, now, lifetime_seconds) is Nonce.VALID
+        return self._nonces.check(nonce, now, lifetime_seconds, given_to) is Nonce.VALID
 
     async def _ask(self, asking: _Asking, credentials: Credentials | None, now: float, cause: Cause) -> Challenge:
         """Return the challenge to who has shown no proof that can be looked at."""
@@ -302,7 +309,7 @@ class Authentication:
             user = _claimed(asking.request) if credentials is None else _user_of(credentials, asking.realm)
             subscriber = None if user is None else await self._find(user, asking.realm)
             held = self._held(user or "", asking.realm, subscriber, credentials is not None and _is_long(credentials))
-        return self._challenge(asking.role, asking.realm, self._offers.to(agent, held), now, cause)
+        return self._challenge(asking.role, asking.realm, self._offers.to(agent, held), now, cause, asking.receivers)
 
     async def _judge(self, credentials: Credentials, asking: _Asking, now: float) -> Accepted | Challenge:
         """Look at a proof. Nobody else's is looked at between the guard's word and what the guard is told of it."""
@@ -319,7 +326,7 @@ class Authentication:
             assert subscriber is not None
             return Accepted(subscriber.username, subscriber.domain)
         held = self._held(_named(credentials, realm), realm, subscriber, _is_long(credentials))
-        return self._challenge(asking.role, realm, self._offers.to(asking.agent, held), now, fault)
+        return self._challenge(asking.role, realm, self._offers.to(asking.agent, held), now, fault, asking.receivers)
 
     async def _judge_again(self, credentials: Credentials, asking: _Asking, subscriber: Subscriber | None,
                            fault: Cause, now: float) -> tuple[Cause | None, Subscriber | None]:
@@ -360,12 +367,13 @@ class Authentication:
             return self._counts.accept_once(credentials.nonce, now)
         return self._counts.accept(credentials.nonce, credentials.count, now)
 
-    def _challenge(self, role: _Role, realm: str, algorithms: tuple[str, ...], now: float, cause: Cause) -> Challenge:
+    def _challenge(self, role: _Role, realm: str, algorithms: tuple[str, ...], now: float, cause: Cause,
+                   given_to: Receivers) -> Challenge:
         """Ask for (other) credentials: one header for each algorithm, all with the same nonce.
 
         stale=true lets the phone answer without asking its user again: whenever only the nonce was at fault.
         """
-        nonce, stale = self._nonces.mint(now), cause in ("stale", "replayed")
+        nonce, stale = self._nonces.mint(now, given_to[0]), cause in ("stale", "replayed")
         headers = [
             (role.ask, challenge(realm, nonce, algorithm, self._config.qop, stale)) for algorithm in algorithms
         ]

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from attrs import define, field, frozen
 
-from rollcall.net.flow import Flow, PackedAddress
+from rollcall.net.flow import PORT_BYTES, Flow, PackedAddress
 from rollcall.ops.allowed import above, at_least, each, network
 
 IPV6_BYTES = 16
@@ -54,9 +54,25 @@ Whom = tuple[str, bytes]
 """A user, "name@domain" as records are filed, and a source; "" stands for any user, b"" for any source."""
 
 
+Receivers = tuple[bytes, ...]
+"""Sources that a nonce may have been given to; b"" stands for any."""
+
+ANYBODY: Receivers = (b"",)
+
+
 def network_of(host: bytes) -> bytes:
     """Return the source that a host is part of, both as inet_pton(3) gives them: an IPv6 address has its /64."""
     return host[:NETWORK_BYTES] if len(host) == IPV6_BYTES else host
+
+
+def receivers(address: PackedAddress, is_datagram: bool) -> Receivers:
+    """Return to whom the nonces may have been given that come from an address; the first one gets the next.
+
+    Anybody can write any source into a datagram: only who gets what is sent there has a nonce for it, so that nobody
+    else can have it banned. Over a connection any nonce will do.
+    """
+    source = network_of(address[PORT_BYTES:])
+    return (source,) if is_datagram else (b"", source)
 
 
 def source_text(source: bytes) -> str:

@@ -19,6 +19,7 @@ from attrs import frozen
 from registrar.answering import ROUNDING_SECONDS, SUPPORTED, sip_date
 from registrar.answering_later import LATER, AnsweringLater
 from registrar.auth import Authentication, register_ha2
+from registrar.bans import Receivers, receivers
 from registrar.bindings import BRIEF_BELOW_SECONDS
 from registrar.bound import tie
 from registrar.location.at_once import AtOnceStore, RecordStore
@@ -127,14 +128,14 @@ class ShortWay:
         face = self._face(listener)
         address = flow.address
         if self._authentication is not None and not register.has_credentials:
-            return self._challenge(register, served, address, face, now)
+            return self._challenge(register, served, address, face, now, receivers(address, False))
         seconds = self._granted(register.expires)
         agent = self._agents.known(register.user_agent)
         if not is_at_once or not seconds or agent is None:
             return None
         old = location.records.get(key)
         new = self._record(register, old, address, face.place, flow.id, agent, seconds, 0, now)
-        if new is None or not self._is_proven(register, key, served, now, address, old is None):
+        if new is None or not self._is_proven(register, key, served, now, address, False, old is None):
             return None
         if not self._admits(address[PORT_BYTES:], now):
             return self._turn_away(register, address, face, now)
@@ -167,7 +168,7 @@ class ShortWay:
         is_at_once = location.takes_at_once(key, False)
         face = self._face(listener)
         if self._authentication is not None and not register.has_credentials:
-            answer = self._challenge(register, served, address, face, now)
+            answer = self._challenge(register, served, address, face, now, receivers(address, True))
             if answer is not None:
                 self._transactions.answers.put(transaction, answer)
             return answer
@@ -181,7 +182,7 @@ class ShortWay:
         new = self._record(register, old, address, face.place, 0, agent, seconds, repeat, now)
         if new is None and old is not None:
             return self._repeated(register, old, address, repeat, now)
-        if new is None or not self._is_proven(register, key, served, now, address, old is None):
+        if new is None or not self._is_proven(register, key, served, now, address, True, old is None):
             return None
         if not self._admits(address[PORT_BYTES:], now):
             return self._turn_away(register, address, face, now)
@@ -256,7 +257,7 @@ class ShortWay:
         return register.accept(b"%08x" % (last & LOW_HALF), address, remaining, self._ending(register, False, now))
 
     def _is_proven(self, register: UsualRegister, key: bytes, served: Served, now: float, address: PackedAddress,
-                   is_first: bool) -> bool:
+                   is_datagram: bool, is_first: bool) -> bool:
         """Say whether the password is proven. A phone that is registered is listened to where it is, whoever guesses.
 
         `renewed` has seen to it that a request which is not the first comes from there.
@@ -266,13 +267,14 @@ class ShortWay:
             return True
         if is_first and authentication.may_refuse(key.decode(), address, now):
             return False
-        if not authentication.is_proven(register, key.decode(), served.realm, now):
+        given_to = receivers(address, is_datagram)
+        if not authentication.is_proven(register, key.decode(), served.realm, now, given_to, is_first):
             return False
         self._accepted.value += 1
         return True
 
     def _challenge(self, register: UsualRegister, served: Served, address: PackedAddress, face: Face,
-                   now: float) -> bytes | None:
+                   now: float, given_to: Receivers) -> bytes | None:
         """Return the 401 to a request without credentials, or None when its user has to be looked up for it."""
         assert self._authentication is not None
         agent = register.user_agent.decode("utf-8", "surrogateescape")
@@ -280,7 +282,7 @@ class ShortWay:
             return None
         if not self._admits(address[PORT_BYTES:], now):
             return self._turn_away(register, address, face, now)
-        asked = self._authentication.ask(agent, served.domain, now).headers
+        asked = self._authentication.ask(agent, served.domain, now, given_to).headers
         lines = [f"{name}: {value}\r\n" for name, value in asked]
         lines.append(NO_BODY)
         self._missing.value += 1

@@ -3,6 +3,9 @@
 A nonce is 32 characters of base64url: 2 bytes that name the secret, 4 of birth time in seconds since the epoch, 6 of
 chance, 12 of HMAC-SHA256. Whoever holds the secret can check it, so a restarted server and every node of a cluster
 accept the nonces of the others. Only the counts (nc) are held in memory, where the nonce was used.
+
+The HMAC may cover whom a nonce was given to: then whoever sends it has got what was sent there. RFC 7616 §3.3 warns of
+clients whose address changes on the way: theirs is a stale nonce, which costs them a round trip.
 """
 
 import hmac
@@ -82,15 +85,19 @@ class NonceKeys:
         self._named = [(_name_of(secret), secret) for secret in secrets]
         self._keys: dict[tuple[bytes, int], bytes] = {}
 
-    def mint(self, now: float) -> str:
-        """Return a nonce born at `now`, which is in seconds since the epoch."""
+    def mint(self, now: float, receiver: bytes = b"") -> str:
+        """Return a nonce born at `now`, which is in seconds since the epoch, for one `receiver` or b"" for any."""
         name, secret = self._named[0]
         born_at = int(now)
         head = name + born_at.to_bytes(_BIRTH_BYTES) + self._entropy(_CHANCE_BYTES)
-        return urlsafe_b64encode(head + self._mac(secret, born_at, head)).decode("ascii")
+        return urlsafe_b64encode(head + self._mac(secret, born_at, head + receiver)).decode("ascii")
 
-    def check(self, nonce: str, now: float, lifetime_seconds: float | None = None) -> Nonce:
-        """Say whether this nonce is ours and young enough; `lifetime_seconds` overrides that of the ring."""
+    def check(self, nonce: str, now: float, lifetime_seconds: float | None = None,
+              receivers: Sequence[bytes] = (b"",)) -> Nonce:
+        """Say whether this nonce is ours, young enough and was given to one of `receivers`.
+
+        `lifetime_seconds` overrides that of the ring.
+        """
         if _NONCE.fullmatch(nonce) is None:
             return Nonce.FORGED
         raw = urlsafe_b64decode(nonce)
@@ -103,11 +110,12 @@ class NonceKeys:
         secrets = [secret for name, secret in self._named if name == head[:_NAME_BYTES]]
         if not secrets:
             return Nonce.STALE
-        ours = any(hmac.compare_digest(mac, self._mac(secret, born_at, head)) for secret in secrets)
+        ours = any(hmac.compare_digest(mac, self._mac(secret, born_at, head + receiver))
+                   for secret in secrets for receiver in receivers)
         return Nonce.VALID if ours else Nonce.FORGED
 
-    def _mac(self, secret: bytes, born_at: int, head: bytes) -> bytes:
-        return hmac.digest(self._key(secret, born_at // self._key_seconds), head, "sha256")[:_MAC_BYTES]
+    def _mac(self, secret: bytes, born_at: int, covered: bytes) -> bytes:
+        return hmac.digest(self._key(secret, born_at // self._key_seconds), covered, "sha256")[:_MAC_BYTES]
 
     def _key(self, secret: bytes, period: int) -> bytes:
         key = self._keys.get((secret, period))

@@ -223,6 +223,34 @@ class GuardingTests(GuardingCase):
         self.registrar.location.down = True
         self.assertEqual(self.guess(), [503])
 
+    def test_forged_source(self) -> None:
+        """Nobody has an office banned by datagrams that seem to come from there: he gets no nonce for them."""
+        forged = self.client(transport="UDP")
+        for host, transport in ((ELSEWHERE, "UDP"), (ELSEWHERE, "TCP"), (OFFICE, "TCP")):
+            guesser = self.client("bob", host=host, transport=transport)
+            self.assertEqual(self.register(guesser), 200)
+            forged.password = "guess"
+            forged.challenge = guesser.challenge
+            for _ in range(9):
+                answer = forged.register("sip:alice@203.0.113.1")
+                self.assertIn("stale=true", answer.get("WWW-Authenticate") or "")
+            forged.password = "wonderland-7"
+            answer = forged.register("sip:alice@203.0.113.1")
+            # Nor does it tell a right guess.
+            self.assertEqual((answer.status, self.registrar.bound("alice")), (401, []))
+        self.assertEqual((self.banned(), self.registrar.guarding.bans.counted), ([], 0))
+        self.assertEqual(self.register(self.client()), 200)
+
+    def test_nonce_of_datagrams(self) -> None:
+        """A nonce that came in a datagram is good for datagrams from the same host, and over any connection."""
+        phone = self.client(transport="UDP")
+        self.assertEqual(self.register(phone), 200)
+        for transport, port in (("UDP", 1234), ("TCP", 1235)):
+            other = self.registrar.client("alice", transport, host=OFFICE, port=port)
+            other.challenge, other.nc = phone.challenge, phone.nc
+            self.assertEqual(self.register(other), 200)
+            phone.nc = other.nc
+
     def test_members(self) -> None:
         """What comes from another node was let in there: nothing of it counts, nothing is refused."""
         guarding, now = self.registrar.guarding, self.registrar.clock.seconds()

@@ -40,6 +40,15 @@ class NonceKeysTests(SynchronousTestCase):
         nonce = ring.mint(NOW)
         self.assertEqual(ring.check(nonce, NOW + 60, lifetime_seconds=30), Nonce.STALE)
 
+    def test_given_to_somebody(self) -> None:
+        """A nonce that was given to somebody is good for him alone, whatever else he may have been given."""
+        ring = a_ring()
+        nonce = ring.mint(NOW, b"\xc0\x00\x02\x07")
+        for receivers, found in (((b"\xc0\x00\x02\x07",), Nonce.VALID), ((b"", b"\xc0\x00\x02\x07"), Nonce.VALID),
+                                 ((b"",), Nonce.FORGED), ((b"\xc0\x00\x02\x08",), Nonce.FORGED)):
+            self.assertEqual(ring.check(nonce, NOW, None, receivers), found)
+        self.assertEqual(ring.check(ring.mint(NOW), NOW, None, (b"\xc0\x00\x02\x07",)), Nonce.FORGED)
+
     def test_compact_and_plain(self) -> None:
         """A nonce is 32 characters that need no escape in a quoted string."""
         nonce = a_ring().mint(NOW)
