@@ -134,11 +134,12 @@ class Bearer:
     def __init__(self, token: str | None) -> None:
         self._token = token.encode() if token else None
 
-    def check(self, authorization: str, host: str) -> None:
+    def check(self, authorization: str, host: str, origin: str = "") -> None:
         """Raise ApiError (401, 403) unless these header values are good enough."""
         if self._token is None:
-            # Only loopback is bound then; a foreign Host means that a browser was led here by DNS rebinding.
-            if not _is_here(host):
+            # Only loopback is bound then; a foreign Host means that a browser was led here by DNS rebinding, and a
+            # foreign Origin that a page from elsewhere has it post here (RFC 6454 §7), for which it may need no body.
+            if not _is_here(host) or (origin and not _is_here(origin.partition("://")[2])):
                 raise ApiError(403, "without a token only this machine may ask, by the name localhost")
             return
         scheme, _, given = authorization.partition(" ")

@@ -49,7 +49,8 @@ class Pages(Resource):
     async def _answer(self, request: HTTPRequest) -> Reply:
         segments = tuple(_segments(request.path))
         if segments[0] == PROTECTED:
-            self._bearer.check(_header(request, "authorization"), _header(request, "host"))
+            self._bearer.check(
+                _header(request, "authorization"), _header(request, "host"), _header(request, "origin"))
         answer, parts = self._routes.find(request.method.decode("latin-1"), segments)
         query = {_text(name): _text(values[-1]) for name, values in request.args.items()}
         content = request.content.read() if request.content else b""

@@ -64,6 +64,19 @@ class SiteTests(SynchronousTestCase):
         waiting.callback("now")
         self.assertEqual([answered.json for answered in connection.answers()], ["now"])
 
+    def test_page_from_elsewhere(self) -> None:
+        """A page from elsewhere that has a browser post here, for which it needs no body, is refused without a token."""
+        asked: list[Call] = []
+        self.routes.post("/v1/x", asked.append)
+        for origin in ("https://evil.example", "null", "http://localhost.evil.example:8060"):
+            self.assertEqual(ask(self.site, "POST", "/v1/x", origin=origin).status, 403, origin)
+        self.assertEqual(asked, [])
+        for origin in ("http://localhost:8060", "http://[::1]:8060"):
+            self.assertEqual(ask(self.site, "POST", "/v1/x", origin=origin).status, 204, origin)
+        self.site = self.make_site("t0p")
+        answered = ask(self.site, "POST", "/v1/x", origin="https://admin.example", authorization="Bearer t0p")
+        self.assertEqual(answered.status, 204)
+
     def test_the_caller_leaves(self) -> None:
         """A caller who leaves stops nothing, and nobody is answered or blamed."""
         waiting: Deferred[str] = Deferred()
