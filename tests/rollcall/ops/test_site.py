@@ -65,7 +65,7 @@ class SiteTests(SynchronousTestCase):
         self.assertEqual([answered.json for answered in connection.answers()], ["now"])
 
     def test_page_from_elsewhere(self) -> None:
-        """A page from elsewhere that has a browser post here, for which it needs no body, is refused without a token."""
+        """A page from elsewhere that has a browser post here, which takes no body, is refused without a token."""
         asked: list[Call] = []
         self.routes.post("/v1/x", asked.append)
         for origin in ("https://evil.example", "null", "http://localhost.evil.example:8060"):
