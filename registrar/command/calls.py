@@ -75,7 +75,11 @@ def _engines(config: RegistrarConfig) -> "Iterator[Callable[[], Engine]]":
     from registrar.database.engines import engine_of
 
     if config.subscribers.kind != "mysql":
-        yield partial(engine_of, config.path(config.database.file, "rollcall.sqlite"))
+        file = config.path(config.database.file, "rollcall.sqlite")
+        if not file.exists():
+            raise DatabaseProblem(f"{file} does not exist. The registrar makes it at its start, or `rollcall db "
+                                  "upgrade`")
+        yield partial(engine_of, file)
         return
     for address in (*config.mysql.replicas, config.mysql.primary):
         yield partial(engine_of, config.mysql, address)

@@ -138,7 +138,8 @@ class Reading:
     def _algorithm(self, column: str, text: str) -> str:
         algorithm = _ALGORITHM.get(column) or ("MD5" if len(text) == HEX_DIGITS["MD5"] else self.hash_of_64_digits)
         if len(text) != HEX_DIGITS[algorithm] or _HEX.fullmatch(text) is None:
-            raise InvalidSubscriber(f"{column} is no hash by {algorithm}")
+            digits = HEX_DIGITS[algorithm] if column in _ALGORITHM else "32 or 64"
+            raise InvalidSubscriber(f"{column} is no hash: that has {digits} hexadecimal digits")
         return algorithm
 
 

@@ -77,9 +77,9 @@ class ReadingTests(SynchronousTestCase):
         for reason, row in (
             ("neither a password nor a hash", self.row()),
             ("neither a password nor a hash", self.row(ha1b=MD5)),
-            ("ha1 is no hash by SHA-256", self.row(ha1=MD5[:-1])),
-            ("ha1 is no hash by MD5", self.row(ha1="g" * 32)),
-            ("ha1_sha256 is no hash by SHA-256", self.row(ha1_sha256=MD5)),
+            ("ha1 is no hash: that has 32 or 64 hexadecimal digits", self.row(ha1=MD5[:-1])),
+            ("ha1 is no hash: that has 32 or 64 hexadecimal digits", self.row(ha1="g" * 32)),
+            ("ha1_sha256 is no hash: that has 64 hexadecimal digits", self.row(ha1_sha256=MD5)),
             ("a username has no blanks", self.row("a b", password="x")),
             ("a domain is", self.row(domain="a b", password="x")),
             ("a password has", self.row(password="x" * 257)),

@@ -1,6 +1,9 @@
 """`rollcall user`: users come, change their passwords, and go."""
 
+from unittest import mock
+
 from registrar.auth import Subscriber
+from registrar.command import settings
 from registrar.subscribers.table import SubscriberTable
 from rollcall.sip.digest import ha1
 from tests.registrar.command.running import CommandCase
@@ -91,6 +94,14 @@ class UserTests(CommandCase):
         )
         lines = [line.split() for line in self.run_ok("user", "list").splitlines()]
         self.assertEqual(lines[:2], [["user", "domain"], ["alice", "example.com"]])
+
+    def test_long_list(self) -> None:
+        """A list that is too long for rich looks the same as a short one."""
+        for name in ("alice", "bartholomew", "carol"):
+            self.run_ok("user", "add", name, "--random")
+        short = self.run_ok("user", "list")
+        with mock.patch.object(settings, "MAX_STYLED", 2):
+            self.assertEqual(self.run_ok("user", "list"), short)
 
     def test_looking_makes_nothing(self) -> None:
         """Only `add` makes a database: whoever looks as root leaves no file that the registrar may not open."""
