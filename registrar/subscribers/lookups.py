@@ -158,18 +158,34 @@ class Lookups:
         began = self._clock.seconds()
         try:
             subscriber = await self._source.find(lookup.username, lookup.domain, is_fresh or lookup.kind is Kind.AGAIN)
+            is_late = self._source.may_be_late
+            if is_late:
+                _check_late(lookup, subscriber)
         except StoreUnavailable:
             # Who waits for what we read shall wait no longer; what somebody else has read stays.
             if self._shared is not None and found.entry is None:
                 self._shared.keep(lookup.username, lookup.domain, found.token, None, began)
             self.tally["database", "unavailable"] += 1
             raise
-        if not lookup.outdated:
+        if not lookup.outdated and is_late:
+            self._learn_shortly(lookup, found, subscriber, began)
+        elif not lookup.outdated:
             packed = None if subscriber is None else pack(subscriber)
             self._level_one.learn(lookup.key, packed, began)
             if self._shared is not None and not is_fresh:
                 self._shared.keep(lookup.username, lookup.domain, found.token, packed, began)
         return subscriber
+
+    def _learn_shortly(self, lookup: Lookup, found: Found, subscriber: Subscriber | None, began: float) -> None:
+        """Remember what a replica said that is behind, but not for longer than a change may go unseen otherwise.
+
+        What is known already may be newer, and so it stays when that is only doubted.
+        """
+        if lookup.kind is not Kind.AGAIN:
+            self._windows.open(lookup.key)
+            self._level_one.learn(lookup.key, None if subscriber is None else pack(subscriber), began)
+        if self._shared is not None and found.entry is None:
+            self._shared.keep(lookup.username, lookup.domain, found.token, None, began)
 
     def _count(self, level: str, subscriber: Subscriber | None) -> None:
         self.tally[level, "unknown" if subscriber is None else "found"] += 1
@@ -183,3 +199,10 @@ class Lookups:
         self._refreshing -= 1
 
 
+def _check_late(lookup: Lookup, subscriber: Subscriber | None) -> None:
+    """Raise StoreUnavailable when what a replica says that is behind is of no use: that somebody may just be new to it.
+
+    Who is only read again ahead of need is known better.
+    """
+    if subscriber is None or lookup.kind is Kind.REFRESH:
+        raise StoreUnavailable(f"only a replica that is behind could be asked for {lookup.key}")

@@ -95,6 +95,8 @@ class MemorySource:
     `found` is the transcript of who was looked up, and whether that had to be fresh.
     """
 
+    may_be_late = False
+
     def __init__(self) -> None:
         self.store = MemorySubscribers()
         self.found: list[tuple[str, str, bool]] = []

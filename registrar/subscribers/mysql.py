@@ -41,6 +41,11 @@ class MysqlSource:
         """Answer no more."""
         self._is_running = False
 
+    @property
+    def may_be_late(self) -> bool:
+        """Whether only a replica that is behind has answered lately."""
+        return self._sql.may_be_late
+
     async def find(self, username: str, domain: str, fresh: bool) -> Subscriber | None:
         """Return the subscriber or None. `fresh`: from the server that takes writes, if that can be had."""
         self._check()
@@ -81,7 +86,8 @@ class MysqlSource:
             self._log.warn("there is no table {table}, so changes of subscribers are seen late; `rollcall db upgrade` "
                            "makes it", table=CHANGES_TABLE)
         self._has_told = changed is None
-        return Changed(0, ()) if changed is None else changed
+        # Another server may have the table, and goes on from there.
+        return Changed(since or 0, ()) if changed is None else changed
 
     async def _answer(self, asked: "Deferred[T]") -> T:
         try:

@@ -30,6 +30,10 @@ class Source(Protocol):
     async def stop(self) -> None:
         """Let go of everything; afterwards every method raises StoreUnavailable."""
 
+    @property
+    def may_be_late(self) -> bool:
+        """Whether what was returned last may be older than what others have heard of long ago."""
+
     async def find(self, username: str, domain: str, fresh: bool) -> Subscriber | None:
         """Return the subscriber or None. `fresh`: not from where a change may arrive late, if that can be had."""
 

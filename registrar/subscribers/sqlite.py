@@ -44,6 +44,8 @@ class SqliteSource:
     The file must be its own: any other commit to it would make who asks for changes forget everything.
     """
 
+    may_be_late = False
+
     def __init__(
         self,
         reactor: Any,

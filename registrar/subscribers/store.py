@@ -96,7 +96,7 @@ class CachedSubscribers:
             while room := self._level_one.known.room:
                 changes, now = self._changes, self._reactor.seconds()
                 page = await self._source.page(after, min(room, PAGE_SIZE))
-                if not page:
+                if not page or self._source.may_be_late:
                     return
                 after = page[-1].username, page[-1].domain
                 # What was read while something changed is not to keep.
@@ -174,9 +174,13 @@ class CachedSubscribers:
             return None
         if (None if known is None else packed_of(known)) == (None if subscriber is None else pack(subscriber)):
             return None
-        if known is not None:
-            # Nobody has told of this change, so the others do not know it either.
-            await self._announce((username, domain))
+        if not self._source.may_be_late:
+            # Replicas may not know it yet, nor whoever asks one of them now.
+            self._windows.open(key)
+            self._lookups.outdate(key)
+            if known is not None:
+                # Nobody has told of this change, so the others do not know it either.
+                await self._announce((username, domain))
         return subscriber
 
     async def exists(self, aor: str) -> bool:

@@ -61,6 +61,10 @@ class Sql(Protocol):
         """
 
     @property
+    def may_be_late(self) -> bool:
+        """Whether what was read last may come from a replica that is behind, because no other server answered."""
+
+    @property
     def writer(self) -> str | None:
         """host:port of the server that writes go to now; None while there is none."""
 

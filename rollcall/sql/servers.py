@@ -64,6 +64,7 @@ class Servers:
         """Those of them that wait until a server has been looked at."""
         self._overdue: Any = None
         self._reads_late = False
+        self._late_at = float("-inf")
         self._is_stopped = False
 
     def start(self) -> None:
@@ -102,6 +103,12 @@ class Servers:
     def write(self, change: Callable[[Connection], T]) -> "Deferred[T]":
         """Return what `change` returned, once its transaction is committed; see `Sql.write`."""
         return self._ask(partial(transacted, change), "write", False)
+
+    @property
+    def may_be_late(self) -> bool:
+        """See `Sql.may_be_late`: an answer comes within the limit after the question."""
+        since = float(self._reactor.seconds()) - self._late_at
+        return since <= self._limit
 
     @property
     def writer(self) -> str | None:
@@ -174,6 +181,8 @@ class Servers:
             self._log.warn("MySQL replica {server} is read although {why}: no other answers",
                            server=chosen.name, why=chosen.unfit, log_rationed=True)
         self._reads_late = is_late
+        if is_late:
+            self._late_at = self._reactor.seconds()
 
     def _park(self, query: Query) -> None:
         if len(self._parked) >= self._config.max_waiting:

@@ -51,6 +51,8 @@ class NodeSource:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.may_be_late = False
+        """Whether the primary is away: what must be fresh is asked of the replica, too."""
         self.asked: list[tuple[str, bool]] = []
         self.changes_asked = 0
         self.held: list[Deferred[None]] | None = None
@@ -65,7 +67,8 @@ class NodeSource:
     async def find(self, username: str, domain: str, fresh: bool) -> Subscriber | None:
         self.asked.append((username, fresh))
         problem = self.database.problem
-        password = (self.database.primary if fresh else self.database.replica).get(username)
+        table = self.database.primary if fresh and not self.may_be_late else self.database.replica
+        password = table.get(username)
         await self._hold()
         if problem is not None:
             raise StoreUnavailable(problem)

@@ -229,6 +229,15 @@ class ChangeTests(NodesCase):
         self.pass_time(FRESH_SECONDS)
         self.assertEqual(self.b.password(), "new")
 
+    def test_late_replica(self) -> None:
+        """What a replica says that is behind is put before no other registrar."""
+        self.database.write("alice", "new", replicates=False, tells=False)
+        late = Node(self)
+        late.source.may_be_late = True
+        self.server.values.clear()
+        self.assertEqual(late.password(), "old")
+        self.assertIsNone(self.server.get(place_of("alice", DOMAIN)))
+
     def test_database_away_after_a_change(self) -> None:
         """Who was read after a change is still found when the database goes away then."""
         self.change(self.a)

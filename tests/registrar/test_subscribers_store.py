@@ -226,6 +226,63 @@ class LookingAgainTests(StoreCase):
         self.assertIn(len(self.source.asked), range(3, 6))
 
 
+class LateReplicaTests(StoreCase):
+    """Only a replica answers, which is behind: it knows neither alice's new password nor that bob was added."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.database.write("alice", "new", replicates=False, tells=False)
+        self.database.write("bob", "new", replicates=False, tells=False)
+        self.source.may_be_late = True
+
+    def come_back(self) -> None:
+        """Let the primary answer again, and the replica catch up."""
+        self.source.may_be_late = False
+        self.database.catch_up()
+
+    def test_counts_shortly(self) -> None:
+        """What it says counts, but when the primary is back the old password soon does not."""
+        for _ in range(2):
+            self.assertEqual(self.node.password(), "old")
+        self.assertEqual(len(self.source.asked), 1)
+        self.come_back()
+        self.pass_time(FRESH_SECONDS)
+        self.assertEqual(self.node.password(), "new")
+
+    def test_nobody(self) -> None:
+        """Whom it does not know may be new: nobody is refused because of that."""
+        self.failureResultOf(self.node.finding("bob"), StoreUnavailable)
+        self.come_back()
+        self.assertEqual(self.node.password(username="bob"), "new")
+
+    def test_known_better(self) -> None:
+        """What was known before stays: neither a look ahead of need nor one before a refusal puts the old in its place.
+
+        Who proves the password that the replica knows is let in all the same: it may be the newer one.
+        """
+        self.use(cache_seconds=100)
+        self.database.catch_up()
+        self.assertEqual(self.node.password(), "new")
+        self.database.replica["alice"] = "old"
+        self.source.may_be_late = True
+        self.pass_time(60)
+        self.assertEqual(self.which(self.successResultOf(self.node.look_again())), "old")
+        self.assertIsNone(self.successResultOf(self.node.look_again("carol")))
+        for _ in range(2):
+            self.assertEqual(self.node.password(), "new")
+
+    def test_slower_than_the_primary(self) -> None:
+        """A replica's answer that comes after the primary's to who looked again puts nothing old in its place."""
+        self.source.may_be_late = False
+        self.source.held = []
+        finding = self.node.finding()
+        held, self.source.held = self.source.held, None
+        self.assertEqual(self.which(self.successResultOf(self.node.look_again())), "new")
+        held[0].callback(None)
+        self.assertEqual(self.which(self.successResultOf(finding)), "new")
+        self.assertEqual(self.node.password(), "new")
+
+
 class ChangesTests(StoreCase):
     def test_change_by_others(self) -> None:
         """Who was changed by others is read again within a second, of the primary; others are not."""

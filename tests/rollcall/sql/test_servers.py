@@ -111,8 +111,12 @@ class ReadTests(SynchronousTestCase):
         self.sql.read(nothing)
         self.assertEqual(self.servers.holders(), [PRIMARY])
         self.servers.look(PRIMARY, Trouble(REFUSED, True))
+        self.assertFalse(self.sql.may_be_late)
         self.sql.read(nothing)
         self.assertIn(FIRST, self.servers.holders())
+        self.assertTrue(self.sql.may_be_late)
+        self.servers.clock.advance(7)
+        self.assertFalse(self.sql.may_be_late)
 
     def test_fresh(self) -> None:
         """A fresh read waits for what may turn out to be the writer, and goes to a replica when there is none."""
