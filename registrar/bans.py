@@ -27,11 +27,11 @@ class BansConfig:
     What is counted are proofs that failed, never requests: many phones may share an address.
     """
 
-    per_user_and_source: int = field(default=10, validator=at_least(0))
-    """Wrong passwords for one user from one IPv4 address or IPv6 /64."""
-    per_source: int = field(default=100, validator=at_least(0))
-    """Wrong passwords for any users from one IPv4 address or IPv6 /64."""
-    per_user: int = field(default=100, validator=at_least(0))
+    per_user_and_source: int = field(default=50, validator=at_least(0))
+    """Wrong passwords for one user from one IPv4 address or IPv6 /64. A phone may send the same one 15 times at once."""
+    per_source: int = field(default=200, validator=at_least(0))
+    """Wrong passwords for any users from one IPv4 address or IPv6 /64; of each user the first five count."""
+    per_user: int = field(default=200, validator=at_least(0))
     """Wrong passwords for one user from anywhere."""
     window_seconds: float = field(default=300.0, validator=above(0))
     """Within so long."""
@@ -45,6 +45,10 @@ class BansConfig:
     never: tuple[str, ...] = field(default=(), validator=each(network()))
     """Networks that are never banned, such as "192.0.2.0/24"."""
 
+
+MOST_SHARED = 5
+"""So many failures of one user count for his source: who guesses at many users is told from a phone with an old password,
+which tries it again and again."""
 
 Kind = Literal["pair", "source", "user"]
 
@@ -108,14 +112,16 @@ class Ban:
 class _Count:
     failures: int
     began_at: float
+    shared: int = 0
+    """Failures of a user and a source that count for the source alone, too."""
 
 
 class Bans:
     """Counts failed proofs by user and source, by source and by user, and remembers who had too many.
 
     A window begins with the first failure in it. A ban is not prolonged by what comes during it, so that a phone with
-    an old password may try again some time. A user who is banned from a source counts no more meanwhile, so that one
-    phone with an old password never bans its office.
+    an old password may try again some time. Each user counts for his source a few times only, so that some phones with an
+    old password never ban their office.
     """
 
     def __init__(self, config: BansConfig, made: Callable[[Ban], None] = lambda ban: None) -> None:
@@ -172,8 +178,13 @@ class Bans:
     def fail(self, user: str, source: bytes, now: float) -> None:
         """Count a proof that has failed for its source, and for its user."""
         self._end_lapsed(now)
-        self._count(("", source), now)
-        self._count((filed(user), b""), now)
+        user = filed(user)
+        pair = self._counts.get((user, source))
+        if pair is None or pair.shared < MOST_SHARED:
+            self._count(("", source), now)
+        if pair is not None:
+            pair.shared += 1
+        self._count((user, b""), now)
 
     def clear(self, user: str, source: bytes) -> None:
         """Take back what was suspected: the proof was right."""

@@ -50,6 +50,15 @@ class BansTests(SynchronousTestCase):
         self.assertEqual(self.fail_proof(times=50), 3)
         self.assertEqual([self.kind(BOB), self.kind(ALICE, THERE)], [None, None])
 
+    def test_one_user_counts_a_few_times(self) -> None:
+        """A phone that tries an old password again and again counts for its source five times, a guesser each time."""
+        self.bans = self.with_limits(per_user_and_source=100, per_source=7, per_user=0)
+        self.fail_proof(times=50)
+        self.assertIsNone(self.kind(BOB))
+        for user in ("carol@example.com", "dave@example.com"):
+            self.fail_proof(user)
+        self.assertEqual(self.kind(BOB), "source")
+
     def test_source(self) -> None:
         """A source is banned for everybody when failures for several users there add up."""
         for user in (ALICE, BOB, "carol@example.com"):

@@ -22,8 +22,7 @@ from tools.laboratory.filling import LabUser
 
 PHONES = 200
 LIMIT = 10
-"""`[bans] per_user_and_source` as it is without a configuration."""
-SOURCE_LIMIT = 25
+SOURCE_LIMIT = 15
 """The third user that is guessed at brings it up to this."""
 PLACE = 60
 """Where the right password stands in the dictionary."""
@@ -107,7 +106,7 @@ class UnlimitedTests(SvcrackCase):
 
 
 class OfficeTests(SvcrackCase):
-    sections = f"[bans]\nper_source = {SOURCE_LIMIT}\n"
+    sections = f"[bans]\nper_user_and_source = {LIMIT}\nper_source = {SOURCE_LIMIT}\n"
 
     def test_office(self) -> None:
         """svcrack is banned before it comes to the password; 200 phones behind its address refresh all the while."""
