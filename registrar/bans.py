@@ -28,7 +28,7 @@ class BansConfig:
     """
 
     per_user_and_source: int = field(default=50, validator=at_least(0))
-    """Wrong passwords for one user from one IPv4 address or IPv6 /64. A phone may send the same one 15 times at once."""
+    """Wrong passwords for one user from one IPv4 address or IPv6 /64. Some phones send the same one 15 times at once."""
     per_source: int = field(default=200, validator=at_least(0))
     """Wrong passwords for any users from one IPv4 address or IPv6 /64; of each user the first five count."""
     per_user: int = field(default=200, validator=at_least(0))
@@ -47,8 +47,8 @@ class BansConfig:
 
 
 MOST_SHARED = 5
-"""So many failures of one user count for his source: who guesses at many users is told from a phone with an old password,
-which tries it again and again."""
+"""So many failures of one user count for his source: who guesses at many users is told from a phone with an old
+password, which tries it again and again."""
 
 Kind = Literal["pair", "source", "user"]
 
@@ -120,8 +120,8 @@ class Bans:
     """Counts failed proofs by user and source, by source and by user, and remembers who had too many.
 
     A window begins with the first failure in it. A ban is not prolonged by what comes during it, so that a phone with
-    an old password may try again some time. Each user counts for his source a few times only, so that some phones with an
-    old password never ban their office.
+    an old password may try again some time. Each user counts for his source a few times only, so that some phones with
+    an old password never ban their office.
     """
 
     def __init__(self, config: BansConfig, made: Callable[[Ban], None] = lambda ban: None) -> None:
