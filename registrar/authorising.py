@@ -8,6 +8,7 @@ from collections.abc import Callable
 from twisted.logger import Logger
 
 from registrar.auth import Accepted, Authentication
+from registrar.history import attribute
 from registrar.routing import Domains, ProxyConfig, aor_of, aor_of_name
 from rollcall.net.flow import Flow
 from rollcall.sip.errors import ParseError
@@ -78,6 +79,7 @@ class Callers:
         if domain is None and not self._config.relay_subscribers:
             raise Refusal(403, "Relaying Denied")
         _drop_credentials(request, realm)
+        attribute(request, caller.aor() if home is None else aor_of(caller, home))
 
 
 def _may_call_as(verdict: Accepted, caller: SipUri, home: str | None) -> bool:

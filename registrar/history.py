@@ -60,6 +60,29 @@ def diverted_before(request: Request) -> tuple[set[str], int]:
     return diverted, times
 
 
+def attribute(request: Request, caller: str) -> None:
+    """Leave what `caller` says of diversions if they are his own; who else diverted the call nobody has proved.
+
+    Gateways send the bill to whoever is said to have diverted, and voice mail opens his box. How often it
+    was diverted is kept, because that ends circles.
+    """
+    own, others = [], 0
+    for value in request.values("Diversion"):
+        try:
+            address = parse_name_addr(value)
+        except ParseError:
+            others += 1
+            continue
+        if _aor(address.uri) == {caller}:
+            own.append(value)
+        else:
+            others += max(1, _number(address.params.get("counter")))
+    if others:
+        own.append(f"<{caller}>;reason=unknown;counter={others}")
+    request.set_values("Diversion", own)
+    request.remove("History-Info")
+
+
 def _history(request: Request, steps: Sequence[Step], target: str) -> list[str]:
     """Return the entries that there were, with one for each step and one for the target."""
     entries = list(request.values("History-Info")) if _is_readable(request) else []

@@ -47,11 +47,11 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
     ),
     # one conversation each
     4: (
+        "registrar.history",
         "registrar.authorising",
         "registrar.bound",
         "registrar.sending",
         "registrar.branching",
-        "registrar.history",
         "registrar.forking",
         "registrar.diverting",
         "registrar.reconnecting",

@@ -151,6 +151,25 @@ class CallersTests(SynchronousTestCase):
         self.failureResultOf(asking, StoreUnavailable)
 
 
+class DiversionTests(SynchronousTestCase):
+    def diversions(self, caller: str) -> list[str]:
+        """Return what is left of a call that the boss is said to have diverted."""
+        gate = Gate()
+        said = (("Diversion", "<sip:boss@example.com>;reason=unconditional"),
+                ("History-Info", "<sip:boss@example.com>;index=1"))
+        call = gate.prove(a_request(caller=caller, headers=said), "alice")
+        self.successResultOf(Deferred.fromCoroutine(gate.callers.authorise(call, None)))
+        self.assertEqual(call.values("History-Info"), [])
+        return call.values("Diversion")
+
+    def test_by_others(self) -> None:
+        """Nobody can say that others have diverted his call; who is anonymous stays so."""
+        self.assertEqual(self.diversions("<sip:alice@sip.example.com>;tag=a"),
+                         ["<sip:alice@example.com>;reason=unknown;counter=1"])
+        self.assertEqual(self.diversions("<sip:anonymous@anonymous.invalid>;tag=a"),
+                         ["<sip:anonymous@anonymous.invalid>;reason=unknown;counter=1"])
+
+
 class WelcomedStrangersTests(CallersTests):
     """The same when strangers may call subscribers; what differs stands here."""
 

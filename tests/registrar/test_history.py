@@ -3,7 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.directory.entries import ALWAYS, BUSY, NO_ANSWER
-from registrar.history import Step, diverted_before, told
+from registrar.history import Step, attribute, diverted_before, told
 from tests.flows import Headers, a_request
 
 BOB, CAROL, DAVE = (f"sip:{name}@example.com" for name in ("bob", "carol", "dave"))
@@ -66,3 +66,23 @@ class HistoryTests(SynchronousTestCase):
         came = (("Diversion", f"<{BOB};user=phone>;counter=2, <sip:x@example.net>;counter=0"),
                 ("Diversion", "<tel:+4930123>;counter=nonsense"))
         self.assertEqual(diverted_before(a_request("INVITE", headers=came)), ({BOB, "sip:x@example.net"}, 4))
+
+
+class AttributeTests(SynchronousTestCase):
+    def left(self, *diversions: str) -> list[str]:
+        """Return the diversions that are left of bob's."""
+        headers = [("Diversion", value) for value in diversions]
+        request = a_request("INVITE", headers=(*headers, ("History-Info", f"<{CAROL}>;index=1")))
+        attribute(request, BOB)
+        self.assertEqual(request.values("History-Info"), [])
+        return request.values("Diversion")
+
+    def test_own(self) -> None:
+        """What a caller says of himself stays."""
+        self.assertEqual(self.left(), [])
+        self.assertEqual(self.left(f"<{BOB};user=phone>;reason=user-busy"), [f"<{BOB};user=phone>;reason=user-busy"])
+
+    def test_others(self) -> None:
+        """Whom else he names is told nobody; how often the call was diverted is."""
+        self.assertEqual(self.left(f"<{CAROL}>;counter=2, <{BOB}>", "<tel:+4930123>", "nonsense <"),
+                         [f"<{BOB}>", f"<{BOB}>;reason=unknown;counter=4"])
