@@ -7,9 +7,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from registrar.auth import StoreUnavailable
+from registrar.subscribers.announcing import Names
 from registrar.subscribers.shared import SharedCache
 from registrar.subscribers.source import Changed, Source
 from registrar.subscribers.waiting import at_most, tell, waiter
+from rollcall.cluster.redis import RedisRefused, RedisUnavailable
+
+MOST_OWED = 100
+"""So many names at most are told to all by each registrar that has found them after Redis came back. When there are
+more Redis was away for everybody, and everybody finds them; only what lies in Redis is seen to then."""
 
 
 class Told(Protocol):
@@ -52,12 +58,16 @@ class Hearing:
         # What was changed before is known.
         self._true_at = reactor.seconds()
         self._is_owed = False
+        self._told_mark: int | None = None
+        """How far they have been told to everybody above Redis, as far as we know."""
+        self._is_outrun = False
         self._checking: list[Deferred[None]] | None = None
         self._asking: list[Deferred[None]] | None = None
 
     def begin(self, mark: int) -> None:
         """Note the mark of now; nothing is remembered yet."""
-        self.mark, self._true_at = mark, self._reactor.seconds()
+        self.mark = self._told_mark = mark
+        self._true_at = self._reactor.seconds()
         self.quiet_until = self._true_at + self._seconds / 2
 
     def is_behind(self, now: float) -> bool:
@@ -74,16 +84,20 @@ class Hearing:
         if self._checking is not None:
             await waiter(self._checking)
 
+    def heard(self) -> None:
+        """Redis has told of changes that lie beyond our marks."""
+        self._is_outrun = True
+
     def came_back(self) -> None:
         """Redis can be asked again: what could not be told there is looked for in the database once."""
         self._is_owed = True
         self.ask_source()
 
-    def ask_source(self) -> "Deferred[None]":
-        """Ask the database who was changed, unless it is being asked; never fails."""
+    def ask_source(self, follows: bool = False) -> "Deferred[None]":
+        """Ask the database who was changed, unless it is being asked; never fails. `follows`: Redis has told it."""
         if self._asking is None:
             self._asking = []
-            asking = Deferred.fromCoroutine(self._ask())
+            asking = Deferred.fromCoroutine(self._ask(follows))
             asking.addErrback(lambda failure: self._log.failure("while asking who was changed", failure))
             asking.addCallback(self._asked)
         return waiter(self._asking) if self._asking is not None else succeed(None)
@@ -92,8 +106,9 @@ class Hearing:
         patience, shared = self._seconds / 2, self._shared
         if shared is None or not await at_most(self._reactor, patience, shared.caught_up(), False):
             await at_most(self._reactor, patience, self.ask_source(), None)
-        elif self.mark is None or self._is_owed:
-            self.ask_source()
+        elif self.mark is None or self._is_owed or self._is_outrun:
+            # The marks follow what is heard, so that little is told again once Redis has been away.
+            self.ask_source(follows=True)
 
     def _checked(self, outcome: object, began: float) -> None:
         waiting, self._checking = self._checking or [], None
@@ -102,11 +117,16 @@ class Hearing:
         self._told.checked(self._reactor.seconds())
         tell(waiting, None)
 
-    async def _ask(self) -> None:
+    async def _ask(self, follows: bool) -> None:
         is_owed, self._is_owed = self._is_owed, False
-        since = self.mark
+        if follows:
+            self._is_outrun = False
+        since = self._told_mark if is_owed else self.mark
         try:
-            self._hear(await self._source.changes(since), since, is_owed)
+            changed = await self._source.changes(since)
+            if is_owed or follows or self._told_mark is None:
+                self._told_mark = changed.mark
+            self._hear(changed, since, is_owed)
         except StoreUnavailable as error:
             self._is_owed |= is_owed
             self._log.warn("changes of subscribers go unseen: {why}", why=str(error), log_rationed=True)
@@ -123,7 +143,20 @@ class Hearing:
             self._told.everybody_changed()
         elif changed.names:
             self._told.changed(changed.names)
-            if is_owed and self._shared is not None:
-                # The others may have heard nothing of these either.
-                telling = Deferred.fromCoroutine(self._shared.bury(changed.names))
-                telling.addErrback(lambda failure: self._log.failure("while telling who was changed", failure))
+        if is_owed and since is not None and changed.names != ():
+            telling = Deferred.fromCoroutine(self._tell_others(changed.names, since))
+            telling.addErrback(lambda failure: self._log.failure("while telling who was changed", failure))
+
+    async def _tell_others(self, names: Names | None, since: int) -> None:
+        """Tell who was changed while we could not hear it: others may have been able to, but were told as little."""
+        if self._shared is None:
+            return
+        try:
+            if names is None or len(names) <= MOST_OWED:
+                await self._shared.announce(names)
+            else:
+                await self._shared.bury(names)
+        except (RedisUnavailable, RedisRefused) as problem:
+            self._log.warn("who was changed while Redis was away is not told yet: {why}", why=str(problem),
+                           log_rationed=True)
+            self._told_mark = since  # found once more when Redis is back

@@ -57,6 +57,9 @@ return 1
 class Listener(Protocol):
     """Who remembers subscribers, and is told what others have changed."""
 
+    def heard(self) -> None:
+        """Somebody has told of changes; which they are is said next."""
+
     def changed(self, names: Sequence[tuple[str, str]]) -> None:
         """These were changed."""
 
@@ -273,6 +276,7 @@ class SharedCache:
 
     def _tell_listener(self, entries: list[list[Any]]) -> None:
         names = [(fields[1].decode(), fields[3].decode()) for _, fields in entries]
+        self.listener.heard()
         if ("", "") in names:
             self.listener.everybody_changed()
         else:

@@ -313,6 +313,10 @@ class CachedSubscribers:
         """All changes up to now are known."""
         self._aging_before = max(self._level_one.not_before, now - self._half_seconds)
 
+    def heard(self) -> None:
+        """Note that Redis tells of changes."""
+        self._hearing.heard()
+
     def came_back(self) -> None:
         """Look once for changes that could not be announced while Redis was away."""
         if self._is_running:
