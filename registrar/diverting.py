@@ -15,7 +15,16 @@ from twisted.python.failure import Failure
 
 from registrar.auth import StoreUnavailable
 from registrar.authorising import Refusal
-from registrar.directory.entries import ALWAYS, BUSY, KINDS, NO_ANSWER, NOTHING, UNREACHABLE, Entry
+from registrar.directory.entries import (
+    ALWAYS,
+    BUSY,
+    KINDS,
+    MAX_RING_SECONDS,
+    NO_ANSWER,
+    NOTHING,
+    UNREACHABLE,
+    Entry,
+)
 from registrar.forking import Groups, Way
 from registrar.history import Step, diverted_before, told
 from registrar.location.contract import LocationUnavailable
@@ -125,7 +134,9 @@ class Diversion:
     def ring_seconds(self) -> float | None:
         """How long the phones of this address ring."""
         forwarding = self._entry.forwarding(NO_ANSWER)
-        return None if forwarding is None else forwarding.seconds
+        seconds = None if forwarding is None else forwarding.seconds
+        # The commands let nothing else in, plain SQL does.
+        return None if seconds is None else min(max(seconds, 1), MAX_RING_SECONDS)
 
     def divert(self, status: int, rang: bool, found: Callable[[Way | None], None]) -> bool:
         """Look where the call goes after `status`; see Instead."""

@@ -221,6 +221,16 @@ class ForwardingTests(DivertingCase):
         self.carol.answer(200)
         self.assertEqual(self.heard(), [200])
 
+    def test_seconds_written_by_hand(self) -> None:
+        """However long plain SQL lets them ring, phones ring for a second at least and ten minutes at most."""
+        self.forward(NO_ANSWER, DAVE, -5)
+        self.call()
+        self.bob.answer(180)
+        self.layer.wait(0.9)
+        self.assertEqual(self.dave.heard(), [])
+        self.layer.wait(0.2)
+        self.assertEqual(self.dave.heard(), ["INVITE"])
+
     def test_answered_at_last(self) -> None:
         """Who answers just as the call goes on gets it, and the other phone is told to stop."""
         self.forward(NO_ANSWER, CAROL, 20)
