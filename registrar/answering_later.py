@@ -82,5 +82,5 @@ class AnsweringLater:
 
     def _begin_again(self, register: UsualRegister, flow: Flow) -> None:
         if self._authentication is not None and register.has_credentials:
-            self._authentication.look_again(register)
+            self._authentication.take_back(register)
         self._whole_way(register.message, flow)

@@ -59,9 +59,9 @@ class Subscriber:
 
     username: str
     domain: str
-    ha1: Mapping[str, str]
+    ha1: Mapping[str, str] = field(repr=False)
     """H(username:domain:password) in hexadecimal by the name of the algorithm."""
-    ha1b: Mapping[str, str] = field(factory=dict)
+    ha1b: Mapping[str, str] = field(factory=dict, repr=False)
     """The same of username@domain:domain:password, for phones that send username@domain."""
 
 
@@ -248,7 +248,7 @@ class Authentication:
             return True
         return self._is_fresh(nonce, now, lifetime, given_to) and counts.accept(nonce, register.count, now)
 
-    def look_again(self, register: UsualRegister) -> None:
+    def take_back(self, register: UsualRegister) -> None:
         """Forget that a request has proved a password: it is going to be asked about by `authenticate`."""
         self._counts.give_back(register.nonce.decode(), register.count)
 

@@ -84,6 +84,14 @@ class OfferedTests(AuthenticationCase):
         self.assertEqual((challenge.cause, self.offered(challenge)), ("stale", ["MD5"]))
 
 
+class SubscriberTests(AuthenticationCase):
+    def test_hashes_are_not_shown(self) -> None:
+        """What stands in a log or a test about a subscriber has no hashes, which are as good as the password."""
+        alice = self.subscribers["alice"]
+        for each in (*alice.ha1.values(), *alice.ha1b.values()):
+            self.assertNotIn(each, repr(alice))
+
+
 class ChangedTests(AuthenticationCase):
     def test_changed_password(self) -> None:
         """Before a proof is taken for wrong the newest hashes are looked at, for unknown users as well."""
