@@ -28,7 +28,7 @@ class BansConfig:
     """
 
     per_user_and_source: int = field(default=50, validator=at_least(0))
-    """Wrong passwords for one user from one IPv4 address or IPv6 /64. Some phones send the same one 15 times at once."""
+    """Wrong passwords for one user from one IPv4 address or IPv6 /64. Some phones send one 15 times at once."""
     per_source: int = field(default=200, validator=at_least(0))
     """Wrong passwords for any users from one IPv4 address or IPv6 /64; of each user the first five count."""
     per_user: int = field(default=200, validator=at_least(0))
