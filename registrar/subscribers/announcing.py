@@ -48,6 +48,9 @@ end
 return redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 """)
 
+EVERYBODY = ("", "")
+"""The name in an entry that concerns everybody."""
+
 Names = Collection[tuple[str, str]]
 """Username and domain of each, domains in lower case."""
 
@@ -79,7 +82,7 @@ async def announce(redis: Redis, names: Names | None, seconds: float) -> None:
     `seconds` is how long from now on the primary is asked for them, see fresh_seconds.
     """
     if names is None or len(names) > MOST_NAMES:
-        told = [b"", b""]
+        told = [part.encode() for part in EVERYBODY]
     else:
         await bury(redis, names, seconds)
         told = [part.encode() for name in names for part in name]

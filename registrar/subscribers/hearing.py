@@ -2,13 +2,14 @@
 
 from typing import Any, Protocol
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from registrar.auth import StoreUnavailable
-from registrar.subscribers.announcing import Names
-from registrar.subscribers.shared import SharedCache
+from registrar.subscribers.announcing import EVERYBODY, Names
+from registrar.subscribers.shared import MOST_HEARD, SharedCache
 from registrar.subscribers.source import Changed, Source
 from registrar.subscribers.waiting import at_most, tell, waiter
 from rollcall.cluster.redis import RedisRefused, RedisUnavailable
@@ -60,7 +61,8 @@ class Hearing:
         self._is_owed = False
         self._told_mark: int | None = None
         """How far they have been told to everybody above Redis, as far as we know."""
-        self._is_outrun = False
+        # What Redis has told of since then.
+        self._heard: set[tuple[str, str]] = set()
         self._checking: list[Deferred[None]] | None = None
         self._asking: list[Deferred[None]] | None = None
 
@@ -84,9 +86,10 @@ class Hearing:
         if self._checking is not None:
             await waiter(self._checking)
 
-    def heard(self) -> None:
+    def heard(self, names: Names) -> None:
         """Redis has told of changes that lie beyond our marks."""
-        self._is_outrun = True
+        if len(self._heard) < MOST_HEARD:
+            self._heard.update(names)
 
     def came_back(self) -> None:
         """Redis can be asked again: what could not be told there is looked for in the database once."""
@@ -106,7 +109,7 @@ class Hearing:
         patience, shared = self._seconds / 2, self._shared
         if shared is None or not await at_most(self._reactor, patience, shared.caught_up(), False):
             await at_most(self._reactor, patience, self.ask_source(), None)
-        elif self.mark is None or self._is_owed or self._is_outrun:
+        elif self.mark is None or self._is_owed or self._heard:
             # The marks follow what is heard, so that little is told again once Redis has been away.
             self.ask_source(follows=True)
 
@@ -119,16 +122,18 @@ class Hearing:
 
     async def _ask(self, follows: bool) -> None:
         is_owed, self._is_owed = self._is_owed, False
-        if follows:
-            self._is_outrun = False
+        heard: set[tuple[str, str]] = set()
+        if follows and not is_owed:
+            heard, self._heard = self._heard, heard
         since = self._told_mark if is_owed else self.mark
         try:
             changed = await self._source.changes(since)
             if is_owed or follows or self._told_mark is None:
                 self._told_mark = changed.mark
-            self._hear(changed, since, is_owed)
+            self._hear(evolve(changed, names=_untold(changed.names, heard)), since, is_owed)
         except StoreUnavailable as error:
             self._is_owed |= is_owed
+            self._heard |= heard
             self._log.warn("changes of subscribers go unseen: {why}", why=str(error), log_rationed=True)
 
     def _asked(self, outcome: object) -> None:
@@ -160,3 +165,10 @@ class Hearing:
             self._log.warn("who was changed while Redis was away is not told yet: {why}", why=str(problem),
                            log_rationed=True)
             self._told_mark = since  # found once more when Redis is back
+
+
+def _untold(names: Names | None, heard: set[tuple[str, str]]) -> tuple[tuple[str, str], ...] | None:
+    """Return which of the changed users Redis has not told of."""
+    if EVERYBODY in heard:
+        return ()
+    return None if names is None else tuple(name for name in names if name not in heard)

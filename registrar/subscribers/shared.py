@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from registrar.subscribers.announcing import LOG, TOMBSTONE, Names, announce, bury, place_of
+from registrar.subscribers.announcing import EVERYBODY, LOG, TOMBSTONE, Names, announce, bury, place_of
 from registrar.subscribers.level_one import entry_of
 from registrar.subscribers.sealing import FORM, Epoch, NotSealed, Sealing
 from registrar.subscribers.waiting import at_most, tell, waiter
@@ -57,8 +57,8 @@ return 1
 class Listener(Protocol):
     """Who remembers subscribers, and is told what others have changed."""
 
-    def heard(self) -> None:
-        """Somebody has told of changes; which they are is said next."""
+    def heard(self, names: Names) -> None:
+        """Somebody has told of these; what to do because of it is said next."""
 
     def changed(self, names: Sequence[tuple[str, str]]) -> None:
         """These were changed."""
@@ -276,8 +276,8 @@ class SharedCache:
 
     def _tell_listener(self, entries: list[list[Any]]) -> None:
         names = [(fields[1].decode(), fields[3].decode()) for _, fields in entries]
-        self.listener.heard()
-        if ("", "") in names:
+        self.listener.heard(names)
+        if EVERYBODY in names:
             self.listener.everybody_changed()
         else:
             self.listener.changed(list(dict.fromkeys(names)))

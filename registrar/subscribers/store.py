@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from registrar.auth import StoreUnavailable, Subscriber
-from registrar.subscribers.announcing import concerned
+from registrar.subscribers.announcing import Names, concerned
 from registrar.subscribers.cache import CacheConfig
 from registrar.subscribers.contract import PAGE_SIZE, checked_domain, checked_username, is_subscriber_name
 from registrar.subscribers.hearing import Hearing
@@ -313,9 +313,9 @@ class CachedSubscribers:
         """All changes up to now are known."""
         self._aging_before = max(self._level_one.not_before, now - self._half_seconds)
 
-    def heard(self) -> None:
-        """Note that Redis tells of changes."""
-        self._hearing.heard()
+    def heard(self, names: Names) -> None:
+        """Note whom Redis tells of."""
+        self._hearing.heard(names)
 
     def came_back(self) -> None:
         """Look once for changes that could not be announced while Redis was away."""
