@@ -162,19 +162,27 @@ class Lookups:
             if is_late:
                 _check_late(lookup, subscriber)
         except StoreUnavailable:
-            # Who waits for what we read shall wait no longer; what somebody else has read stays.
-            if self._shared is not None and found.entry is None:
-                self._shared.keep(lookup.username, lookup.domain, found.token, None, began)
+            self._let_go(lookup, found, began)
             self.tally["database", "unavailable"] += 1
             raise
-        if not lookup.outdated and is_late:
+        if lookup.outdated:
+            # It is read once more, and would wait for itself.
+            self._let_go(lookup, found, began)
+        elif is_late:
             self._learn_shortly(lookup, found, subscriber, began)
-        elif not lookup.outdated:
+        else:
             packed = None if subscriber is None else pack(subscriber)
             self._level_one.learn(lookup.key, packed, began)
-            if self._shared is not None and not is_fresh:
+            if is_fresh:
+                self._let_go(lookup, found, began)
+            elif self._shared is not None:
                 self._shared.keep(lookup.username, lookup.domain, found.token, packed, began)
         return subscriber
+
+    def _let_go(self, lookup: Lookup, found: Found, began: float) -> None:
+        """Let nobody wait any longer for what we read; what somebody else has read stays in Redis."""
+        if self._shared is not None and found.entry is None:
+            self._shared.keep(lookup.username, lookup.domain, found.token, None, began)
 
     def _learn_shortly(self, lookup: Lookup, found: Found, subscriber: Subscriber | None, began: float) -> None:
         """Remember what a replica said that is behind, but not for longer than a change may go unseen otherwise.
@@ -184,8 +192,7 @@ class Lookups:
         if lookup.kind is not Kind.AGAIN:
             self._windows.open(lookup.key)
             self._level_one.learn(lookup.key, None if subscriber is None else pack(subscriber), began)
-        if self._shared is not None and found.entry is None:
-            self._shared.keep(lookup.username, lookup.domain, found.token, None, began)
+        self._let_go(lookup, found, began)
 
     def _count(self, level: str, subscriber: Subscriber | None) -> None:
         self.tally[level, "unknown" if subscriber is None else "found"] += 1

@@ -67,6 +67,25 @@ class SharedTests(NodesCase):
         self.pass_time(LEASE_SECONDS + 0.25)
         self.assertEqual(self.which(self.successResultOf(waiting)), "old")
 
+    def test_read_twice(self) -> None:
+        """Who reads a user once more, because something was changed meanwhile, does not wait for himself."""
+        self.a.source.held = []
+        first = self.a.finding()
+        self.a.store.lost_place()
+        self.a.source.release()
+        self.assertEqual(self.which(self.successResultOf(first)), "old")
+        self.assertEqual(self.a.source.asked, [("alice", False)] * 2)
+        self.assertEqual((self.b.password(), self.b.source.asked), ("old", []))
+
+    def test_read_fresh(self) -> None:
+        """Who has read a user who is just said to be changed holds up nobody else."""
+        self.a.source.held = []
+        first = self.a.finding()
+        self.a.store.everybody_changed()
+        self.a.source.release()
+        self.successResultOf(first)
+        self.assertEqual(self.which(self.successResultOf(self.b.finding())), "old")
+
     def test_keeps_its_age(self) -> None:
         """Hashes found in Redis are as old as they were there: they are read again when their time is over."""
         self.a = Node(self, cache_seconds=100, max_refreshing=0)
