@@ -104,6 +104,8 @@ class SharedCache:
         self._sealing = Sealing(key)
         self._keep_ms = max(1, int(keep_seconds * 1000))
         self._fresh_seconds = fresh_seconds
+        # How our own leases begin; a user is looked up here by one at a time.
+        self._ours = LEASE + os.urandom(_TOKEN_BYTES)
         self._slow_until = 0.0
         self._epoch: Epoch = (0, 0)
         self._last: bytes | None = None
@@ -121,7 +123,7 @@ class SharedCache:
         told = self._watched[place] = Deferred()
         try:
             value = await self._get(place)
-            if isinstance(value, bytes) and value.startswith(LEASE):
+            if isinstance(value, bytes) and value.startswith(LEASE) and not value.startswith(self._ours):
                 await at_most(self._reactor, LEASE_SECONDS, told, None)
                 value = await self._get(place)
         finally:
@@ -140,7 +142,7 @@ class SharedCache:
         """Return what lies at a place; a Found when that is nothing, or cannot be told."""
         if not self._redis.can_ask(place) or self._reactor.seconds() < self._slow_until:
             return NOTHING
-        token = LEASE + os.urandom(_TOKEN_BYTES)
+        token = self._ours + os.urandom(_TOKEN_BYTES)
         asking = self._redis.evaluate(FIND, place, token, int(LEASE_SECONDS * 1000))
         asking.addErrback(lambda failure: self._not_told(failure, NOTHING))
         value = await at_most(self._reactor, ANSWER_SECONDS, asking, self)
@@ -156,7 +158,7 @@ class SharedCache:
         if value.startswith(TOMBSTONE):
             return Found(is_changed=True)
         if value.startswith(LEASE):
-            return NOTHING
+            return Found(token=value) if value.startswith(self._ours) else NOTHING
         try:
             epoch, moment, packed = self._sealing.open(place, value)
         except NotSealed as problem:

@@ -45,6 +45,16 @@ class SharedTests(NodesCase):
                          ("old", "old"))
         self.assertEqual(self.b.source.asked, [])
 
+    def test_own_lease(self) -> None:
+        """Who has to read once more does not wait for himself, and puts what he reads then before the others."""
+        self.a.source.held = []
+        finding = self.a.finding()
+        self.a.store.lost_place()
+        self.a.source.release()
+        self.assertEqual(self.which(self.successResultOf(finding)), "old")
+        self.assertEqual(len(self.a.source.asked), 2)
+        self.assertEqual((self.b.password(), self.b.source.asked), ("old", []))
+
     def test_other_node_fails(self) -> None:
         """When the other node gets no answer, or nobody of this name, who waits asks at once."""
         for username in ("alice", "nobody"):
