@@ -1,7 +1,7 @@
 """One page of metrics out of those of several processes (the text format of Prometheus).
 
 Counters and histograms are added up, and so are gauges, which count what is there, but for those that are a longest
-or a largest something, or the same everywhere.
+or a largest something, or the same everywhere, or say whether something is well: that it is when all say so.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,8 +10,15 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-EARLIEST = frozenset({"process_start_time_seconds"})
-SAME = frozenset({"python_info"})
+LEAST = frozenset({
+    "process_start_time_seconds",
+    # Of each server, 1 or 0: one worker that cannot use it is worth an alert.
+    "rollcall_sql_up", "rollcall_sql_fit", "rollcall_sql_writable", "rollcall_sql_writer",
+})
+LARGEST = frozenset({
+    # The same for all of them, or nearly so.
+    "python_info", "rollcall_call_spool_bytes", "rollcall_directory_domains", "rollcall_sql_lag_seconds",
+})
 LARGEST_WORDS = ("_longest_", "_max_", "_highest_")
 
 
@@ -34,9 +41,9 @@ def added_up(pages: Iterable[str]) -> bytes:
 
 
 def _together(name: str, one: float, other: float) -> float:
-    if name in EARLIEST:
+    if name in LEAST:
         return min(one, other)
-    if name in SAME or any(word in f"{name}_" for word in LARGEST_WORDS):
+    if name in LARGEST or any(word in f"{name}_" for word in LARGEST_WORDS):
         return max(one, other)
     return one + other
 

@@ -1,5 +1,7 @@
 """One page of metrics for several processes: what each of them counts is added up, or the largest is taken."""
 
+from functools import partial
+
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -43,6 +45,19 @@ class AddedUpTests(SynchronousTestCase):
         """Of what is a longest something, the longest is told."""
         found = samples(added_up([a_page(1, 0.25), a_page(2, 0.5), a_page(3, 0.125)]))
         self.assertEqual(found["rollcall_turn_longest_seconds",], 0.5)
+
+    def test_servers(self) -> None:
+        """A server is well when it is for all workers, and what they share is told once."""
+        pages = []
+        for is_up, lag in ((1.0, 2.0), (0.0, 3.0)):
+            metrics = Metrics(process=False)
+            for name, value in (("rollcall_sql_up", is_up), ("rollcall_sql_writer", 1.0),
+                                ("rollcall_sql_lag_seconds", lag), ("rollcall_call_spool_bytes", 500.0)):
+                metrics.gauge(name, "Something.", (), partial(float, value))
+            pages.append(metrics.render().decode())
+        self.assertEqual(samples(added_up(pages)), {
+            ("rollcall_sql_up",): 0, ("rollcall_sql_writer",): 1, ("rollcall_sql_lag_seconds",): 3,
+            ("rollcall_call_spool_bytes",): 500})
 
     def test_processes(self) -> None:
         """All processes together use what they use, have lived as long as the oldest, and run one Python."""
