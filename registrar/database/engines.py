@@ -33,7 +33,8 @@ def engine_of(where: MysqlConfig | Path, address: str | None = None, make: bool 
     """
     pool: dict[str, Any] = {"poolclass": NullPool}
     if kept:
-        pool = {"poolclass": QueuePool, "pool_size": kept, "max_overflow": 0}
+        # MySQL closes a connection that was idle for its wait_timeout: it is looked at before it is used.
+        pool = {"poolclass": QueuePool, "pool_size": kept, "max_overflow": 0, "pool_pre_ping": True}
     if isinstance(where, Path):
         return _engine_of_file(where, make, pool)
     config, server = where, address or where.primary

@@ -13,6 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
+from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import TestCase
 
 from registrar.calls.config import CallsConfig
@@ -37,6 +38,9 @@ TICK_SECONDS = 0.05
 CALLS_A_SECOND = 200
 
 PATIENCE_SECONDS = 30.0
+
+ENDED_SECONDS = 8.0
+"""Of the ten that a worker has to end in, the rest of it needs some."""
 
 WHOLE = "answered_at IS NOT NULL AND ended_at IS NOT NULL AND hung_up_by = 'caller'"
 
@@ -251,6 +255,34 @@ class OutageTests(MariadbCase):
         self.end()
         await self.all_written()
         self.assert_complete("primary killed twice")
+
+    async def test_idle(self) -> None:
+        """After a quiet night, in which the server has closed the connection, a record is written as any other."""
+        self.mysql.primary.query("SET GLOBAL wait_timeout = 1")
+        self.addCleanup(self.mysql.primary.query, "SET GLOBAL wait_timeout = 28800")
+        await self.stop_nodes()
+        self.start_nodes()
+        with capturedLogs() as seen:
+            for _ in range(3):
+                self.call()
+                await self.all_written()
+                await self.pause(1.6)
+        self.end_calls(self.calls)
+        await self.all_written()
+        self.assertEqual([each for each in seen if each["log_level"] is LogLevel.warn], [])
+
+    async def test_paused_at_the_end(self) -> None:
+        """A server that says nothing does not keep the registrars from ending in time."""
+        await self.begin()
+        self.mysql.primary.pause()
+        self.addCleanup(self.mysql.primary.resume)
+        await self.pause(0.3)
+        self.end()
+        began = perf_counter()
+        await self.stop_nodes()
+        took = perf_counter() - began
+        self.record(FIGURE, f"records of calls end {took:.1f} s after they are asked to while the primary is paused")
+        self.assertLess(took, ENDED_SECONDS)
 
     async def test_away_at_the_end(self) -> None:
         """What waits when the registrars end is written after their next start."""
