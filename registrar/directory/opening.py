@@ -12,7 +12,8 @@ from registrar.directory.entries import DirectoryProblem, Forwarding
 from registrar.directory.reaching import MYSQL_MARK, SQLITE_MARK, NoTables, mysql_problem, opened, sqlite_problem
 from registrar.directory.statements import Connection, Statements
 from rollcall.sql.config import MysqlConfig
-from rollcall.sql.connecting import connect
+from rollcall.sql.errors import SqlUnavailable
+from rollcall.sql.opening import open_writer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,10 +23,12 @@ class OpenDirectory:
     """The tables over one connection. Whatever is wrong is a DirectoryProblem or SqlUnavailable."""
 
     def __init__(self, statements: Statements, connection: Connection,
-                 in_words: Callable[[Exception], DirectoryProblem]) -> None:
+                 in_words: Callable[[Exception], DirectoryProblem], cannot_write: str | None = None) -> None:
+        """`cannot_write` says why nothing can be changed here."""
         self._statements = statements
         self._connection = connection
         self._in_words = in_words
+        self._cannot_write = cannot_write
 
     def domains(self) -> list[tuple[str, str]]:
         """Return the name and the comment of each domain."""
@@ -33,11 +36,11 @@ class OpenDirectory:
 
     def add_domain(self, name: str, comment: str) -> None:
         """Add a domain."""
-        self._do(Statements.add_domain, name, comment)
+        self._change(Statements.add_domain, name, comment)
 
     def remove_domain(self, name: str) -> None:
         """Remove a domain."""
-        self._do(Statements.remove_domain, name)
+        self._change(Statements.remove_domain, name)
 
     def aliases(self) -> list[tuple[str, str]]:
         """Return each alias and its target."""
@@ -45,11 +48,11 @@ class OpenDirectory:
 
     def add_alias(self, alias: str, target: str) -> None:
         """Add an alias."""
-        self._do(Statements.add_alias, alias, target)
+        self._change(Statements.add_alias, alias, target)
 
     def remove_alias(self, alias: str) -> None:
         """Remove an alias."""
-        self._do(Statements.remove_alias, alias)
+        self._change(Statements.remove_alias, alias)
 
     def forwardings(self, aor: str | None = None) -> list[tuple[str, Forwarding]]:
         """Return all forwardings, or those of one address-of-record."""
@@ -57,11 +60,17 @@ class OpenDirectory:
 
     def set_forwarding(self, aor: str, forwarding: Forwarding) -> None:
         """Have the calls of somebody go elsewhere in one case."""
-        self._do(Statements.set_forwarding, aor, forwarding)
+        self._change(Statements.set_forwarding, aor, forwarding)
 
     def remove_forwarding(self, aor: str, kind: str | None = None) -> None:
         """Have calls go elsewhere no more, in one case or in all."""
-        self._do(Statements.remove_forwarding, aor, kind)
+        self._change(Statements.remove_forwarding, aor, kind)
+
+    def _change(self, what: Callable[Concatenate[Statements, Connection, P], T], *args: P.args,
+                **kwargs: P.kwargs) -> T:
+        if self._cannot_write is not None:
+            raise SqlUnavailable(f"nothing can be changed: {self._cannot_write}")
+        return self._do(what, *args, **kwargs)
 
     def _do(self, what: Callable[Concatenate[Statements, Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
@@ -75,14 +84,17 @@ class OpenDirectory:
 
 @contextmanager
 def directory_at(where: MysqlConfig | Path) -> Iterator[OpenDirectory]:
-    """Open the tables at MySQL's primary, or in a file. Raises SqlUnavailable, NoTables, DirectoryUnavailable."""
+    """Open the tables at the server of MySQL that takes writes, else at one that answers, or in a file.
+
+    Raises SqlUnavailable, NoTables, DirectoryUnavailable.
+    """
     if isinstance(where, Path):
         with _in_file(where) as directory:
             yield directory
         return
-    connection = connect(where, where.primary)
+    connection, cannot_write = open_writer(where)
     try:
-        yield OpenDirectory(Statements(MYSQL_MARK), connection, _mysql_in_words)
+        yield OpenDirectory(Statements(MYSQL_MARK), connection, _mysql_in_words, cannot_write)
     finally:
         connection.close()
 

@@ -15,10 +15,9 @@ from registrar.subscribers.mysql import refused
 from registrar.subscribers.mysql_rows import MysqlRows
 from registrar.subscribers.table import SubscriberTable
 from rollcall.sql.config import MysqlConfig
-from rollcall.sql.connecting import Connection, connect
-from rollcall.sql.contract import Role
+from rollcall.sql.connecting import Connection
 from rollcall.sql.errors import SqlUnavailable, has_no_effect, is_lost, told
-from rollcall.sql.looking import look
+from rollcall.sql.opening import open_writer
 
 T = TypeVar("T")
 
@@ -152,53 +151,16 @@ class MysqlTable:
     def _connected(self) -> Connection:
         """Return the connection, a new one when the last was lost. Raises StoreUnavailable."""
         if self._connection is None:
-            self._connection, self._cannot_write = _choose(self._mysql)
+            try:
+                self._connection, self._cannot_write = open_writer(self._mysql)
+            except SqlUnavailable as problem:
+                raise StoreUnavailable(str(problem)) from problem
         return self._connection
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None and connection.open:
             connection.close()
-
-
-def _choose(mysql: MysqlConfig) -> tuple[Connection, str | None]:
-    """Return a connection, and why nothing can be written on it; None when it can.
-
-    That is one to the primary; while it is away or read only, to the one replica that was promoted; else to any that
-    answers. When the primary and a replica both seem to be it, nobody is written to: a command cannot know which of the
-    two the registrars use. (With `lag` "none" several may take writes by design.)
-    """
-    found: list[Connection] = []
-    writers: list[tuple[str, Connection]] = []
-    problems: list[str] = []
-    for address in (mysql.primary, *mysql.replicas):
-        try:
-            connection = connect(mysql, address)
-            found.append(connection)
-            if _takes_writes(connection, "primary" if address == mysql.primary else "replica", mysql):
-                writers.append((address, connection))
-        except (SqlUnavailable, MySQLError) as error:
-            problems.append(str(error))
-    if not found:
-        raise StoreUnavailable("; ".join(problems))
-    is_clear = len(writers) == 1 or (bool(writers) and mysql.lag == "none")
-    chosen = writers[0][1] if is_clear else found[0]
-    for connection in found:
-        if connection is not chosen:
-            connection.close()
-    return chosen, None if is_clear else _why_not(mysql, [address for address, _ in writers], problems)
-
-
-def _why_not(mysql: MysqlConfig, writers: Sequence[str], problems: Sequence[str]) -> str:
-    if writers:
-        return f"{' and '.join(writers)} take writes and follow nobody; only one of them may"
-    reason = "; ".join(problems) or f"MySQL at {mysql.primary} is read only"
-    return f"{reason}; no replica was promoted" if mysql.replicas else reason
-
-
-def _takes_writes(connection: Connection, role: Role, mysql: MysqlConfig) -> bool:
-    seen = look(connection, role, mysql.lag)
-    return not (seen.is_read_only or seen.follows)
 
 
 def _committed(connection: Connection, change: Callable[[Connection], T]) -> T:

@@ -11,6 +11,7 @@ from registrar.auth import StoreUnavailable, Subscriber
 from registrar.command import main
 from registrar.database.engines import engine_of
 from registrar.database.upgrading import upgrade
+from registrar.directory.opening import directory_at
 from registrar.subscribers import mysql_changes
 from registrar.subscribers.bulk import Bulk
 from registrar.subscribers.columns import TableConfig
@@ -21,6 +22,7 @@ from registrar.subscribers.mysql_rows import MysqlRows
 from registrar.subscribers.source import Changed
 from registrar.subscribers.tables import MysqlTable, open_table
 from rollcall.sip.digest import ha1
+from rollcall.sql.errors import SqlUnavailable
 from tests.cluster.table_case import DOMAIN, TableCase
 from tests.interop.process import wait_until
 from tests.registrar.command.running import CONFIG
@@ -264,6 +266,11 @@ class ReplicaTests(TableCase):
         upgrade(engine)
         make_table(engine, TableConfig())
 
+    def add_alias(self, name: str) -> None:
+        """Add an alias as the command does."""
+        with directory_at(self.mysql_config()) as directory:
+            directory.add_alias(f"sip:{name}@{DOMAIN}", f"sip:alice@{DOMAIN}")
+
     def test_who_takes_writes(self) -> None:
         """While the primary is away a command can look, and change once a replica is promoted; never which of two."""
         table = self.table(DATABASE)
@@ -278,10 +285,15 @@ class ReplicaTests(TableCase):
         self.assertEqual(table.find("alice", DOMAIN), subscriber_with("alice", DOMAIN, "second"))
         self.assertRaisesRegex(StoreUnavailable, "no replica was promoted",
                                table.set_password, "alice", DOMAIN, "other")
+        self.assertRaisesRegex(SqlUnavailable, "no replica was promoted", self.add_alias, "a")
+        with directory_at(self.mysql_config()) as directory:
+            self.assertEqual(directory.aliases(), [])
         self.mysql.promote(replica)
         self.table(DATABASE).set_password("alice", DOMAIN, "other")
         self.assertEqual(table.find("alice", DOMAIN), subscriber_with("alice", DOMAIN, "other"))
+        self.add_alias("a")
         old.start()
+        self.assertRaisesRegex(SqlUnavailable, f"{old.address} and {replica.address} take writes", self.add_alias, "b")
         self.assertRaisesRegex(StoreUnavailable, f"{old.address} and {replica.address} take writes",
                                self.table(DATABASE).remove, "alice", DOMAIN)
         for server in (old, replica):
