@@ -106,8 +106,10 @@ class CachedSubscribers:
                         # A replica may not know yet what was changed a short while ago.
                         if not self._windows.covers(key):
                             self._level_one.learn(key, pack(each), now)
-        except StoreUnavailable:
-            pass  # stopped meanwhile; or else every query will say so
+        except StoreUnavailable as problem:
+            if not self._has_ended:
+                # A table or column by another name is found out now, and not by the phones.
+                self._log.warn("users are not read into memory ahead of need: {why}", why=str(problem))
         except Exception:
             self._log.failure("while users were read into memory")
 

@@ -3,11 +3,14 @@
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 
 from registrar.auth import StoreUnavailable
+from registrar.subscribers.cache import CacheConfig
 from registrar.subscribers.contract import NoSuchSubscriber
 from registrar.subscribers.lookups import REFRESH_REST_SECONDS
-from tests.registrar.subscriber_nodes import DOMAIN, FRESH_SECONDS, Node, NodesCase
+from registrar.subscribers.store import CachedSubscribers
+from tests.registrar.subscriber_nodes import DOMAIN, FRESH_SECONDS, Node, NodesCase, NodeSource
 
 ALICE = f"alice@{DOMAIN}"
 
@@ -35,6 +38,15 @@ class RememberingTests(StoreCase):
             self.assertEqual(self.node.password(), "old")
         self.assertIsNotNone(self.peek())
         self.assertEqual((self.source.asked, self.store.cached), ([("alice", False)], 1))
+
+    def test_not_read_ahead(self) -> None:
+        """A start that can read nobody goes on, and says why: the table may have another name."""
+        self.database.problem = "the database has no table subs"
+        store = CachedSubscribers(self.clock, NodeSource(self.database), CacheConfig(), warms_up=True)
+        with capturedLogs() as logs:
+            self.successResultOf(Deferred.fromCoroutine(store.start()))
+        self.assertEqual([formatEvent(event) for event in logs],
+                         ["users are not read into memory ahead of need: the database has no table subs"])
 
     def test_remembers_nobody(self) -> None:
         """That there is nobody is remembered, for less long."""
