@@ -3,6 +3,8 @@
 from time import monotonic, sleep
 from typing import ClassVar
 
+from registrar.subscribers.announcing import fresh_seconds
+from rollcall.sql.config import MysqlConfig
 from tests.cluster.mysql_lab import MysqlCase
 from tests.interop.phone import Phone
 from tests.interop.process import wait_until
@@ -110,6 +112,25 @@ class PasswordChangeTests(MysqlCase):
         done = self.rollcall(self.lab.registrars[0], "user", "passwd", self.user.username, "--password-stdin", says=NEW)
         self.assertIn("were not told", done.stderr)
         self.check_changed("rollcall user passwd without Redis", within=WITHIN_WITHOUT_REDIS_SECONDS)
+
+    def test_redis_comes_back(self) -> None:
+        """Redis comes back with what it had before the change: the old password fails, also when that is long ago."""
+        # What is read at the start lies in no Redis, nor does who was just forgotten.
+        self.rollcall(self.lab.registrars[0], "user", "forget", self.user.username)
+        sleep(fresh_seconds(MysqlConfig()) + 1)
+        self.assertEqual([self.status(node) for node in self.lab.registrars], [200] * 3)
+        server = self.lab.redis.servers[0]
+        server.ask("SAVE")
+        server.kill()
+        self.rollcall(self.lab.registrars[0], "user", "passwd", self.user.username, "--password-stdin", says=NEW)
+        self.check_changed("rollcall user passwd before Redis came back", within=WITHIN_WITHOUT_REDIS_SECONDS)
+        sleep(WITHIN_WITHOUT_REDIS_SECONDS)
+        self.lab.redis.restart(0)
+        self.wait_for_redis()
+        sleep(fresh_seconds(MysqlConfig()) + 1)
+        for node in self.lab.registrars:
+            self.assertIn(self.status(node), REFUSED, node.name)
+            self.assertEqual(self.status(node, NEW), 200, node.name)
 
     def wait_for_redis(self) -> None:
         """Return when every registrar has it again."""
