@@ -63,6 +63,8 @@ class Hearing:
         """How far they have been told to everybody above Redis, as far as we know."""
         # What Redis has told of since then.
         self._heard: set[tuple[str, str]] = set()
+        # What we have changed and could not tell.
+        self._owed: set[tuple[str, str]] = set()
         self._checking: list[Deferred[None]] | None = None
         self._asking: list[Deferred[None]] | None = None
 
@@ -92,9 +94,17 @@ class Hearing:
             self._heard.update(names)
 
     def came_back(self) -> None:
-        """Redis can be asked again: what could not be told there is looked for in the database once."""
+        """Redis can be asked again: what could not be told there is told, and looked for in the database once."""
+        owed, self._owed = self._owed, set()
+        if owed:
+            self._begin_telling(owed, None)
         self._is_owed = True
         self.ask_source()
+
+    def owe(self, names: Names) -> None:
+        """Tell of these when Redis is back: the database may have no table of changes that others could look at."""
+        if len(self._owed) < MOST_HEARD:
+            self._owed.update(names)
 
     def ask_source(self, follows: bool = False) -> "Deferred[None]":
         """Ask the database who was changed, unless it is being asked; never fails. `follows`: Redis has told it."""
@@ -149,10 +159,13 @@ class Hearing:
         elif changed.names:
             self._told.changed(changed.names)
         if is_owed and since is not None and changed.names != ():
-            telling = Deferred.fromCoroutine(self._tell_others(changed.names, since))
-            telling.addErrback(lambda failure: self._log.failure("while telling who was changed", failure))
+            self._begin_telling(changed.names, since)
 
-    async def _tell_others(self, names: Names | None, since: int) -> None:
+    def _begin_telling(self, names: Names | None, since: int | None) -> None:
+        telling = Deferred.fromCoroutine(self._tell_others(names, since))
+        telling.addErrback(lambda failure: self._log.failure("while telling who was changed", failure))
+
+    async def _tell_others(self, names: Names | None, since: int | None) -> None:
         """Tell who was changed while we could not hear it: others may have been able to, but were told as little."""
         if self._shared is None:
             return
@@ -164,7 +177,10 @@ class Hearing:
         except (RedisUnavailable, RedisRefused) as problem:
             self._log.warn("who was changed while Redis was away is not told yet: {why}", why=str(problem),
                            log_rationed=True)
-            self._told_mark = since  # found once more when Redis is back
+            if since is not None:
+                self._told_mark = since  # found once more when Redis is back
+            else:
+                self.owe(names or ())
 
 
 def _untold(names: Names | None, heard: set[tuple[str, str]]) -> tuple[tuple[str, str], ...] | None:

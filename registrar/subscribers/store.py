@@ -268,6 +268,7 @@ class CachedSubscribers:
         try:
             await self._shared.announce(names)
         except (RedisUnavailable, RedisRefused) as problem:
+            self._hearing.owe(names)
             self._log.warn("others could not be told that {name} was changed, and may know the old password for as "
                            "long as [subscribers] cache_seconds: {why}", name=_key(*name), why=str(problem))
 

@@ -541,6 +541,19 @@ class ChangeTests(NodesCase):
         self.b.redis.come_back()
         self.assertEqual([node.password() for node in (self.a, self.b, Node(self))], ["new"] * 3)
 
+    def test_told_without_a_table_of_changes(self) -> None:
+        """So does who has changed it himself, where the database notes no changes."""
+        self.a.password()
+        self.b.redis.lose()
+        with capturedLogs():
+            self.change(self.b)
+        self.database.changed.clear()
+        self.database.catch_up()
+        self.pass_time(20)
+        self.assertEqual(self.a.password(), "old")
+        self.b.redis.come_back()
+        self.assertEqual([node.password() for node in (self.a, self.b)], ["new"] * 2)
+
     def test_away_for_all(self) -> None:
         """Redis comes back as it was, with the old password: nobody who asks there later takes it for true."""
         nodes = (self.a, self.b, Node(self))
