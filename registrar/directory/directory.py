@@ -17,13 +17,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from registrar.database.config import DatabaseConfig
-from registrar.directory.entries import NOTHING, Entry
+from registrar.directory.entries import NOTHING, Entry, InvalidEntry, checked_domain
 from registrar.directory.known import Known
 from registrar.directory.reaching import DirectoryUnavailable, NoRight, NoTables, Tables
 from registrar.directory.statements import Survey
 from registrar.routing import Domains
 from rollcall.ops.coroutines import start
-from rollcall.sip.errors import ParseError
 
 PATIENCE_SECONDS = 1.0
 """How long a call waits for the directory: its caller hears nothing meanwhile."""
@@ -235,7 +234,7 @@ class Directory:
 
 def _is_host(name: str) -> bool:
     try:
-        Domains([]).serve_also([name])
-    except ParseError:
+        checked_domain(name)
+    except InvalidEntry:
         return False
     return True

@@ -218,7 +218,7 @@ class SurveyTests(DirectoryCase):
 
     def test_no_domain(self) -> None:
         """What is no domain is left out and logged, and the others are served."""
-        self.rows.there = Survey(("no domain", "example.net"))
+        self.rows.there = Survey(("no domain", "bob@example.org", "example.edu;x=y", "example.net", "x\r\ny"))
         self.start()
         self.assertEqual(self.domains.names, ["example.com", "example.net"])
 
