@@ -220,7 +220,7 @@ class Authentication:
                 _check_uri(credentials.uri, request.uri)
         except ParseError as error:
             return Challenge(400, [], "malformed", error.reason)
-        if await self._guard.refuses(_named(credentials, realm), realm, flow, now):
+        if self._guard.refuses_some and await self._guard.refuses(_named(credentials, realm), realm, flow, now):
             return _banned()
         if not self._is_supported(credentials):
             return await self._ask(asking, credentials, now, "unsupported")
@@ -315,7 +315,8 @@ class Authentication:
         """Look at a proof. Nobody else's is looked at between the guard's word and what the guard is told of it."""
         realm, user = asking.realm, _user_of(credentials, asking.realm)
         subscriber = None if user is None else await self._find(user, realm)
-        if await self._guard.refuses(_named(credentials, realm), realm, asking.flow, now):
+        if self._guard.refuses_some and await self._guard.refuses(
+                _named(credentials, realm), realm, asking.flow, now):
             return _banned()
         fault = self._fault(credentials, asking, subscriber)
         if fault is not None:
@@ -349,7 +350,10 @@ class Authentication:
         """Return what is wrong with a proof of this subscriber; None when it is one."""
         algorithm, request = credentials.algorithm, asking.request
         hashes = {} if subscriber is None else _hashes(credentials, subscriber)
-        proven = verify(credentials, request.method, hashes.get(algorithm) or self._nobody[algorithm], request.body)
+        held = hashes.get(algorithm)
+        proven = verify(credentials, request.method, held or self._nobody[algorithm], request.body)
+        if proven and held is not None and self._offers.know_some:
+            return None
         if algorithm not in self._held(_named(credentials, asking.realm), asking.realm, subscriber,
                                        _is_long(credentials)):
             return "unsupported"

@@ -242,6 +242,10 @@ class Bans:
 class Guard(Protocol):
     """Who refuses those that guess passwords (`registrar.guarding` does, by Bans)."""
 
+    @property
+    def refuses_some(self) -> bool:
+        """Whether `refuses` has to be asked at all."""
+
     def may_refuse(self, name: str, address: PackedAddress, now: float) -> bool:
         """Say whether `refuses` has to be asked about "username@domain", as records are filed, from an address."""
 
@@ -263,6 +267,8 @@ class Guard(Protocol):
 
 class NoGuard:
     """Lets everybody guess."""
+
+    refuses_some = False
 
     def may_refuse(self, name: str, address: PackedAddress, now: float) -> bool:
         """See Guard."""

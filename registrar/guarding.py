@@ -42,6 +42,11 @@ class Guarding:
         while len(self._left) > self._max_left or next(iter(self._left.values()))[1] < now - self._returning_seconds:
             self._left.popitem(last=False)
 
+    @property
+    def refuses_some(self) -> bool:
+        """See Guard."""
+        return len(self.bans) > 0
+
     def may_refuse(self, name: str, address: PackedAddress, now: float) -> bool:
         """See Guard."""
         return self.bans.applying(name, network_of(address[PORT_BYTES:]), now) is not None

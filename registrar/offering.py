@@ -32,6 +32,11 @@ class Offers:
         # What known users have hashes by. There are few kinds: a table fills the same columns of nearly all rows.
         self._kinds: set[Forms] = set()
 
+    @property
+    def know_some(self) -> bool:
+        """Whether it is known what at least one user has hashes by; each that `held_of` is asked about is noted."""
+        return bool(self._kinds)
+
     def chooses(self, agent: str) -> bool:
         """Say whether there is something to choose from for a phone with this User-Agent, and it chooses."""
         return len(self._algorithms) > 1 and (self._everybody_chooses or agent.lower().startswith(self._agents))

@@ -43,6 +43,10 @@ class PackedHashes(Mapping[str, str]):
             raise KeyError(algorithm)
         return self._packed[place].hex()
 
+    def __contains__(self, algorithm: object) -> bool:
+        place = _PLACES.get((self._form, str(algorithm)))
+        return place is not None and _SLICES[self._packed[0]][place] is not None
+
     def __iter__(self) -> Iterator[str]:
         there = _SLICES[self._packed[0]]
         return (algorithm for (form, algorithm), place in _PLACES.items() if form == self._form and there[place])
