@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +12,16 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import click
 from attrs import evolve
 
+from registrar.auth import Subscriber
 from registrar.command.settings import Settings, anywhere, domains_of_the_table, print_json, with_settings
 from registrar.command.telling import open_users, tell_registrars
 from registrar.config import RegistrarConfig
+from registrar.subscribers.announcing import MOST_NAMES
+from registrar.subscribers.bulk import Bulk, Name
 from registrar.subscribers.import_journal import ImportJournal
 from registrar.subscribers.import_sources import CsvFile, ImportProblem, ImportSource, MysqlTableSource
 from registrar.subscribers.importing import Counts, Reading, Row, Trust, import_rows
+from registrar.subscribers.tables import UserTable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -57,17 +61,42 @@ def import_users(settings: Settings, source: str, update: bool, trust: Trust | N
         journal = ImportJournal(state, report, {**rows.what, "into": _target(config), "update": update})
         if journal.is_resumed:
             click.echo(f"Going on after {journal.counts.read} rows.", err=True)
-        reading = _reading(config, trust, any_domain)
+        reading, noting = _reading(config, trust, any_domain), _Noting(table)
+        changed: set[Name] | None = None
         try:
             with _progress(rows, journal.counts) as told:
-                import_rows(rows.rows(journal.position), reading, table, journal, update, told)
+                import_rows(rows.rows(journal.position), reading, noting, journal, update, told)
+            # Whom an import has replaced that was ended is not known.
+            changed = None if journal.is_resumed else noting.replaced
         except KeyboardInterrupt:
             raise click.ClickException(f"stopped after {journal.counts.read} rows; the same command goes on") from None
         finally:
             if journal.counts.replaced:
-                tell_registrars(config, None)
+                tell_registrars(config, changed)
     journal.finish()
     _print(settings, journal.counts, report)
+
+
+class _Noting:
+    """A table, and who may have been replaced there."""
+
+    def __init__(self, table: UserTable) -> None:
+        self._table = table
+        self.replaced: set[Name] | None = set()
+        """None: more than are told one by one."""
+
+    def find(self, username: str, domain: str) -> Subscriber | None:
+        """Return the subscriber or None."""
+        return self._table.find(username, domain)
+
+    def add_hashed(self, subscribers: Sequence[Subscriber], replace: bool = False) -> Bulk:
+        """Add these; when any of them was replaced, note all."""
+        bulk = self._table.add_hashed(subscribers, replace)
+        if bulk.replaced and self.replaced is not None:
+            self.replaced.update((each.username, each.domain) for each in subscribers)
+            if len(self.replaced) > MOST_NAMES:
+                self.replaced = None
+        return bulk
 
 
 def _print(settings: Settings, counts: Counts, report: Path) -> None:

@@ -8,7 +8,9 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
+from registrar.command import importing
 from registrar.subscribers.contract import subscriber_with
 from registrar.subscribers.table import SubscriberTable
 from tests.registrar.command.running import CONFIG, CommandCase, run
@@ -54,6 +56,19 @@ class ImportTests(CommandCase):
         self.assertEqual(self.run_json("user", "import", str(self.file)), {**counts, "added": 0, "rejected": 1})
         self.assertEqual(self.run_json("user", "import", str(self.file), "--update"),
                          {**counts, "added": 0, "replaced": 1})
+
+    def test_told(self) -> None:
+        """Registrars are told whom an import has replaced, and nobody else is forgotten; of very many: everybody."""
+        self.file.write_text("username,password\nalice,sesame\nbob,sesame\n")
+        with mock.patch.object(importing, "tell_registrars") as told:
+            self.run_ok("user", "import", str(self.file))
+            told.assert_not_called()
+            self.file.write_text("username,password\nalice,open\n")
+            self.run_ok("user", "import", str(self.file), "--update")
+            self.assertEqual(told.call_args.args[1], {("alice", "example.com")})
+            with mock.patch.object(importing, "MOST_NAMES", 0):
+                self.run_ok("user", "import", str(self.file), "--update")
+            self.assertIsNone(told.call_args.args[1])
 
     def test_any_domain(self) -> None:
         """Users of a domain that is not served yet are taken when that is wanted."""
