@@ -160,7 +160,7 @@ class Lookups:
             subscriber = await self._source.find(lookup.username, lookup.domain, is_fresh or lookup.kind is Kind.AGAIN)
             is_late = self._source.may_be_late
             if is_late:
-                _check_late(lookup, subscriber)
+                self._check_late(lookup, subscriber)
         except StoreUnavailable:
             self._let_go(lookup, found, began)
             self.tally["database", "unavailable"] += 1
@@ -184,6 +184,15 @@ class Lookups:
         if self._shared is not None and found.entry is None:
             self._shared.keep(lookup.username, lookup.domain, found.token, None, began)
 
+    def _check_late(self, lookup: Lookup, subscriber: Subscriber | None) -> None:
+        """Raise StoreUnavailable when what a replica says that is behind is of no use.
+
+        Whom it does not know may just be new to it, and who is known here may be known better.
+        """
+        is_known = lookup.kind is not Kind.AGAIN and self._level_one.stale(lookup.key, self._clock.seconds())
+        if subscriber is None or is_known:
+            raise StoreUnavailable(f"only a replica that is behind could be asked for {lookup.key}")
+
     def _learn_shortly(self, lookup: Lookup, found: Found, subscriber: Subscriber | None, began: float) -> None:
         """Remember what a replica said that is behind, but not for longer than a change may go unseen otherwise.
 
@@ -204,12 +213,3 @@ class Lookups:
 
     def _refreshed(self, outcome: object) -> None:
         self._refreshing -= 1
-
-
-def _check_late(lookup: Lookup, subscriber: Subscriber | None) -> None:
-    """Raise StoreUnavailable when what a replica says that is behind is of no use: that somebody may just be new to it.
-
-    Who is only read again ahead of need is known better.
-    """
-    if subscriber is None or lookup.kind is Kind.REFRESH:
-        raise StoreUnavailable(f"only a replica that is behind could be asked for {lookup.key}")

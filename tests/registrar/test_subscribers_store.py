@@ -282,6 +282,8 @@ class LateReplicaTests(StoreCase):
         self.assertIsNone(self.successResultOf(self.node.look_again("carol")))
         for _ in range(2):
             self.assertEqual(self.node.password(), "new")
+        self.pass_time(60)
+        self.assertEqual(self.node.password(), "new", "though it does not count any more")
 
     def test_slower_than_the_primary(self) -> None:
         """A replica's answer that comes after the primary's to who looked again puts nothing old in its place."""
