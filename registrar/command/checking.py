@@ -104,12 +104,24 @@ def _with_cluster(checked: Checked, config: RegistrarConfig, now: datetime, find
     told = cluster.internal_advertise_host or cluster.internal_host
     if _is_loopback(told) and not all(_is_loopback(each.rpartition(":")[0]) for each in redis.addresses):
         findings.append(Finding("warning", f"internal_host is {told}: no node on another machine can reach this one"))
+    _check_ports(config, findings)
     shown = f"[{told}]" if ":" in told else told
     return evolve(
         checked,
         redis=f"{redis.mode} at {', '.join(redis.addresses)}{' (TLS)' if redis.tls else ''}",
         internal=f"{shown}:{cluster.internal_port}{' (TLS)' if cluster.internal_tls else ''}",
     )
+
+
+def _check_ports(config: RegistrarConfig, findings: list[Finding]) -> None:
+    """See that no internal port, one for each worker, is what something else listens on."""
+    taken = {config.admin.port: "admin.port"}
+    taken |= {each.port: f"the port of listener {each.name}" for each in config.listeners if each.transport != "udp"}
+    first = config.cluster.internal_port
+    for worker in range(config.registrar.workers if first else 0):
+        if first + worker in taken:
+            findings.append(Finding("problem", f"internal_port of worker {worker + 1} is {first + worker}, which is "
+                                               f"{taken[first + worker]}, too"))
 
 
 def _check_mysql(mysql: MysqlConfig, now: datetime, findings: list[Finding]) -> str:

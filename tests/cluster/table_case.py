@@ -3,24 +3,21 @@
 import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
-from time import monotonic
 from typing import Any, ClassVar, TypeVar
 
-from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.subscribers.columns import TableConfig
 from registrar.subscribers.tables import MysqlTable
 from rollcall.sql.config import MysqlConfig
 from rollcall.sql.connecting import Connection, connect
+from tests.cluster.turning import turn_until_done
 from tools.laboratory.kamailio_tables import SCRIPTS
 from tools.laboratory.mariadb_servers import DATABASE, KAMAILIO_DATABASE, Kind, MariadbServers
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 20.0
 DOMAIN = "example.org"
 
 # The table as OpenSIPS' db_mysql/auth_db-create.sql makes it (3.x), which kept rpid and email_address.
@@ -115,16 +112,7 @@ class TableCase(SynchronousTestCase):
 
     def run_now(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Return the result of something, once it is there."""
-        results: list[Any] = []
-        Deferred.fromCoroutine(coroutine).addBoth(results.append)
-        ends_at = monotonic() + PATIENCE_SECONDS
-        while not results:
-            self.assertLess(monotonic(), ends_at, "waited in vain")
-            self.reactor.iterate(0.01)
-        if isinstance(results[0], Failure):
-            results[0].raiseException()
-        result: T = results[0]
-        return result
+        return turn_until_done(self.reactor, coroutine)
 
     @property
     def reactor(self) -> EPollReactor:

@@ -4,13 +4,10 @@ import tempfile
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from pathlib import Path
-from time import monotonic
 from typing import Any, ClassVar, TypeVar
 
-from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import deferLater
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.database.config import DatabaseConfig
@@ -25,13 +22,13 @@ from registrar.routing import Domains, ServedDomain
 from rollcall.sql.config import MysqlConfig
 from rollcall.sql.errors import SqlUnavailable
 from rollcall.sql.servers import Servers
+from tests.cluster.turning import turn_until_done
 from tests.registrar.directory import tables_contract
 from tests.registrar.directory.tables_contract import BOB, SALES
 from tools.laboratory.mariadb_servers import DATABASE, MariadbServers
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 20.0
 
 
 class DirectoryMysqlCase(SynchronousTestCase):
@@ -63,16 +60,7 @@ class DirectoryMysqlCase(SynchronousTestCase):
 
     def run_now(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Return the result of something, once it is there."""
-        results: list[Any] = []
-        Deferred.fromCoroutine(coroutine).addBoth(results.append)
-        ends_at = monotonic() + PATIENCE_SECONDS
-        while not results:
-            self.assertLess(monotonic(), ends_at, "waited in vain")
-            self.reactor.iterate(0.01)
-        if isinstance(results[0], Failure):
-            results[0].raiseException()
-        result: T = results[0]
-        return result
+        return turn_until_done(self.reactor, coroutine)
 
     def make_tables(self) -> None:
         """Make them, empty."""

@@ -191,6 +191,17 @@ class ClusterTests(CommandCase):
         (problem,) = self.share()
         self.assertRegex(problem, r"^problem: .*/node.secret .* holds 31 bytes, a secret has 32 or more$")
 
+    def test_ports(self) -> None:
+        """Each worker has an internal port of its own, which nothing else may listen on."""
+        self.keep_secret()
+        self.plain = (self.plain.replace("[registrar]", "[registrar]\nworkers = 2")
+                      + '[[listen]]\nname = "lan"\ntransport = "tcp"\nhost = "127.0.0.1"\nport = 5061\n')
+        self.assertEqual(self.share(cluster="internal_port = 5061"),
+                         ["problem: internal_port of worker 1 is 5061, which is the port of listener lan, too"])
+        self.assertEqual(self.share(cluster="internal_port = 8059"),
+                         ["problem: internal_port of worker 2 is 8060, which is admin.port, too"])
+        self.assertEqual(self.share(cluster="internal_port = 8061"), [])
+
     def test_loopback(self) -> None:
         """Where Redis is on another machine, nodes are likely to be so too, and cannot reach this one's loopback."""
         self.keep_secret()
