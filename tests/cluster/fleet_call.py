@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 T1_SECONDS = 0.5
 T2_SECONDS = 4.0
 
+NOT_PLACED = "the caller is not registered"
+"""Why a call has failed that never began."""
+
 
 class CallState(Enum):
     """How far a call has come, seen from the caller."""
@@ -97,7 +100,7 @@ class Call:
         self.begun_at = self.fleet.loop.now()
         if not self.caller.is_registered:
             self.is_callers_loss = True
-            self._fail("the caller is not registered")
+            self._fail(NOT_PLACED)
             return
         self.state = CallState.INVITED
         self._send_invite()

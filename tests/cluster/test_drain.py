@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.cluster.case import ClusterCase, spread
 from tests.cluster.fleet import Behaviour, Fleet
-from tests.cluster.fleet_call import Call, CallState
+from tests.cluster.fleet_call import NOT_PLACED, Call, CallState
 from tests.cluster.fleet_phone import FleetPhone
 from tests.interop.phone import Phone
 
@@ -137,7 +137,10 @@ class DrainTests(ClusterCase):
     def check_calls(self, fleet: Fleet, calls: list[Call], held: list[Call]) -> None:
         """Check that every call came to its end in order."""
         moved = [call for call in held if {call.caller.lost_at, call.callee.lost_at} != {0.0}]
-        lost = [str(call) for call in (*calls, *held) if call.state is not CallState.ENDED]
+        # Who is on the way to another node at that moment places no call.
+        placed = [call for call in (*calls, *held) if call.why != NOT_PLACED]
+        lost = [str(call) for call in placed if call.state is not CallState.ENDED]
+        self.assertLessEqual(len(calls) + len(held) - len(placed), 0.02 * len(calls))
         self.figure(f"calls lost: {len(lost)} of {len(calls)} that came meanwhile and {len(held)} that held, "
                     f"{len(moved)} of them with a phone that moved")
         self.assertEqual(lost, [])

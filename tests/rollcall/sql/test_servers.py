@@ -108,15 +108,17 @@ class ReadTests(SynchronousTestCase):
         for name in (FIRST, SECOND):
             self.servers.look(name, LATE)
         self.assertEqual(self.sql.states[1].why, "it is 30.0 s behind")
-        self.sql.read(nothing)
+        first = self.sql.read(nothing)
         self.assertEqual(self.servers.holders(), [PRIMARY])
         self.servers.look(PRIMARY, Trouble(REFUSED, True))
         self.assertFalse(self.sql.may_be_late)
-        self.sql.read(nothing)
+        second = self.sql.read(nothing)
         self.assertIn(FIRST, self.servers.holders())
         self.assertTrue(self.sql.may_be_late)
         self.servers.clock.advance(7)
         self.assertFalse(self.sql.may_be_late)
+        for unanswered in (first, second):
+            self.failureResultOf(unanswered, SqlUnavailable)
 
     def test_fresh(self) -> None:
         """A fresh read waits for what may turn out to be the writer, and goes to a replica when there is none."""
