@@ -45,8 +45,8 @@ run: $(RUN_READY) $(COMPILED)
 
 test: lint test-compiled test-pure
 
-# Two at a time, for most of them wait most of the time. Whole clusters are tried once: their nodes share nothing compiled.
-SIDE_BY_SIDE := -n 2 --dist loadfile
+# Three at a time, for most of them wait most of the time. Whole clusters are tried once: their nodes share nothing compiled.
+SIDE_BY_SIDE := -n 3 --dist loadfile
 
 test-compiled: $(BROWSER_READY) $(COMPILED)
 	@$(BIN)/python -m pytest $(or $(PYTEST),$(SIDE_BY_SIDE))
