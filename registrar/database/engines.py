@@ -76,17 +76,22 @@ def _begin(connection: sa.Connection) -> None:
 @contextmanager
 def alone(engine: sa.Engine) -> Iterator[sa.Connection]:
     """Yield a connection in a transaction, while no other process is here. Raises DatabaseProblem when one stays."""
-    with engine.connect().execution_options(sqlite_begin="BEGIN IMMEDIATE") as connection, connection.begin():
+    with engine.connect().execution_options(sqlite_begin="BEGIN IMMEDIATE") as connection:
         if engine.dialect.name == "sqlite":
-            yield connection
+            with connection.begin():
+                yield connection
             return
-        got = sa.text("SELECT GET_LOCK(:name, :seconds)")
-        if connection.execute(got, {"name": LOCK, "seconds": LOCK_SECONDS}).scalar() != 1:
+        got = connection.execute(sa.text("SELECT GET_LOCK(:name, :seconds)"), {"name": LOCK, "seconds": LOCK_SECONDS})
+        if got.scalar() != 1:
             raise DatabaseProblem(f"{name_of(engine)} is being upgraded by somebody else")
+        connection.commit()
         try:
-            yield connection
+            with connection.begin():
+                yield connection
         finally:
+            # Not before all is committed: who comes next would not see it, and do it again.
             connection.execute(sa.text("DO RELEASE_LOCK(:name)"), {"name": LOCK})
+            connection.commit()
 
 
 @contextmanager

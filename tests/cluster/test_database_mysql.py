@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from registrar.database.engines import engine_of
+from registrar.database.engines import alone, engine_of
 from registrar.database.tables import METADATA
 from registrar.database.upgrading import alembic_settings
 from rollcall.sql.config import MysqlConfig
@@ -123,6 +124,16 @@ class UpgradeTests(DatabaseCase):
         said = self.run_failing("db", "check")
         self.assertIn("Access denied", said)
         self.assertNotIn("wrong", said)
+
+    def test_order_of_the_end(self) -> None:
+        """Who upgrades lets the next one in when all is committed, not before."""
+        self.query("CREATE TABLE kept (number INT)", database=self.database)
+        engine, seen = engine_of(self.server), list[str]()
+        sa.event.listen(engine, "commit", lambda connection: seen.append("commit"))
+        sa.event.listen(engine, "before_cursor_execute", lambda *told: seen.append(told[2].split()[0]))
+        with alone(engine) as connection:
+            connection.execute(sa.text("INSERT INTO kept VALUES (1)"))
+        self.assertEqual(seen[seen.index("INSERT"):], ["INSERT", "commit", "DO", "commit"])
 
     def test_two_at_once(self) -> None:
         """Of two that upgrade at the same moment one does it, and the other finds it done."""
