@@ -13,6 +13,7 @@ import attrs
 from attrs import field
 
 from registrar.bans import ANYBODY, Guard, NoGuard, Receivers, receivers
+from registrar.claims import check_uri, claimed, credentials_for, is_long, named, user_of
 from registrar.offering import Offers
 from rollcall.net.flow import Flow, PackedAddress
 from rollcall.ops.allowed import above, at_least, each, non_empty, one_of, unique
@@ -23,12 +24,9 @@ from rollcall.sip.digest import (
     Credentials,
     challenge,
     md5,
-    names_same_resource,
-    parse_credentials,
     verify,
 )
 from rollcall.sip.errors import ParseError
-from rollcall.sip.headers import parse_authorization, parse_name_addr
 from rollcall.sip.message import Request
 from rollcall.sip.nonces import (
     DEFAULT_KEY_SECONDS,
@@ -39,7 +37,6 @@ from rollcall.sip.nonces import (
     NonceKeys,
 )
 from rollcall.sip.scanner import UsualRegister
-from rollcall.sip.uri import SipUri, parse_uri, unescape
 from rollcall.sip.values import frozen
 
 Cause = Literal["missing", "stale", "unknown_user", "bad_password", "replayed", "malformed", "unsupported", "banned"]
@@ -213,14 +210,14 @@ class Authentication:
         role = self._proxy if proxy else self._registrar
         asking = _Asking(request, realm, role, flow)
         try:
-            credentials = self._credentials(request.get_all(role.credentials), realm)
+            credentials = credentials_for(realm, request.get_all(role.credentials))
             if credentials is None:
                 return await self._ask(asking, None, now, "missing")
             if credentials.uri != request.uri and self._config.check_uri:
-                _check_uri(credentials.uri, request.uri)
+                check_uri(credentials.uri, request.uri)
         except ParseError as error:
             return Challenge(400, [], "malformed", error.reason)
-        if self._guard.refuses_some and await self._guard.refuses(_named(credentials, realm), realm, flow, now):
+        if self._guard.refuses_some and await self._guard.refuses(named(credentials, realm), realm, flow, now):
             return _banned()
         if not self._is_supported(credentials):
             return await self._ask(asking, credentials, now, "unsupported")
@@ -269,25 +266,6 @@ class Authentication:
         """Return the answer to a REGISTER without credentials from any other phone."""
         return self._challenge(self._registrar, realm, self._offers.to(user_agent), now, "missing", given_to)
 
-    def _credentials(self, values: list[str], realm: str) -> Credentials | None:
-        """Return the credentials for this realm, the first if several are there.
-
-        Raises ParseError when what is there for this realm, or for none, is malformed.
-        """
-        for value in values:
-            try:
-                credentials = parse_credentials(value)
-            except ParseError:
-                if _is_for_another(value, realm):
-                    continue
-                raise
-            if credentials is None or credentials.realm != realm:
-                continue
-            # RFC 8760 §2.7: empty "when the UAC has not yet received a challenge"
-            if credentials.nonce and credentials.response:
-                return credentials
-        return None
-
     def _is_supported(self, credentials: Credentials) -> bool:
         if credentials.algorithm not in self._config.algorithms:
             return False
@@ -306,17 +284,17 @@ class Authentication:
         """Return the challenge to who has shown no proof that can be looked at."""
         agent, held = asking.agent, None
         if self._offers.chooses(agent):
-            user = _claimed(asking.request) if credentials is None else _user_of(credentials, asking.realm)
+            user = claimed(asking.request) if credentials is None else user_of(credentials, asking.realm)
             subscriber = None if user is None else await self._find(user, asking.realm)
-            held = self._held(user or "", asking.realm, subscriber, credentials is not None and _is_long(credentials))
+            held = self._held(user or "", asking.realm, subscriber, credentials is not None and is_long(credentials))
         return self._challenge(asking.role, asking.realm, self._offers.to(agent, held), now, cause, asking.receivers)
 
     async def _judge(self, credentials: Credentials, asking: _Asking, now: float) -> Accepted | Challenge:
         """Look at a proof. Nobody else's is looked at between the guard's word and what the guard is told of it."""
-        realm, user = asking.realm, _user_of(credentials, asking.realm)
+        realm, user = asking.realm, user_of(credentials, asking.realm)
         subscriber = None if user is None else await self._find(user, realm)
         if self._guard.refuses_some and await self._guard.refuses(
-                _named(credentials, realm), realm, asking.flow, now):
+                named(credentials, realm), realm, asking.flow, now):
             return _banned()
         fault = self._fault(credentials, asking, subscriber)
         if fault is not None:
@@ -326,14 +304,14 @@ class Authentication:
         if fault is None:
             assert subscriber is not None
             return Accepted(subscriber.username, subscriber.domain)
-        held = self._held(_named(credentials, realm), realm, subscriber, _is_long(credentials))
+        held = self._held(named(credentials, realm), realm, subscriber, is_long(credentials))
         return self._challenge(asking.role, realm, self._offers.to(asking.agent, held), now, fault, asking.receivers)
 
     async def _judge_again(self, credentials: Credentials, asking: _Asking, subscriber: Subscriber | None,
                            fault: Cause, now: float) -> tuple[Cause | None, Subscriber | None]:
         """Look at a proof that seems wrong with the newest that is known of the subscriber."""
         guard, flow, realm = self._guard, asking.flow, asking.realm
-        user, name = _user_of(credentials, realm), _named(credentials, realm)
+        user, name = user_of(credentials, realm), named(credentials, realm)
         counts = fault in GUESSES and guard.suspect(name, realm, flow, now)
         newer = None if user is None else await self._look_again(user, realm)
         if newer is None or newer == subscriber:
@@ -354,17 +332,17 @@ class Authentication:
         proven = verify(credentials, request.method, held or self._nobody[algorithm], request.body)
         if proven and held is not None and self._offers.know_some:
             return None
-        if algorithm not in self._held(_named(credentials, asking.realm), asking.realm, subscriber,
-                                       _is_long(credentials)):
+        if algorithm not in self._held(named(credentials, asking.realm), asking.realm, subscriber,
+                                       is_long(credentials)):
             return "unsupported"
         if subscriber is None:
             return "unknown_user"
         return None if proven else "bad_password"
 
-    def _held(self, user: str, realm: str, subscriber: Subscriber | None, is_long: bool) -> Collection[str]:
+    def _held(self, user: str, realm: str, subscriber: Subscriber | None, in_full: bool) -> Collection[str]:
         """Return by which algorithms there are hashes of a user's password, or seem to be of an unknown one's."""
         forms = None if subscriber is None else (subscriber.ha1, subscriber.ha1b)
-        return self._offers.held_of(f"{user}@{realm}", forms, is_long)
+        return self._offers.held_of(f"{user}@{realm}", forms, in_full)
 
     def _is_new(self, credentials: Credentials, now: float) -> bool:
         if credentials.qop is None:
@@ -389,37 +367,8 @@ def _banned() -> Challenge:
     return Challenge(403, [], "banned", "Too Many Wrong Passwords")
 
 
-def _user_of(credentials: Credentials, realm: str) -> str | None:
-    """Return who shall be looked up; None when the credentials name another domain, where nobody is known."""
-    username, at, domain = credentials.username.rpartition("@")
-    if not at:
-        return domain
-    return username if domain.lower() == realm.lower() else None
-
-
-def _named(credentials: Credentials, realm: str) -> str:
-    """Return whose password the credentials are about."""
-    user = _user_of(credentials, realm)
-    return credentials.username if user is None else user
-
-
 def _hashes(credentials: Credentials, subscriber: Subscriber) -> Mapping[str, str]:
-    return subscriber.ha1b if _is_long(credentials) else subscriber.ha1
-
-
-def _is_long(credentials: Credentials) -> bool:
-    """Say whether the proof is of the name with the domain."""
-    return "@" in credentials.username
-
-
-def _claimed(request: Request) -> str | None:
-    """Return whose password a request without credentials needs (RFC 3261 §§10.2, 22.3)."""
-    name = "To" if request.method == "REGISTER" else "From"
-    try:
-        uri = parse_uri(parse_name_addr(request.get(name) or "").uri)
-    except ParseError:
-        return None
-    return unescape(uri.user) if isinstance(uri, SipUri) and uri.user is not None else None
+    return subscriber.ha1b if is_long(credentials) else subscriber.ha1
 
 
 @lru_cache(1024)
@@ -427,15 +376,3 @@ def register_ha2(uri: bytes) -> bytes:
     """Return H(A2) of a REGISTER by MD5; the scanner takes no long one for usual."""
     ha2: bytes = md5(b"REGISTER:" + uri).hexdigest().encode()
     return ha2
-
-
-def _check_uri(uri: str, request_uri: str) -> None:
-    if not names_same_resource(uri, request_uri):
-        raise ParseError("credentials for another URI")
-
-
-def _is_for_another(value: str, realm: str) -> bool:
-    try:
-        return parse_authorization(value).params.get("realm", realm) != realm
-    except ParseError:
-        return False

@@ -41,10 +41,10 @@ class Offers:
         """Say whether there is something to choose from for a phone with this User-Agent, and it chooses."""
         return len(self._algorithms) > 1 and (self._everybody_chooses or agent.lower().startswith(self._agents))
 
-    def held_of(self, name: str, forms: Forms | None, is_long: bool) -> Collection[str]:
+    def held_of(self, name: str, forms: Forms | None, in_full: bool) -> Collection[str]:
         """Return the algorithms that the hashes of a user allow; `forms` is None of one who is unknown.
 
-        `is_long`: with hashes of the name with the domain.
+        `in_full`: with hashes of the name with the domain.
         """
         if forms is None:
             kind = self._pretended(name)
@@ -52,7 +52,7 @@ class Offers:
             kind = self._held(forms[0]), self._held(forms[1])
             if any(kind):  # else nobody gets in there, and nobody's guesses would count
                 self._kinds.add(kind)
-        return kind[is_long]
+        return kind[in_full]
 
     def _held(self, hashes: Collection[str]) -> tuple[str, ...]:
         return tuple([algorithm for algorithm in self._algorithms if algorithm in hashes])

@@ -28,6 +28,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.answering",
         "registrar.bans",
         "registrar.offering",
+        "registrar.claims",
         "registrar.auth",
         "registrar.admission",
         "registrar.routing",
