@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.threads import deferToThread
-from twisted.logger import Logger
+from twisted.internet.threads import deferToThreadPool
 
 from registrar.calls.records import CallRecords
 from registrar.calls.spool import Spool
@@ -36,8 +35,6 @@ from rollcall.sql.servers import Servers
 
 class Databases:
     """All of it, for one process."""
-
-    _log = Logger()
 
     def __init__(self, config: RegistrarConfig, reactor: Any, domains: Domains, observing: Observing, node: str,
                  secret: bytes, clustering: Clustering | None) -> None:
@@ -76,7 +73,7 @@ class Databases:
         if self.servers is not None:
             self.servers.start()
         elif self.calls is not None or self._file.exists():
-            await deferToThread(_upgrade, self._file)
+            await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), _upgrade, self._file)
         await self.subscribers.start()
         await self.directory.start()
         if self.calls is not None:

@@ -77,8 +77,8 @@ def _engines(config: RegistrarConfig) -> "Iterator[Callable[[], Engine]]":
     if config.subscribers.kind != "mysql":
         file = config.path(config.database.file, "rollcall.sqlite")
         if not file.exists():
-            raise DatabaseProblem(f"{file} does not exist. The registrar makes it at its start, or `rollcall db "
-                                  "upgrade`")
+            raise DatabaseProblem(f"{file} does not exist: a registrar makes it that keeps records of calls "
+                                  "([calls] records = true)")
         yield partial(engine_of, file)
         return
     for address in (*config.mysql.replicas, config.mysql.primary):

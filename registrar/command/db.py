@@ -68,7 +68,7 @@ def _what_is_wrong(config: RegistrarConfig) -> str | None:
     from registrar.subscribers.making import has_table
 
     if not _is_mysql(config) and not _file(config).exists():
-        return f"{_file(config)} does not exist. The registrar makes it at its start, or `rollcall db upgrade`"
+        return f"{_file(config)} does not exist. `rollcall db upgrade` makes it, or a registrar with [calls] records"
     engine = _engine(config)
     wrong = check(engine)
     if wrong is None and _is_mysql(config) and not has_table(engine, config.subscribers):

@@ -76,7 +76,7 @@ class CallsTests(CommandCase):
 
     def test_no_table(self) -> None:
         """Without the table it is said how it is made."""
-        self.assertIn("rollcall.sqlite does not exist. The registrar makes it", self.run_failing("calls"))
+        self.assertIn("rollcall.sqlite does not exist: a registrar makes it", self.run_failing("calls"))
         with self.engine().begin() as connection:
             connection.execute(sa.text("DROP TABLE rollcall_call"))
         self.assertIn("run `rollcall db upgrade`", self.run_failing("calls"))
