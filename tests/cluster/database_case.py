@@ -1,33 +1,18 @@
 """What the tests of commands have that work on MariaDB: one server for a class, and a database for each test."""
 
-import tempfile
-from pathlib import Path
 from typing import Any, ClassVar
 
 from attrs import evolve
 
 from rollcall.sql.config import MysqlConfig
+from tests.cluster.mariadb_case import MariadbCase
 from tests.registrar.command.running import CommandCase
-from tools.laboratory.mariadb_servers import MariadbServers
 
 
-class DatabaseCase(CommandCase):
+class DatabaseCase(MariadbCase, CommandCase):
     """The configuration names the database `self.database`, which is new and empty, and ours."""
 
-    mysql: ClassVar[MariadbServers]
-    _folder: ClassVar["tempfile.TemporaryDirectory[str]"]
     _databases: ClassVar[int] = 0
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls._folder = tempfile.TemporaryDirectory()
-        cls.mysql = MariadbServers(Path(cls._folder.name) / "mysql")
-        cls.mysql.start()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.mysql.stop()
-        cls._folder.cleanup()
 
     def setUp(self) -> None:
         super().setUp()

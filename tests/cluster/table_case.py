@@ -1,9 +1,7 @@
 """What the tests of subscribers in MySQL share: a real MariaDB for each class, and databases as others make them."""
 
-import tempfile
 from collections.abc import Coroutine
-from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.trial.unittest import SynchronousTestCase
@@ -12,9 +10,10 @@ from registrar.subscribers.columns import TableConfig
 from registrar.subscribers.tables import MysqlTable
 from rollcall.sql.config import MysqlConfig
 from rollcall.sql.connecting import Connection, connect
+from tests.cluster.mariadb_case import MariadbCase
 from tests.cluster.turning import turn_until_done
 from tools.laboratory.kamailio_tables import SCRIPTS
-from tools.laboratory.mariadb_servers import DATABASE, KAMAILIO_DATABASE, Kind, MariadbServers
+from tools.laboratory.mariadb_servers import DATABASE, KAMAILIO_DATABASE
 
 T = TypeVar("T")
 
@@ -38,23 +37,8 @@ CREATE INDEX username_idx ON subscriber (username);
 """
 
 
-class TableCase(SynchronousTestCase):
+class TableCase(MariadbCase, SynchronousTestCase):
     """A MariaDB for all tests of the class; a reactor of each test's own runs while it waits for something."""
-
-    kind: ClassVar[Kind] = "single"
-    mysql: ClassVar[MariadbServers]
-    folder: ClassVar["tempfile.TemporaryDirectory[str]"]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.folder = tempfile.TemporaryDirectory()
-        cls.mysql = MariadbServers(Path(cls.folder.name) / "mysql", cls.kind)
-        cls.mysql.start()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.mysql.stop()
-        cls.folder.cleanup()
 
     # --- databases
 

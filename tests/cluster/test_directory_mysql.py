@@ -1,10 +1,8 @@
 """The directory in a real MariaDB: the tables, what commands put there, and servers that are away."""
 
-import tempfile
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import deferLater
@@ -22,31 +20,18 @@ from registrar.routing import Domains, ServedDomain
 from rollcall.sql.config import MysqlConfig
 from rollcall.sql.errors import SqlUnavailable
 from rollcall.sql.servers import Servers
+from tests.cluster.mariadb_case import MariadbCase
 from tests.cluster.turning import turn_until_done
 from tests.registrar.directory import tables_contract
 from tests.registrar.directory.tables_contract import BOB, SALES
-from tools.laboratory.mariadb_servers import DATABASE, MariadbServers
+from tools.laboratory.mariadb_servers import DATABASE
 
 T = TypeVar("T")
 
 
 
-class DirectoryMysqlCase(SynchronousTestCase):
+class DirectoryMysqlCase(MariadbCase, SynchronousTestCase):
     """One MariaDB for the class, and access to it as a registrar has it, over a reactor of each test's own."""
-
-    mysql: ClassVar[MariadbServers]
-    _folder: ClassVar["tempfile.TemporaryDirectory[str]"]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls._folder = tempfile.TemporaryDirectory()
-        cls.mysql = MariadbServers(Path(cls._folder.name) / "mysql")
-        cls.mysql.start()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.mysql.stop()
-        cls._folder.cleanup()
 
     def setUp(self) -> None:
         self.mysql.primary.query(f"DROP DATABASE {DATABASE}")
