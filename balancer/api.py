@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from twisted.logger import Logger
 
-from balancer.nodes import Nodes
+from balancer.placing import Nodes
 from balancer.selection import Load, NoNode, Reason, Wanted
 from rollcall.ops.api import ApiError, Call, Reply, Routes
 from rollcall.ops.metrics import Metrics

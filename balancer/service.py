@@ -7,7 +7,7 @@ from twisted.python import usage
 
 from balancer.api import BalancerApi
 from balancer.config import BalancerConfig
-from balancer.nodes import Nodes
+from balancer.placing import Nodes
 from rollcall.ops.admin import AdminSite
 from rollcall.ops.config import ConfigError, load
 from rollcall.ops.logs import LoggedService

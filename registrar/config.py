@@ -13,12 +13,14 @@ from registrar.bindings import BindingConfig
 from registrar.calls.config import CallsConfig
 from registrar.database.config import DatabaseConfig
 from registrar.location.sqlite import MAX_WAITING
+from registrar.media.config import MediaConfig
 from registrar.regevent.asking import RegEventConfig
 from registrar.routing import ProxyConfig, spelling
 from registrar.subscribers.columns import TableConfig
 from registrar.subscribers.sqlite import SqliteConfig
 from registrar.workers.config import WorkersConfig
 from rollcall.cluster.config import ClusterConfig, RedisConfig
+from rollcall.media.access import AccessConfig
 from rollcall.net.config import (
     EngineConfig,
     KeepaliveConfig,
@@ -146,6 +148,8 @@ class RegistrarConfig:
     mysql: MysqlConfig = MysqlConfig()
     database: DatabaseConfig = DatabaseConfig()
     calls: CallsConfig = CallsConfig()
+    media: MediaConfig = MediaConfig()
+    access: AccessConfig = AccessConfig()
     admin: AdminConfig = AdminConfig()
     log: LogConfig = LogConfig()
 

@@ -17,8 +17,9 @@ PACKAGES = ("rollcall", "registrar", "balancer")
 FLOORS: Mapping[int, tuple[str, ...]] = {
     0: ("rollcall.sip",),
     1: ("rollcall.net", "rollcall.cluster", "rollcall.sql", "rollcall.ops"),
-    # pure decisions
+    # pure decisions, and what both services know of media
     2: (
+        "rollcall.media",
         "registrar.keys",
         "registrar.records",
         "registrar.gruu",
@@ -33,7 +34,6 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.admission",
         "registrar.routing",
         "registrar.owners",
-        "balancer.reports",
         "balancer.quality",
         "balancer.selection",
     ),
@@ -81,9 +81,9 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.regevent",
         "registrar.workers",
         "balancer.nodes",
-        "balancer.sessions",
-        "balancer.publication",
+        "balancer.placing",
         "balancer.standby",
+        "balancer.publication",
         "balancer.redirect",
         "balancer.api",
     ),

@@ -4,7 +4,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from balancer.api import BalancerApi
-from balancer.nodes import Nodes, PlacementConfig
+from balancer.placing import Nodes, PlacementConfig
 from rollcall.ops.admin import AdminConfig, AdminSite
 from rollcall.ops.metrics import Metrics
 from tests.balancer.test_selection import a_node

@@ -27,7 +27,8 @@ ILLUSTRATED = {
     "tls.trust_roots_file", "redis.tls_authority_file", "redis.tls_certificate_file", "redis.tls_key_file",
     "cluster.internal_certificate_file", "cluster.internal_key_file", "cluster.internal_authority_file",
     "mysql.replicas", "mysql.tls_authority_file", "mysql.tls_certificate_file", "mysql.tls_key_file", "bans.never",
-    "resolver.servers", "regevent.watchers", "admin.token", "log.levels", "log.file",
+    "resolver.servers", "regevent.watchers", "admin.token", "log.levels", "log.file", "access.prefix_file",
+    "access.asn_file", "access.country_file",
 }
 # What follows from other settings when it is not given.
 DERIVED = {"registrar.secret_file", "location.file", "location.journal_file", "subscribers.file",

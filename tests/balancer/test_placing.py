@@ -4,7 +4,7 @@ from itertools import count
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from balancer.nodes import Nodes, Placement, PlacementConfig
+from balancer.placing import Nodes, Placement, PlacementConfig
 from balancer.selection import NoNode, Reason, Wanted
 from tests.balancer.test_selection import a_node
 

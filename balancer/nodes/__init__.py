@@ -1,0 +1,1 @@
+"""What media nodes say of themselves, and whether they live."""

@@ -1,0 +1,1 @@
+"""Calls through media nodes: which node, the SDP that leads there, and what has to be undone afterwards."""
