@@ -10,6 +10,8 @@ from typing import Literal, TypeVar
 import msgspec
 from attrs import evolve, field, frozen
 
+from rollcall.ops.allowed import at_least, between
+
 Kind = Literal["rtpengine", "freeswitch", "other"]
 Policy = Literal["quality", "random", "weighted", "round-robin", "hash", "least-loaded"]
 
@@ -77,11 +79,11 @@ class Rule:
     """How a node is chosen (docs/balancer.md). R is the E-model's rating (G.107), from 0 to 93.2."""
 
     policy: Policy = "quality"
-    free_load: float = 0.70
+    free_load: float = field(default=0.70, validator=between(0.0, 0.99))
     """Up to this load u a node costs nothing more."""
-    load_penalty: float = 40.0
+    load_penalty: float = field(default=40.0, validator=at_least(0))
     """How many R a node at u = 1 costs; from free_load on it rises in a straight line."""
-    margin_r: float = 3.0
+    margin_r: float = field(default=3.0, validator=at_least(0))
     """Nodes whose score is within so many R of the best are as good: of two of them, drawn at random, the less loaded
     gets the call."""
 
@@ -100,7 +102,7 @@ class Snapshot:
     paths: Mapping[PathKey, Quality] = field(factory=dict)
     """What reports say. A way that nobody has reported on is not there."""
     priors: Mapping[PathKey, Quality] = field(factory=dict)
-    """What is assumed where reports say nothing, by (region, site); ("", "") for all that is not there either."""
+    """What is assumed where reports say nothing, by (region, site); else ("", site) counts, and else ("", "")."""
 
 
 @frozen(kw_only=True)
