@@ -120,7 +120,7 @@ class Branch:
             self._provisional(response)
         elif response.status < 300:
             self._stop()
-            self._fork.succeeded(self, response)
+            self.hand_on(response)
         elif self._is_over:
             return
         elif response.status == 503 and self._targets:
@@ -129,6 +129,15 @@ class Branch:
             self.start()
         else:
             self._stop()
+            self.hand_on(response)
+
+    def hand_on(self, response: Response) -> None:
+        """Give an answer to the fork."""
+        if response.status < 200:
+            self._fork.progressed(response)
+        elif response.status < 300:
+            self._fork.succeeded(self, response)
+        else:
             self._fork.failed(self, response)
 
     def request_failed(self, transaction: ClientTransaction, timed_out: bool) -> None:
@@ -190,9 +199,12 @@ class Branch:
             self._end(500)
 
     def _send(self, flow: Flow) -> None:
+        self._send_as(self._fork.forwarded, flow)
+
+    def _send_as(self, forwarded: Forwarded, flow: Flow) -> None:
         if self._fork.is_invite:
             self._set_timer(self._fork.config.timer_c_seconds, self._timer_c)
-        client = self._fork.sender.send(self._fork.forwarded, self.attempt, flow, self)
+        client = self._fork.sender.send(forwarded, self.attempt, flow, self)
         if client.pending:
             self._client = client
 
@@ -216,7 +228,7 @@ class Branch:
         if response.status > 100 and self._fork.is_invite:
             if not self._is_cancelled:
                 self._set_timer(self._fork.config.timer_c_seconds, self._timer_c)
-            self._fork.progressed(response)
+            self.hand_on(response)
 
     def _timer_c(self) -> None:
         # RFC 3261 §16.8: CANCEL what rings, treat silence as 408. The caller, who cancelled nothing, gets no 487.
@@ -254,7 +266,7 @@ class Branch:
 
     def _end(self, status: int) -> None:
         self._stop()
-        self._fork.failed(self, response_to(self._fork.request, status, to_tag=self._fork.tag))
+        self.hand_on(response_to(self._fork.request, status, to_tag=self._fork.tag))
 
 
 class _Silent:

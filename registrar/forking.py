@@ -14,6 +14,7 @@ from attrs import evolve, frozen
 from twisted.logger import Logger
 
 from registrar.branching import Branch
+from registrar.passing import Passage, PassingBranch
 from registrar.routing import OverMember, ProxyConfig, best_response, merge_challenges, within_breadth
 from registrar.sending import Attempt, Forwarded, Sender
 from rollcall.net.tokens import FlowName
@@ -80,8 +81,12 @@ class Fork:
 
     def __init__(self, server: ServerTransaction, forwarded: Forwarded, groups: Groups, sender: Sender,
                  transactions: Transactions, config: ProxyConfig, on_end: Callable[["Fork", int], None],
-                 returning: Return | None = None, instead: Instead | None = None) -> None:
-        """Without `groups` the fork begins with waiting for those who are `returning`, or goes elsewhere `instead`."""
+                 returning: Return | None = None, instead: Instead | None = None,
+                 passage: Passage | None = None) -> None:
+        """Without `groups` the fork begins with waiting for those who are `returning`, or goes elsewhere `instead`.
+
+        What goes out and comes back is changed by its `passage`.
+        """
         self.server = server
         self.forwarded = forwarded
         self.request = forwarded.request
@@ -100,6 +105,7 @@ class Fork:
         self._on_end = on_end
         self._returning = returning
         self._instead = instead
+        self._passage = passage
         self._elsewhere_timer: Timer | None = None
         self._diverted_at = 0
         """How many branches there were when the call went elsewhere."""
@@ -265,13 +271,16 @@ class Fork:
     def _next_group(self) -> None:
         if self._ring_timer is not None:
             self._ring_timer.cancel()
-        group = [Branch(self, attempt) for attempt in self._groups.pop(0)]
+        group = [self._branch(attempt) for attempt in self._groups.pop(0)]
         self._branches += group
         if self._groups and self.is_invite:
             self._ring_timer = self.later(self.config.ring_seconds, self._rang_out)
         for branch in group:
             if branch.pending:
                 branch.start()
+
+    def _branch(self, attempt: Attempt) -> Branch:
+        return Branch(self, attempt) if self._passage is None else PassingBranch(self, attempt, self._passage)
 
     def _rang_out(self) -> None:
         before = list(self._branches)
@@ -322,4 +331,6 @@ class Fork:
         if self._trying_timer is not None:
             self._trying_timer.cancel()
         self._stay()
+        if self._passage is not None:
+            self._passage.ended(status)
         self._on_end(self, status)

@@ -53,6 +53,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.bound",
         "registrar.sending",
         "registrar.branching",
+        "registrar.passing",
         "registrar.forking",
         "registrar.diverting",
         "registrar.reconnecting",
