@@ -11,6 +11,7 @@ from balancer.selection import MediaNode
 from balancer.standby import StandbyConfig
 from rollcall.cluster.config import RedisConfig
 from rollcall.media.access import AccessConfig
+from rollcall.media.snapshot import Rule
 from rollcall.ops.admin import AdminConfig
 from rollcall.ops.allowed import non_empty, port, unique
 from rollcall.ops.logs import LogConfig
@@ -34,6 +35,7 @@ class BalancerConfig:
     ingest: IngestConfig = IngestConfig()
     quality: QualityConfig = QualityConfig()
     access: AccessConfig = AccessConfig()
+    rule: Rule = Rule()
     redis: RedisConfig = RedisConfig()
     standby: StandbyConfig = StandbyConfig()
     publication: PublicationConfig = PublicationConfig()
