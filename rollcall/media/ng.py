@@ -77,11 +77,12 @@ class NgClient:
     def _peer(self, address: str, is_tcp: bool) -> "_Peer":
         key = (address, is_tcp)
         peer = self._peers.get(key)
-        if peer is None:
-            self._make_room()
-            peer = self._peers[key] = _Peer(self._reactor, self._opening, lambda gone: self._forget(key, gone))
-            peer.open(address, is_tcp)
-        self._peers.move_to_end(key)
+        if peer is not None:
+            self._peers.move_to_end(key)
+            return peer
+        self._make_room()
+        peer = self._peers[key] = _Peer(self._reactor, self._opening, lambda gone: self._forget(key, gone))
+        peer.open(address, is_tcp)
         return peer
 
     def _make_room(self) -> None:
