@@ -6,6 +6,7 @@ whatever it sends are raised on their way (`adjust`), and in answers CSeq is put
 """
 
 import re
+from json import dumps, loads
 from typing import Literal
 
 import msgspec
@@ -92,6 +93,8 @@ class Session:
     """What tells it from any other call of that Call-ID."""
     version: int = 0
     """How many changes it has seen."""
+    changed_by: str = ""
+    """Which registrar has made the last."""
     node: str
     """The id of the media node."""
     address: str
@@ -198,15 +201,22 @@ def is_sdp(message: Message) -> bool:
 
 def encode_session(session: Session) -> bytes:
     """Return it as JSON."""
-    return msgspec.json.encode(session)
+    try:
+        return msgspec.json.encode(session)
+    except UnicodeEncodeError:
+        # A phone has written bytes that are no UTF-8: they travel as lone surrogates, which msgspec does not write.
+        return dumps(msgspec.to_builtins(session)).encode()
 
 
 def decode_session(data: bytes) -> Session:
     """Return what was encoded. Raises ValueError."""
     try:
         return msgspec.json.decode(data, type=Session)
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        raise ValueError(f"no session: {problem}") from problem
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        try:
+            return msgspec.convert(loads(data), Session)
+        except (msgspec.ValidationError, UnicodeDecodeError, RecursionError) as problem:
+            raise ValueError(f"no session: {problem}") from problem
 
 
 def _raise_body(message: Message, offset: int) -> bool:
