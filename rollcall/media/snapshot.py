@@ -18,6 +18,9 @@ Policy = Literal["quality", "random", "weighted", "round-robin", "hash", "least-
 DEFAULT_GROUP = "general"
 """The node group of a tenant that has none, and of a node that names none."""
 
+LIFE_SECONDS = 5.0
+"""Balancers may differ by so much in when a node's process began: by their clocks, and by the second it is told in."""
+
 UNKNOWN = ""
 """The access group of whoever is in no list of prefixes."""
 
@@ -62,6 +65,8 @@ class MediaNode:
     """Its calls when it was last asked, or by other counts when it cannot be asked."""
     polled_at: float = 0.0
     """When that was, by the balancer's clock, in seconds since the epoch."""
+    started_at: float = 0.0
+    """When its process began, by the same clock; 0 where it does not say. See is_another_life."""
 
 
 @frozen
@@ -186,6 +191,11 @@ def encode_change(change: Change) -> bytes:
 def decode_change(data: bytes) -> Change:
     """Return what was encoded. Raises ValueError."""
     return _decoded(data, Change)
+
+
+def is_another_life(old: MediaNode, new: MediaNode) -> bool:
+    """Tell whether a node was started again between these two: the calls that an rtpengine had are gone then."""
+    return 0.0 < old.started_at < new.started_at - LIFE_SECONDS
 
 
 def node_group(tenants: Mapping[str, str], caller: str, callee: str) -> str:
