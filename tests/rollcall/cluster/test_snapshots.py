@@ -178,7 +178,7 @@ class FollowerTests(SnapshotCase):
         self.assertEqual((self.follower.version, self.follower.age(5.0), self.follower.is_fresh), ("", None, False))
 
     def test_held_up(self) -> None:
-        """Who was held up until all he had to read was trimmed goes on with the newest whole; the master knows nothing."""
+        """Who was held up until what he had to read was trimmed goes on with the newest whole."""
         publisher = self.publisher()
         self.whole(publisher, a=1)
         self.poll()
@@ -330,6 +330,12 @@ class Publications(RuleBasedStateMachine):
     def entries_are_trimmed(self, number: int) -> None:
         """Somebody trims the stream."""
         self.redis.trim(KEY, number)
+
+    @rule(place=st.integers(0, 20))
+    def an_entry_is_lost(self, place: int) -> None:
+        """Somebody deletes an entry from the middle."""
+        stream = self.redis.streams.get(KEY, [])
+        del stream[place:place + 1]
 
     @rule()
     def all_is_lost(self) -> None:
