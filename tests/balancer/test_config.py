@@ -46,7 +46,7 @@ class BalancerConfigTests(SynchronousTestCase):
         """The example for operators is good, with every line that is commented out as well, and shows the defaults."""
         config = load(EXAMPLE, BalancerConfig)
         text = re.sub(r"(?m)^# (\w+ = )", r"\1", EXAMPLE.read_text())
-        text = text.replace("token_file =", "token =")
+        text = text.replace("token_file =", "token =").replace("auth_key_file =", "auth_key =")
         shown = loads(text, BalancerConfig)
         self.assertEqual(shown.nodes, config.nodes)
         self.assertEqual(shown.placements, config.placements)
