@@ -13,3 +13,11 @@ class MediaConfig:
     """Whether calls go through the nodes that balancers publish in Redis."""
     offer_seconds: float = field(default=0.5, validator=above(0))
     """How long a media node may take to answer, before the call goes to another."""
+    max_call_seconds: float = field(default=14400.0, validator=above(0))
+    """After so long a call without session timers (RFC 4028) counts as over, even if its media node still has it."""
+    check_seconds: float = field(default=60.0, validator=above(0))
+    """How often the media node of a call is asked whether it still has it: nobody says so when both phones are gone."""
+    reanchor_per_second: float = field(default=50.0, validator=above(0))
+    """When a media node has died, so many of its calls are led through others per second: each costs two re-INVITEs."""
+    reanchor_seconds: float = field(default=60.0, validator=above(0))
+    """For so long it is tried to lead a call through another node before it is left as it is."""

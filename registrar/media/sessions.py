@@ -120,10 +120,10 @@ class Sessions:
     async def change(self, call_id: str, update: Callable[[Session], Session]) -> Session | None:
         """Return the call after `update`, which may be called again when somebody else has changed it meanwhile.
 
-        None: there is no such call any more.
+        What is known here is changed at once, before anything is waited for. None: there is no such call any more.
         """
         for _ in range(TRIES):
-            session = await self.find(call_id)
+            session = self.known(call_id) or await self.find(call_id)
             if session is None:
                 return None
             new = update(session)
