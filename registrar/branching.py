@@ -125,7 +125,7 @@ class Branch:
             return
         elif response.status == 503 and self._targets:
             self._next_target()
-        elif response.status == 430 and self._attempts:
+        elif self._attempts and (response.status == 430 or (response.status == 503 and self._is_at_a_node())):
             self.start()
         else:
             self._stop()
@@ -183,6 +183,10 @@ class Branch:
             return
         if not self._is_over:
             self._end_or_go_on(503)
+
+    def _is_at_a_node(self) -> bool:
+        """Say whether it was sent to one of several that are as good, not to a phone."""
+        return isinstance(self.attempt.hop, ByUri) and bool(self.attempt.hop.at)
 
     def _next_target(self) -> None:
         self._forget_client()

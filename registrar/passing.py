@@ -20,8 +20,8 @@ from rollcall.sip.message import Response, response_to
 class Passage(Protocol):
     """What becomes of one request and its answers while they pass."""
 
-    async def going(self, branch: object, forwarded: Forwarded, transport: str) -> Forwarded:
-        """Return what goes to the phone of `branch`, which speaks SIP over `transport`. Raises Refusal.
+    async def going(self, branch: object, attempt: Attempt, forwarded: Forwarded, transport: str) -> Forwarded:
+        """Return what goes to the phone of `branch`, by `attempt`, which speaks SIP over `transport`. Raises Refusal.
 
         It comes again when the phone is tried another way.
         """
@@ -76,7 +76,7 @@ class PassingBranch(Branch):
         hop = self.attempt.hop
         transport = hop.transport if isinstance(hop, OverMember) and hop.transport else flow.transport
         try:
-            forwarded = await self._passage.going(self, self._fork.forwarded, transport)
+            forwarded = await self._passage.going(self, self.attempt, self._fork.forwarded, transport)
         except Refusal as refusal:
             if not self._is_over:
                 self._end(refusal.status)

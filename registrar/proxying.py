@@ -6,6 +6,7 @@ one that is valid for its Call-ID needs no other permission (RFC 5626 §5.3).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 from attrs import evolve
 from twisted.logger import Logger
@@ -20,6 +21,7 @@ from registrar.forking import Fork, Groups, Way
 from registrar.gruu import GruuMaker, NoSuchGruu
 from registrar.location.contract import LocationStore, LocationUnavailable
 from registrar.owners import phone_name, record_of, same_phone, way_to
+from registrar.passing import Passage
 from registrar.reconnecting import Phones, Reconnecting
 from registrar.records import Binding, aor_of_key, record_key
 from registrar.routing import (
@@ -51,6 +53,19 @@ ALLOW_EVENTS = ("reg",)  # what we tell about ourselves (RFC 3680); phones have 
 WITHIN_DIALOGS = frozenset({"BYE", "PRACK", "UPDATE", "INFO"})
 
 
+class Media(Protocol):
+    """How calls go through media nodes."""
+
+    def trusts(self, flow: Flow) -> bool:
+        """Say whether what comes over `flow` is sent by a media node, which sends on what was allowed before."""
+
+    async def entered(self, forwarded: Forwarded, way: Way) -> tuple[Way, Passage | None]:
+        """Return where a request from outside goes, and what becomes of it on the way. Raises Refusal."""
+
+    async def acknowledged(self, forwarded: Forwarded) -> Forwarded:
+        """Return what is sent on of an ACK from outside."""
+
+
 class Proxying:
     """Forwards requests to bindings, over dialogs' flows, and for subscribers to other domains."""
 
@@ -62,12 +77,13 @@ class Proxying:
                  retry_after: Callable[[], int], ended: Callable[[Fork, int], None],
                  refused: Callable[[ServerTransaction, int], None] = lambda server, status: None,
                  reconnecting: Reconnecting | None = None, is_draining: Callable[[], bool] = lambda: False,
-                 diverting: Diverting | None = None) -> None:
+                 diverting: Diverting | None = None, media: Media | None = None) -> None:
         """`exists` tells whether an AOR has a subscriber; `ended` is told each fork's final status.
 
         `refused` is told of each request that was refused before it came to a fork, with the status it got.
         Without `reconnecting` there is no other node, and no phone is waited for. `is_draining` says whether whoever
-        asks for our health shall send his work elsewhere. `diverting` knows aliases and forwardings.
+        asks for our health shall send his work elsewhere. `diverting` knows aliases and forwardings. Without `media`
+        phones send to each other what they please.
         """
         self._domains = domains
         self._location = location
@@ -89,6 +105,7 @@ class Proxying:
         self._refused = refused
         self._is_draining = is_draining
         self._diverting = diverting
+        self._media = media
 
     def receive(self, request: Request, server: ServerTransaction) -> None:
         """Answer or forward `request`; every way out answers `server`."""
@@ -111,6 +128,8 @@ class Proxying:
 
         Nobody says 430 to an ACK, so the record is looked at before another node is spoken to in vain.
         """
+        if self._media is not None and not forwarded.source.member:
+            forwarded = await self._media.acknowledged(forwarded)
         if isinstance(dialog, Attempt) and not (dialog.phone and isinstance(dialog.hop, OverMember)):
             await self._sender.pass_on(forwarded, dialog)
             return
@@ -130,11 +149,14 @@ class Proxying:
         self._log.info("an ACK was lost: {why}", why=failure.getErrorMessage(), log_rationed=True)
 
     async def _route(self, request: Request, server: ServerTransaction) -> None:
+        passage: Passage | None = None
         try:
             forwarded = self._validated(request, server.flow)
             way = await self._way(request, server)
             if way is not None:
                 forwarded = evolve(forwarded, caller=await self._caller(forwarded))
+                if self._media is not None and not server.flow.member:
+                    way, passage = await self._media.entered(forwarded, way)
         except Refusal as refusal:
             server.turn_away(refusal.status, refusal.reason, refusal.headers)
             self._refused(server, refusal.status)
@@ -146,9 +168,9 @@ class Proxying:
         else:
             # A CANCEL may have ended the request while a store was asked.
             if way is not None and not server.answered:
-                self._fork(server, forwarded, way)
+                self._fork(server, forwarded, way, passage)
 
-    def _fork(self, server: ServerTransaction, forwarded: Forwarded, way: Way) -> None:
+    def _fork(self, server: ServerTransaction, forwarded: Forwarded, way: Way, passage: Passage | None) -> None:
         groups = way.groups
         if way.request is not None:
             forwarded = evolve(forwarded, request=way.request)
@@ -158,7 +180,7 @@ class Proxying:
         # Another node counts the calls that it sends through us.
         ended = _uncounted if server.flow.member else self._ended
         Fork(server, forwarded, groups, self._sender, self._transactions, self._config, ended, way.phones,
-             way.instead).start()
+             way.instead, passage).start()
 
     def _broke(self, failure: Failure, server: ServerTransaction) -> None:
         self._log.failure("a {method} broke", failure=failure, method=server.request.method)
@@ -227,7 +249,7 @@ class Proxying:
         elif self._domains.is_ours(uri) and (domain is None or uri.user is None):
             self._answer_as_server(request, server)
             return None
-        if dialog is None:
+        if dialog is None and (self._media is None or not self._media.trusts(server.flow)):
             await self._callers.authorise(request, domain, server.flow)
         if domain is None:
             return await self._along(dialog or Attempt(request.uri, ByUri()), server)

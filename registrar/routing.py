@@ -165,6 +165,8 @@ class ByUri:
     """Find the next hop by RFC 3263, from `routes` when there are any, else from the contact."""
 
     routes: tuple[str, ...] = ()
+    at: str = ""
+    """The URI of a next hop that no field of the request names; empty: what the request says counts."""
 
 
 Target = TypeVar("Target")

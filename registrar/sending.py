@@ -130,7 +130,7 @@ class Sending:
         hop, is_sips = attempt.hop, attempt.uri[:5].lower() == "sips:"
         routes = (*(hop.routes if isinstance(hop, ByUri) else ()), *forwarded.request.values("Route"))
         try:
-            uri = parse_sip_uri(parse_name_addr(routes[0]).uri if routes else attempt.uri)
+            uri = parse_sip_uri(_next_uri(hop, routes, attempt.uri))
             if is_sips:
                 # RFC 3261 §16.6 step 7: "as if the input URI were a SIPS URI"
                 uri = evolve(uri, scheme="sips")
@@ -255,6 +255,12 @@ class Sending:
         listener = flow.listener or self._transports.listener_for(flow.transport, flow.peer[0])
         # A connection that we opened, of a transport that we do not listen to: any of our names will do.
         return listener or next(iter(self._transports.listeners.values()))
+
+
+def _next_uri(hop: Hop | Flow, routes: Sequence[str], uri: str) -> str:
+    if isinstance(hop, ByUri) and hop.at:
+        return hop.at
+    return parse_name_addr(routes[0]).uri if routes else uri
 
 
 def dialog_context(request: Request, tag: str | None) -> bytes:

@@ -2,7 +2,7 @@
 
 from attrs import field, frozen
 
-from rollcall.ops.allowed import above
+from rollcall.ops.allowed import above, at_least, one_of
 
 
 @frozen(kw_only=True)
@@ -13,6 +13,11 @@ class MediaConfig:
     """Whether calls go through the nodes that balancers publish in Redis."""
     offer_seconds: float = field(default=0.5, validator=above(0))
     """How long a media node may take to answer, before the call goes to another."""
+    left_out_seconds: float = field(default=5.0, validator=at_least(0))
+    """For so long a node that did not answer gets calls only when nobody else can have them, whatever is published."""
+    when_none: str = field(default="direct", validator=one_of("direct", "refuse"))
+    """What becomes of calls when no media node can have them: "direct", so that phones send to each other what they
+    can, or "refuse", with 503."""
     max_call_seconds: float = field(default=14400.0, validator=above(0))
     """After so long a call without session timers (RFC 4028) counts as over, even if its media node still has it."""
     check_seconds: float = field(default=60.0, validator=above(0))
