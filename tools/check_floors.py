@@ -44,6 +44,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.directory",
         "registrar.subscribers",
         "registrar.calls",
+        "balancer.sip",
         "balancer.ingest",
     ),
     # one conversation each
@@ -79,6 +80,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.observing_subscribers",
         "registrar.cluster_api",
         "registrar.bans_api",
+        "registrar.media_api",
         "registrar.regevent",
         "registrar.workers",
         "balancer.nodes",
@@ -93,6 +95,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.config",
         "registrar.clustering",
         "registrar.databases",
+        "registrar.media_parts",
         "registrar.joining",
         "registrar.supervision",
         "registrar.service",

@@ -6,7 +6,19 @@ from typing import Literal
 from attrs import field, frozen
 
 from rollcall.media.snapshot import DEFAULT_GROUP, Kind
-from rollcall.ops.allowed import NotAllowed, above, at_least, between, each, host_and_port, name, network, unique
+from rollcall.ops.allowed import (
+    NotAllowed,
+    above,
+    address,
+    at_least,
+    between,
+    each,
+    host_and_port,
+    name,
+    network,
+    non_empty,
+    unique,
+)
 
 
 @frozen(kw_only=True)
@@ -71,6 +83,9 @@ class NodesConfig:
     """How many nodes may announce themselves; 0: none."""
     load_seconds: float = field(default=5.0, validator=above(0))
     """How long what a node reports of its load, or a registrar of its calls, is believed."""
+
+    options_hosts: tuple[str, ...] = field(default=("0.0.0.0",), validator=[non_empty(), each(address())])
+    """Where OPTIONS over UDP leave from: one address for each family, such as "::" beside "0.0.0.0" for IPv6."""
 
     def __attrs_post_init__(self) -> None:
         if self.refused_after > self.down_after:

@@ -6,16 +6,16 @@ reply it gave. Cookies are random, because that memory does not look at who asks
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from socket import SOCK_DGRAM, getaddrinfo
+from errno import ECONNREFUSED
+from os import strerror
 from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.threads import deferToThreadPool
 
 from rollcall.media.bencode import decode, encode
-from rollcall.media.ng_ways import Destination, Way, WayUser, open_way
+from rollcall.media.ng_ways import Destination, Way, WayUser, open_way, resolved
 from rollcall.ops.allowed import is_address
 from rollcall.sip.chance import random_name
 
@@ -34,6 +34,11 @@ OUT_OF_PORTS = "Ran out of ports"
 
 class NgUnreachable(Exception):
     """There was no answer: whether the command was executed is unknown."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the host says that nobody listens there."""
+        return strerror(ECONNREFUSED) in str(self)
 
 
 class NgRefused(Exception):
@@ -126,7 +131,7 @@ class _Peer:
         if is_address(host):
             self._open(host, int(port))
             return
-        resolving = Deferred.fromCoroutine(_resolved(self._reactor, host))
+        resolving = Deferred.fromCoroutine(resolved(self._reactor, host))
         resolving.addCallbacks(lambda found: self._open(found, int(port)), lambda failure: self.failed(
             f"{host}: {failure.getErrorMessage()}"))
 
@@ -225,9 +230,3 @@ def _checked(reply: dict[str, Any]) -> dict[str, Any]:
 
 def _text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-async def _resolved(reactor: Any, name: str) -> str:
-    """Return the first address of a host's name, numeric. Raises OSError."""
-    found = await deferToThreadPool(reactor, reactor.getThreadPool(), getaddrinfo, name, None, 0, SOCK_DGRAM)
-    return str(found[0][4][0])

@@ -5,7 +5,7 @@ The kernel also tells of a host on which nobody listens any more: who asks a pro
 
 from errno import ECONNREFUSED
 from os import strerror
-from socket import AF_INET, AF_INET6, SO_ERROR, SOCK_DGRAM, SOL_SOCKET, socket
+from socket import AF_INET, AF_INET6, SO_ERROR, SOCK_DGRAM, SOL_SOCKET, getaddrinfo, socket
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -13,6 +13,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import ClientFactory
 from twisted.internet.protocol import Protocol as StreamProtocol
+from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -71,6 +72,12 @@ def open_way(reactor: Any, destination: Destination, user: WayUser) -> Way:
     if destination.is_tcp:
         return StreamWay(reactor, destination, user)
     return DatagramWay(reactor, destination, user)
+
+
+async def resolved(reactor: Any, name: str) -> str:
+    """Return the first address of a host's name, numeric. Raises OSError."""
+    found = await deferToThreadPool(reactor, reactor.getThreadPool(), getaddrinfo, name, None, 0, SOCK_DGRAM)
+    return str(found[0][4][0])
 
 
 @implementer(IReadDescriptor)
