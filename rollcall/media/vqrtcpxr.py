@@ -31,7 +31,9 @@ _KINDS: Mapping[str, Kind] = {
 _SIDES = {"localmetrics": "local", "metrics": "local", "remotemetrics": "remote"}
 _METRICS = frozenset({"timestamps", "sessiondesc", "packetloss", "delay", "qualityest"})
 
-_PAIR = re.compile(r'([A-Za-z]+)\s*=\s*("[^"]*"|[^\s;,]*)')
+# What another name and "=" stand behind is empty. A name begins where no letter is before it, so that a long row of
+# letters is looked at once.
+_PAIR = re.compile(r'(?<![A-Za-z])([A-Za-z]{1,16})[ \t]*=[ \t]*(?![A-Za-z]{1,16}[ \t]*=)("[^"]*"|[^\s;,]*)')
 _NUMBER = re.compile(r"[+-]?\d{1,10}(?:\.\d{1,10})?")
 
 
