@@ -68,6 +68,16 @@ class Dialogs:
             return evolve(way, phone=b"")
         return way
 
+    def take_own(self, request: Request) -> Attempt | Moved:
+        """Do the same for a request that we have made ourselves, in the name of one side: it needs no permission.
+
+        Raises Refusal: 430, or 481 when its Routes lead through none of ours.
+        """
+        taken = take_own_routes(request, lambda uri: self._domains.is_ours(uri) or self._is_signed(uri, request))
+        if not taken or taken[-1].user is None:
+            raise Refusal(481)
+        return self._way(self._understood(taken[-1].user, request), taken[-1], request)
+
     def _for_member(self, request: Request) -> Attempt:
         """Return the way over a flow of ours, for what another node sends: its first Route, and nothing else, says so.
 

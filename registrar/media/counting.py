@@ -40,11 +40,12 @@ class Counting:
         self._tell_counts()
 
     def stop(self) -> None:
-        """Tell what is left, which is nothing once all calls are left to others."""
+        """Count nothing any more. The calls go on; whoever takes them over counts them."""
         if self._next is not None and self._next.active():
             self._next.cancel()
-            self._tell(self._counts())
         self._next = None
+        self._calls.clear()
+        self._tell(self._counts())
 
     def _tell_counts(self) -> None:
         self._next = self._reactor.callLater(COUNT_SECONDS, self._tell_counts)

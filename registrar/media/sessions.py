@@ -146,11 +146,11 @@ class Sessions:
         if call_id in self._unanswered:
             self._owe(call_id, "")
 
-    def leave(self) -> None:
-        """Count nothing any more: this registrar ends. What is in Redis stays, for the phones talk on."""
-        for session in self.own:
-            self._tell(session, None)
-        self._own.clear()
+    async def take_over(self, call_id: str, is_over: Callable[[str], bool]) -> bool:
+        """Make a call ours if its owner's life is over; say whether it is ours now."""
+        session = await self.change(
+            call_id, lambda found: evolve(found, owner=self.owner) if is_over(found.owner) else found)
+        return session is not None and session.owner == self.owner
 
     # --- what Redis says
 
