@@ -20,9 +20,10 @@ CNONCE = "c0ffee00"
 class Message:
     """One message: its start line, and its header fields by their name in lower case."""
 
-    __slots__ = ("fields", "method", "start", "status", "uri")
+    __slots__ = ("body", "fields", "method", "start", "status", "uri")
 
-    def __init__(self, head: str) -> None:
+    def __init__(self, head: str, body: bytes = b"") -> None:
+        self.body = body
         self.start, *lines = head.split("\r\n")
         self.fields: dict[str, list[str]] = {}
         for line in lines:
@@ -82,24 +83,24 @@ def taken(data: bytearray) -> list[Message]:
         whole = end + 4 + (int(length[1]) if length else 0)
         if len(data) < whole:
             break
+        found.append(Message(head.decode("utf-8", "replace"), bytes(data[end + 4 : whole])))
         del data[:whole]
-        found.append(Message(head.decode("utf-8", "replace")))
     return found
 
 
-def request(method: str, uri: str, local: str, branch: str, fields: Fields) -> bytes:
+def request(method: str, uri: str, local: str, branch: str, fields: Fields, sdp: bytes = b"") -> bytes:
     """Return a request of a phone that is at `local`, host:port."""
     lines = [
         f"{method} {uri} SIP/2.0",
         f"Via: SIP/2.0/TCP {local};branch=z9hG4bK{branch};rport",
         "Max-Forwards: 70",
         *(f"{name}: {value}" for name, value in fields),
-        "Content-Length: 0\r\n\r\n",
+        *_about(sdp),
     ]
-    return "\r\n".join(lines).encode()
+    return "\r\n".join(lines).encode() + sdp
 
 
-def response(to: Message, status: int, reason: str, tag: str, fields: Fields = ()) -> bytes:
+def response(to: Message, status: int, reason: str, tag: str, fields: Fields = (), sdp: bytes = b"") -> bytes:
     """Return the answer to a request."""
     asked = to.get("to")
     lines = [f"SIP/2.0 {status} {reason}"]
@@ -111,9 +112,14 @@ def response(to: Message, status: int, reason: str, tag: str, fields: Fields = (
         f"Call-ID: {to.get('call-id')}",
         f"CSeq: {to.get('cseq')}",
         *(f"{name}: {value}" for name, value in fields),
-        "Content-Length: 0\r\n\r\n",
+        *_about(sdp),
     ]
-    return "\r\n".join(lines).encode()
+    return "\r\n".join(lines).encode() + sdp
+
+
+def _about(sdp: bytes) -> list[str]:
+    kind = ["Content-Type: application/sdp"] if sdp else []
+    return [*kind, f"Content-Length: {len(sdp)}\r\n\r\n"]
 
 
 class Proof:
