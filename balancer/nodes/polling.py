@@ -98,6 +98,7 @@ class _Pace:
             self._nodes.missed(name, why, False, self._reactor.seconds())
 
     def _pause(self, result: object) -> None:
+        self._nodes.forget_lapsed(self._reactor.seconds())
         if self._is_over:
             return
         limits = self._nodes.limits

@@ -30,6 +30,8 @@ class Happening:
     """"state", "restarted", "joined", or "gone"."""
     node_id: str
     state: NodeState
+    was_said_to_drain: bool = False
+    """Whether an operator had said something of its draining."""
 
 
 class Nodes:
@@ -147,11 +149,14 @@ class Nodes:
             raise NotAccepted(f"no more than {self.limits.max_announced} nodes may announce themselves")
 
     def withdraw(self, node_id: str, now: float) -> None:
-        """A node that has announced itself leaves. Raises LookupError, NotAccepted for one of the configuration."""
-        node = self._nodes[node_id]
-        if node.leased_until is None:
+        """A node that has announced itself leaves. Raises as check_withdrawal does."""
+        self.check_withdrawal(node_id)
+        self._remove(self._nodes[node_id], now)
+
+    def check_withdrawal(self, node_id: str) -> None:
+        """Raise NotAccepted when this node is one of the configuration, LookupError when there is none."""
+        if self._nodes[node_id].leased_until is None:
             raise NotAccepted("this node is in the configuration")
-        self._remove(node, now)
 
     def drain(self, node_id: str, is_draining: bool | None, now: float) -> None:
         """An operator says whether a node drains; None: as it is configured or announced. Raises LookupError."""
@@ -188,6 +193,6 @@ class Nodes:
             self._tell("state", node, now)
 
     def _tell(self, kind: str, node: Node, now: float) -> None:
-        happening = Happening(kind, node.config.id, node.state(now))
+        happening = Happening(kind, node.config.id, node.state(now), node.said_draining is not None)
         for told in self.on_change:
             told(happening)
