@@ -34,7 +34,8 @@ class PublishingCase(SynchronousTestCase):
             authentication = Authentication.with_secrets(self.find, [b"a secret for nonces"], AuthConfig())
         self.publishing = Publishing(PublishingParts(
             domains=self.registrar.domains, authentication=authentication, default_realm=DOMAIN, tell=self.told.append,
-            node_of_call=lambda call_id: {"c1": "media1"}.get(call_id, ""), retry_after=lambda: RETRY_AFTER, now=self.registrar.clock.seconds))
+            node_of_call=lambda call_id: {"c1": "media1"}.get(call_id, ""), retry_after=lambda: RETRY_AFTER,
+            now=self.registrar.clock.seconds))
         self.registrar.layer.transactions.user = self
         self.phone = self.registrar.client("alice", "TCP")
 
