@@ -68,6 +68,11 @@ class Databases:
         if self.calls is not None:
             watch_calls(metrics, self.calls)
 
+    def place_calls(self, node_of_call: Callable[[str], str]) -> None:
+        """Have records say which media node a call went through: the function returns it for a Call-ID, or nothing."""
+        if self.notes is not None:
+            self.notes.node_of_call = node_of_call
+
     async def start(self) -> None:
         """Make ready to answer, before any phone is let in. Raises StoreUnavailable, DatabaseProblem and OSError."""
         if self.servers is not None:

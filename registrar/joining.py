@@ -33,6 +33,7 @@ from registrar.location.memory import MemoryLocation
 from registrar.location.rows import BUSY_SECONDS, Rows
 from registrar.location.sqlite import SqliteLocation
 from registrar.location.writer import WriterThread
+from registrar.media_parts import MediaParts
 from registrar.observing import Observing, watch, watch_admission
 from registrar.observing_nodes import watch_draining, watch_nodes
 from registrar.observing_redis import watch_redis
@@ -90,6 +91,8 @@ class Parts:
     draining: Draining
     clustering: Clustering | None
     """None when bindings are not shared by Redis."""
+    media: MediaParts | None
+    """None when calls do not go through media nodes."""
 
 
 def build(config: RegistrarConfig, reactor: Any, membership: Membership | None = None) -> Parts:
@@ -202,6 +205,11 @@ class _Joining:
             location=self.location, wheel=self.wheel, now=self.now, cluster=self.cluster, changes=self.changes,
             wait_seconds=config.cluster.reconnect_wait if shared else 0.0,
             max_waiting=config.cluster.max_reconnect_waiting)
+        self.media: MediaParts | None = None
+        if config.media.enabled:
+            self.media = MediaParts(config, self.reactor, self.me, self.wheel, self.domains, self.clustering,
+                                    self.retry_after)
+            self.databases.place_calls(self.media.node_of_call)
         callers = Callers(self.domains, self.authentication, config.proxy, self.domains.names[0], self.now,
                           self.observing.authenticated)
         proxying = Proxying(
@@ -210,9 +218,12 @@ class _Joining:
             gruus=self.gruus, tokens=self.tokens, transactions=self.transactions, sender=self.sending,
             config=config.proxy, now=self.now, retry_after=self.retry_after, ended=self._call_ended,
             refused=self._call_refused, reconnecting=self.reconnecting, is_draining=self.refuses_new,
-            diverting=self.databases.diverting)
+            diverting=self.databases.diverting, media=self.media.calls if self.media is not None else None)
         self.requests.serve(self.transports, self.short_way, self.registering, proxying)
         self.transactions.user = self.requests
+        if self.media is not None:
+            self.media.speak(proxying.dialogs, self.sending, self.transactions, proxying.follow)
+            self.requests.serve_reports(self.media.publishing(self.authentication, self.observing.authenticated))
 
     def tell_of_registrations(self) -> None:
         """Make what answers subscriptions to the reg event package."""
@@ -254,6 +265,8 @@ class _Joining:
         watch_admission(self.metrics, self.admission)
         watch_reconnecting(self.metrics, self.reconnecting)
         watch_draining(self.metrics, self.draining)
+        if self.media is not None:
+            self.media.watch(self.metrics, self.admin.routes)
         if self.clustering is not None:
             watch_redis(self.metrics, self.clustering.location, self.clustering.redis)
             janitor = self.clustering.janitor
@@ -290,7 +303,7 @@ class _Joining:
             domains=self.domains, location=self.location, databases=self.databases, requests=self.requests,
             transports=self.transports, wheel=self.wheel, admin=self.admin, turns=turns,
             collecting=Collecting(self.metrics), events=self.events, draining=self.draining,
-            clustering=self.clustering)
+            clustering=self.clustering, media=self.media)
 
     # --- details
 

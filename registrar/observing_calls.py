@@ -35,6 +35,8 @@ class CallNotes:
 
     def __init__(self, record: Callable[[CallPart], None], node: str, now: Callable[[], float]) -> None:
         """`record` takes a part of a call's row; `now` is in seconds since the epoch."""
+        self.node_of_call: Callable[[str], str] = lambda call_id: ""
+        """Returns the media node of a call, by its Call-ID; empty for none."""
         self._record = record
         self._node = node
         self._now = now
@@ -64,8 +66,9 @@ class CallNotes:
             return  # an INVITE within a dialog begins no call
         _, answering = _sides(response)
         tags = caller.tag or "", (answering.tag if answering is not None else None) or ""
-        self._record(answered(request.get("Call-ID") or "", tags, (_address(caller.uri), _address(request.uri)),
-                              fork.server.received_at, self._now(), response.status, self._node))
+        call_id = request.get("Call-ID") or ""
+        self._record(answered(call_id, tags, (_address(caller.uri), _address(request.uri)), fork.server.received_at,
+                              self._now(), response.status, self._node, self.node_of_call(call_id) or None))
 
     def _failed(self, server: ServerTransaction, request: Request, status: int) -> None:
         caller, callee = _sides(request)

@@ -107,6 +107,16 @@ class Proxying:
         self._diverting = diverting
         self._media = media
 
+    @property
+    def dialogs(self) -> Dialogs:
+        """Who reads the Routes of requests within dialogs."""
+        return self._dialogs
+
+    async def follow(self, phone: bytes, request: Request) -> Attempt | None:
+        """Return where the phone is now that has moved on from the flow of its dialog; None when it is nowhere."""
+        groups = await self._phone_of(phone, request).look_patiently()
+        return next((attempt for group in groups for attempt in group), None)
+
     def receive(self, request: Request, server: ServerTransaction) -> None:
         """Answer or forward `request`; every way out answers `server`."""
         start(self._route(request, server), lambda failure: self._broke(failure, server))

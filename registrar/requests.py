@@ -38,6 +38,16 @@ class Events(Protocol):
         """Learn that a connection has ended, and whoever subscribed over it with it."""
 
 
+class Reports(Protocol):
+    """Who takes what phones publish of how calls sound (RFC 6035)."""
+
+    def wants(self, request: Request) -> bool:
+        """Say whether this PUBLISH is such a report, and for us."""
+
+    def receive(self, request: Request, server: ServerTransaction) -> None:
+        """Answer a PUBLISH; every way out answers `server`."""
+
+
 class Requests:
     """The user of all flows and of all server transactions."""
 
@@ -59,6 +69,7 @@ class Requests:
         self._registering: Registering
         self._proxying: Proxying
         self._events: Events | None = None
+        self._reports: Reports | None = None
 
     def serve(self, transports: Transports, short_way: ShortWay, registering: Registering, proxying: Proxying) -> None:
         """Join the conversations, which need the transports, which need this."""
@@ -70,6 +81,10 @@ class Requests:
     def serve_events(self, events: Events) -> None:
         """Join who answers subscriptions."""
         self._events = events
+
+    def serve_reports(self, reports: Reports) -> None:
+        """Join who takes what phones publish of how calls sound."""
+        self._reports = reports
 
     def short_way(self, register: UsualRegister, flow: Flow, now: float) -> bytes | None:
         """Answer a usual REGISTER at once, if that can be; whatever happens, nothing is raised into the transport."""
@@ -135,6 +150,8 @@ class Requests:
             self._registering.receive(request, transaction)
         elif request.method == "SUBSCRIBE" and self._events is not None and self._events.wants(request):
             self._events.receive(request, transaction)
+        elif request.method == "PUBLISH" and self._reports is not None and self._reports.wants(request):
+            self._reports.receive(request, transaction)
         else:
             self._proxying.receive(request, transaction)
 

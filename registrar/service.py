@@ -67,6 +67,8 @@ class RegistrarService(LoggedService):
         clustering = self._parts.clustering
         await self._parts.databases.start()
         await (self._parts.location.start() if clustering is None else clustering.start())
+        if self._parts.media is not None:
+            self._parts.media.start()
         if self._is_stopping:
             return
         # All that lives as long as the process is there, and nobody waits yet for the collection with which it begins.
@@ -91,14 +93,16 @@ class RegistrarService(LoggedService):
         assert self._config_file is not None
         try:
             load(self._config_file, RegistrarConfig)
+            if self._parts.media is not None:
+                self._parts.media.reload()
             self._parts.transports.reload_certificates()
             if self._parts.clustering is not None:
                 self._parts.clustering.reload_certificates()
         except (ConfigError, ValueError, OSError) as problem:
             self._log.error("nothing was reloaded: {problem}", problem=str(problem))
         else:
-            self._log.info("certificates reloaded; what else changed in {file} takes effect at the next start",
-                           file=self._config_file)
+            self._log.info("certificates reloaded, and files of [access]; "
+                           "what else changed in {file} takes effect at the next start", file=self._config_file)
 
     def _failed(self, failure: Any) -> None:
         self._not_ready = failure.getErrorMessage()
@@ -123,6 +127,8 @@ class RegistrarService(LoggedService):
         if self._parts.transports.running:
             await self._parts.transports.stopService()
         clustering = self._parts.clustering
+        if self._parts.media is not None:
+            await self._parts.media.stop()
         await self._parts.databases.stop()
         await (self._parts.location.stop() if clustering is None else clustering.stop())
         self._parts.wheel.stop()

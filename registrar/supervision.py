@@ -24,6 +24,7 @@ from registrar.location.writer import WriterThread
 from registrar.subscribers.table import SubscriberTable
 from registrar.workers.bans import AllBans
 from registrar.workers.contacts import AllContacts
+from registrar.workers.media import AllMedia
 from registrar.workers.nodes import FLOWS, SUBSCRIPTIONS, AllNodes, Walk
 from registrar.workers.processes import Launcher
 from registrar.workers.site import WorkersSite
@@ -73,6 +74,8 @@ class WorkersService(LoggedService):
         AllNodes(self.supervisor).mount(self.site.routes)
         AllBans(self.supervisor).mount(self.site.routes)
         AllUsers(self.supervisor).mount(self.site.routes)
+        if config.media.enabled:
+            AllMedia(self.supervisor).mount(self.site.routes)
         for path in (FLOWS, SUBSCRIPTIONS):
             Walk(self.supervisor, path).mount(self.site.routes)
         self.site.setServiceParent(self)

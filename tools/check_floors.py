@@ -35,7 +35,6 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.routing",
         "registrar.owners",
         "balancer.quality",
-        "balancer.selection",
     ),
     # where things are kept, and what comes in
     3: (
@@ -81,12 +80,15 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.cluster_api",
         "registrar.bans_api",
         "registrar.media_api",
+        "registrar.observing_media",
         "registrar.regevent",
         "registrar.workers",
         "balancer.nodes",
         "balancer.placing",
         "balancer.standby",
         "balancer.publication",
+        "balancer.present",
+        "balancer.tenants",
         "balancer.redirect",
         "balancer.api",
     ),

@@ -42,13 +42,14 @@ class CallPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def answered(call_id: str, tags: tuple[str, str], parties: tuple[str, str], started_at: float, answered_at: float,
-             status: int, node: str) -> CallPart:
+             status: int, node: str, media_node: str | None = None) -> CallPart:
     """Return what the answer says; `tags` and `parties` are the caller's and the callee's."""
     low_high = _low_and_high(tags)
     return CallPart(
         call_id=bounded(call_id, CALL_ID_CHARS), tag_low=low_high[0], tag_high=low_high[1], started_at=started_at,
         caller_tag=bounded(tags[0], TAG_CHARS), caller=bounded(parties[0], ADDRESS_CHARS),
-        callee=bounded(parties[1], ADDRESS_CHARS), answered_at=answered_at, status=status, node=node)
+        callee=bounded(parties[1], ADDRESS_CHARS), answered_at=answered_at, status=status, node=node,
+        media_node=media_node)
 
 
 def failed(call_id: str, caller_tag: str, parties: tuple[str, str], started_at: float, ended_at: float, status: int,

@@ -18,6 +18,7 @@ from registrar.command import (
     demo,
     forwarding,
     importing,
+    media,
     nodes,
     served,
     users,
@@ -70,5 +71,5 @@ def main() -> None:
 users.user.add_command(importing.import_users)
 for command in (users.user, contacts.contacts, nodes.nodes, nodes.flows, nodes.drain, check.check, db.db, demo.demo):
     main.add_command(command)
-for command in (aliases.alias, forwarding.forward, served.domain, bans.bans, calls.calls):
+for command in (aliases.alias, forwarding.forward, served.domain, bans.bans, calls.calls, media.media):
     main.add_command(command)

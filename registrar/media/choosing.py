@@ -26,6 +26,11 @@ class Choosing:
         self._left_out: dict[str, float] = {}
         self._hosts: frozenset[str] = frozenset()
 
+    @property
+    def board(self) -> Board:
+        """The snapshot that is chosen by."""
+        return self._board
+
     def followed(self, snapshot: Snapshot) -> None:
         """Choose by this from now on."""
         self._board = Board(snapshot)
