@@ -1,19 +1,18 @@
-"""The media nodes and the calls placed on them.
+"""The calls that were placed here, over HTTP or by redirection: each has one node, and counts once.
 
 A placement ends when it is released, or `max_call_seconds` after it was last asked for, so that a caller who dies does
 not fill a node for ever. Nothing polls: what has lapsed goes whenever somebody looks.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Mapping
 from secrets import token_urlsafe
 
 from attrs import evolve, field, frozen
 
-from balancer.selection import Load, MediaNode, NoNode, Selected, Wanted, select
-from rollcall.ops.allowed import above
-
-Random = Callable[[], float]
+from rollcall.media.selection import Board, Chosen, NoNode, Placements, Random, Wanted
+from rollcall.media.snapshot import MediaNode, NodeState, Snapshot
+from rollcall.ops.allowed import above, at_least
 
 
 @frozen(kw_only=True)
@@ -21,81 +20,106 @@ class PlacementConfig:
     """[placements]: how long a call counts."""
 
     max_call_seconds: float = field(default=4 * 3600.0, validator=above(0))
+    max_calls: int = field(default=100_000, validator=at_least(1))
+    """So many placements are remembered; of more the oldest is forgotten."""
 
 
 @frozen
 class Placement:
-    """A call on a node."""
+    """A call on a node, and the R that was expected of it when it was placed."""
 
     id: str
     call_id: str
     node: MediaNode
+    r: float
     expires_at: float
 
 
-class Nodes:
-    """Knows which node has how many calls, and places new ones."""
+class Placing:
+    """Places calls by the newest snapshot, and remembers where they are."""
 
-    def __init__(
-        self,
-        nodes: Iterable[MediaNode],
-        config: PlacementConfig,
-        random: Random,
-        new_id: Callable[[], str] = lambda: token_urlsafe(12),
-    ) -> None:
-        self._nodes = tuple(nodes)
+    def __init__(self, config: PlacementConfig, random: Random,
+                 new_id: Callable[[], str] = lambda: token_urlsafe(12)) -> None:
+        self.board = Board(Snapshot())
+        """The newest snapshot, made ready for choosing."""
+        self.uncounted = Placements()
+        """What the nodes' own counts do not hold yet."""
         self._config = config
         self._random = random
         self._new_id = new_id
-        self._counts = {node.id: 0 for node in self._nodes}
+        self._calls: dict[str, int] = {}
         # in the order in which they lapse: all last equally long, and a renewed one goes to the end
         self._placements: OrderedDict[str, Placement] = OrderedDict()
         self._by_call: dict[str, str] = {}
 
-    def place(self, call_id: str, wanted: Wanted, now: float) -> Placement | NoNode:
-        """Return where this call is; a call that was placed before stays, and counts once."""
+    def follow(self, snapshot: Snapshot, now: float) -> None:
+        """Choose by this from now on; `now` is the clock of all methods here."""
+        self.uncounted.followed(snapshot, now)
+        self.board = Board(snapshot)
+
+    def place(self, wanted: Wanted, now: float) -> Placement | NoNode:
+        """Return where this call is; a call that was placed before stays there, and counts once.
+
+        It gets another node when its own is down, gone, or one of those that it must not have.
+        """
         self._forget_lapsed(now)
-        known = self._by_call.get(call_id)
+        known = self._by_call.get(wanted.call_id)
         if known is not None:
-            return self._keep(evolve(self._placements[known], expires_at=now + self._config.max_call_seconds))
-        outcome = select(self._loads(), wanted, self._random)
-        if not isinstance(outcome, Selected):
+            if self._may_stay(placement := self._placements[known], wanted):
+                return self._keep(evolve(placement, expires_at=now + self._config.max_call_seconds))
+            self._forget(known)
+        outcome = self.choose(wanted, now)
+        if isinstance(outcome, NoNode):
             return outcome
-        placement = Placement(self._new_id(), call_id, outcome.node, now + self._config.max_call_seconds)
-        self._by_call[call_id] = placement.id
-        self._counts[placement.node.id] += 1
+        if len(self._placements) >= self._config.max_calls:
+            self._forget(next(iter(self._placements)))
+        placement = Placement(
+            self._new_id(), wanted.call_id, outcome.node, outcome.r, now + self._config.max_call_seconds)
+        self._by_call[wanted.call_id] = placement.id
+        self._calls[outcome.node.id] = self._calls.get(outcome.node.id, 0) + 1
         return self._keep(placement)
+
+    def choose(self, wanted: Wanted, now: float) -> Chosen | NoNode:
+        """Return the node for a call whose end nobody will tell us; it counts until the node's own count holds it."""
+        self.uncounted.lapse(now)
+        outcome = self.board.choose(wanted, self.uncounted, self._random)
+        if isinstance(outcome, Chosen):
+            self.uncounted.placed(outcome.node.id, now)
+        return outcome
 
     def release(self, placement_id: str, now: float) -> bool:
         """End this placement; say whether there was one."""
         self._forget_lapsed(now)
-        placement = self._placements.pop(placement_id, None)
-        if placement is None:
+        if placement_id not in self._placements:
             return False
-        self._uncount(placement)
+        self._forget(placement_id)
         return True
 
-    def loads(self, now: float) -> list[Load]:
-        """Return every node with its load, in the order of the configuration."""
+    def calls(self, now: float) -> Mapping[str, int]:
+        """Return how many calls that were placed here have not ended, by node id."""
         self._forget_lapsed(now)
-        return list(self._loads())
+        return self._calls
 
-    def _loads(self) -> Iterator[Load]:
-        return (Load(node, self._counts[node.id]) for node in self._nodes)
+    def _may_stay(self, placement: Placement, wanted: Wanted) -> bool:
+        node = self.board.snapshot.nodes.get(placement.node.id)
+        return node is not None and node.state is not NodeState.DOWN and node.id not in wanted.without
 
     def _keep(self, placement: Placement) -> Placement:
         self._placements[placement.id] = placement
         self._placements.move_to_end(placement.id)
         return placement
 
-    def _uncount(self, placement: Placement) -> None:
+    def _forget(self, placement_id: str) -> None:
+        placement = self._placements.pop(placement_id)
         del self._by_call[placement.call_id]
-        self._counts[placement.node.id] -= 1
+        name = placement.node.id
+        self._calls[name] -= 1
+        if not self._calls[name]:
+            del self._calls[name]
 
     def _forget_lapsed(self, now: float) -> None:
         while self._placements:
             oldest = next(iter(self._placements.values()))
             if oldest.expires_at > now:
                 return
-            del self._placements[oldest.id]
-            self._uncount(oldest)
+            self._forget(oldest.id)
