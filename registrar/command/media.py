@@ -19,7 +19,10 @@ def media(settings: Settings, ways: bool) -> None:
 
     A score is the rating R of the E-model: 93 is perfect, below 70 many users are not satisfied.
     """
-    answer = ask(settings.config(), MEDIA)
+    config = settings.config()
+    if not config.media.enabled:
+        raise click.ClickException("calls do not go through media nodes: [media] enabled is false")
+    answer = ask(config, MEDIA)
     if settings.as_json:
         print_json(answer)
         return
