@@ -91,7 +91,7 @@ class MediaPhonesTests(SynchronousTestCase):
     def reports(self) -> list[dict[str, Any]]:
         """Return the RTCP that rtpengine has told of, each with who sent it and when it was seen."""
         self.hep.setblocking(False)
-        found = []
+        found: list[dict[str, Any]] = []
         while True:
             try:
                 data = self.hep.recv(65536)

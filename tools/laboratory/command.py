@@ -48,6 +48,10 @@ lab.add_command(churn_command)
 )
 @click.option("--users", type=click.IntRange(0, 1_000_000), default=10, show_default=True, help="Who may register.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Workers of each registrar.")
+@click.option("--media", type=click.IntRange(0, 100), default=0, show_default=True,
+              help="How many rtpengines calls go through; needs Redis.")
+@click.option("--balancers", type=click.IntRange(1, 9), default=1, show_default=True,
+              help="With --media: how many balancers, one of which is the master.")
 @click.option(
     "--sections",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -55,9 +59,12 @@ lab.add_command(churn_command)
 )
 @_folder
 def up(
-    registrars: int, redis: str, mysql: str, users: int, workers: int, sections: Path | None, folder: Path | None
+    registrars: int, redis: str, mysql: str, users: int, workers: int, media: int, balancers: int,
+    sections: Path | None, folder: Path | None
 ) -> None:
     """Start it, print one JSON with every address and password, and leave it running."""
+    if media and redis == "none":
+        raise click.UsageError("--media needs Redis")
     place = _own(folder or default_folder())
     if left := processes_of(place):
         raise click.ClickException(f"a lab runs in {place}: {len(left)} processes; end it: tools/lab down")
@@ -67,7 +74,7 @@ def up(
     signal.signal(signal.SIGTERM, _interrupted)
     text = sections.read_text() if sections is not None else ""
     made = Lab(place, registrars, cast(RedisKind, redis), users, text, workers, outlives=True,
-               mysql=cast(MysqlKind, mysql))
+               mysql=cast(MysqlKind, mysql), media=media, balancers=balancers)
     try:
         made.start()
     except (InteropError, OSError, ValueError) as problem:

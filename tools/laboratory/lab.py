@@ -18,6 +18,7 @@ from registrar.keys import load_or_create_secret
 from tests.interop.process import LOOPBACK
 from tools.laboratory.filling import TABLE, LabUser, fill_file, fill_servers
 from tools.laboratory.mariadb_servers import MariadbServers
+from tools.laboratory.media_servers import MediaServers
 from tools.laboratory.node import Node
 from tools.laboratory.redis_servers import RedisServers
 from tools.laboratory.toml import Sections, joined
@@ -48,11 +49,15 @@ class Lab:
         workers: int = 1,
         outlives: bool = False,
         mysql: MysqlKind = "none",
+        media: int = 0,
+        balancers: int = 1,
+        balancer_sections: Sections | None = None,
     ) -> None:
         """`sections` is TOML, or the same as a mapping, for the configuration of every registrar.
 
         With redis "none" each registrar keeps what it knows in its own memory; with mysql "none" users are in a file.
-        Unless it `outlives` us, everything ends with this process, however that ends.
+        With `media` there are so many rtpengines, and so many balancers; that needs Redis. Unless it `outlives` us,
+        everything ends with this process, however that ends.
         """
         self.folder = folder.resolve()
         self.domain = DOMAIN
@@ -65,6 +70,7 @@ class Lab:
         self._certificates = DemoCertificates(self.folder / "tls")
         self._redis = None if redis == "none" else RedisServers(self.folder / "redis", redis, outlives=outlives)
         self._mysql = None if mysql == "none" else MariadbServers(self.folder / "mysql", mysql, outlives=outlives)
+        self._media = self._media_servers(media, balancers, balancer_sections) if media else None
         self.registrars: list[Node] = []
         self._names = [f"registrar-{number}" for number in range(1, registrars + 1)]
 
@@ -79,6 +85,12 @@ class Lab:
         """The MariaDB servers."""
         assert self._mysql is not None, "this lab has no MariaDB"
         return self._mysql
+
+    @property
+    def media(self) -> MediaServers:
+        """The media nodes and the balancers."""
+        assert self._media is not None, "this lab has no media nodes"
+        return self._media
 
     @property
     def authority(self) -> Path:
@@ -99,6 +111,8 @@ class Lab:
             if self._mysql is not None:
                 self._mysql.start()
                 fill_servers(self._mysql, self.users, self.domain)
+            if self._media is not None:
+                self._media.start()
             common = joined(self._common_sections(), self._sections)
             for name in self._names:
                 node = self._node(name, common)
@@ -116,6 +130,8 @@ class Lab:
         if self.registrars:
             with ThreadPoolExecutor(len(self.registrars)) as pool:
                 list(pool.map(Node.stop, self.registrars))
+        if self._media is not None:
+            self._media.stop()
         if self._redis is not None:
             self._redis.stop()
         if self._mysql is not None:
@@ -134,8 +150,7 @@ class Lab:
             "registrars": [node.as_json() for node in self.registrars],
             "redis": self._redis.described if self._redis is not None else [],
             "mysql": self._mysql.described if self._mysql is not None else [],
-            "media": [],
-            "balancers": [],
+            **({"media": [], "balancers": []} if self._media is None else self._media.as_json()),
             "dns": None,
             "folder": str(self.folder),
             "ca": str(self.authority),
@@ -167,7 +182,14 @@ class Lab:
             **self._subscribers(),
             "location": {"kind": "memory" if self._redis is None else "redis"},
             **({} if self._redis is None else {"redis": self._redis.settings}),
+            **({} if self._media is None else self._media.registrar_sections),
         }
+
+    def _media_servers(self, nodes: int, balancers: int, sections: Sections | None) -> MediaServers:
+        if self._redis is None:
+            raise ValueError("media nodes need Redis")
+        return MediaServers(self.folder / "media", nodes, balancers, self._redis, self.admin_token, sections,
+                            self._outlives)
 
     def _subscribers(self) -> dict[str, Any]:
         if self._mysql is None:

@@ -45,13 +45,18 @@ class RtpengineProcess:
         self.name = name
         self.host = host
         self.capture_id = capture_id
-        self.address = f"{host}:{NG_PORT}"
+        self.address = self.address_at(host)
         self.log_file = folder / "rtpengine.log"
         self._hep = hep
         self._options = tuple(options)
         self._before = () if outlives else WITH_US
         self._child: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
+
+    @staticmethod
+    def address_at(host: str) -> str:
+        """Return the ng address of the one at this host."""
+        return f"{host}:{NG_PORT}"
 
     @property
     def pid(self) -> int:
