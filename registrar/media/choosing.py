@@ -35,7 +35,8 @@ class Choosing:
         """Choose by this from now on."""
         self._board = Board(snapshot)
         self.placements.followed(snapshot, self._now())
-        self._hosts = frozenset(host_of(node.address) for node in snapshot.nodes.values() if node.kind != "rtpengine")
+        hosts = {host_of(node.address) for node in snapshot.nodes.values() if node.kind != "rtpengine"}
+        self._hosts = frozenset(hosts - {""})
 
     def choose(self, wanted: Wanted) -> MediaNode | NoNode:
         """Return the node for a call, which counts as placed; who has failed us lately gets it when nobody else can."""

@@ -1,9 +1,12 @@
 """What the tests of calls share: Alice, Bob whose phone is bound to its connection, and the registrar between them."""
 
+from collections.abc import Callable
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.diverting import Entries
 from registrar.location.contract import Snapshot
+from registrar.proxying import Media
 from registrar.records import Binding
 from registrar.routing import ProxyConfig
 from rollcall.sip.message import Request, Response
@@ -25,13 +28,18 @@ class ProxyCase(SynchronousTestCase):
     config = ProxyConfig()
 
     def setUp(self) -> None:
-        self.registrar = Registrar(proxy=self.config, with_passwords=self.with_passwords, entries=self.entries())
+        self.registrar = Registrar(proxy=self.config, with_passwords=self.with_passwords, entries=self.entries(),
+                                   media=self.media())
         self.layer, self.network = self.registrar.layer, self.registrar.network
         self.alice, self.bob = self.network.phone("alice"), self.network.phone("bob")
         self.bind(self.bound(self.bob))
 
     def entries(self) -> Entries | None:
         """Return who knows aliases and forwardings."""
+        return None
+
+    def media(self) -> Callable[[Registrar], Media] | None:
+        """Return what leads calls through media nodes."""
         return None
 
     def bind(self, *bindings: Binding, aor: str = BOB) -> None:

@@ -29,7 +29,7 @@ from registrar.location.contract import LocationUnavailable, Snapshot
 from registrar.location.memory import MemoryLocation
 from registrar.observing import Observing, watch_admission
 from registrar.observing_calls import CallNotes
-from registrar.proxying import Proxying
+from registrar.proxying import Media, Proxying
 from registrar.reconnecting import Reconnecting
 from registrar.records import Binding, BindingConfig
 from registrar.registering import Registering
@@ -150,11 +150,13 @@ class Registrar:
                  admission: AdmissionConfig | None = None, with_passwords: bool = True,
                  takes_short_way: bool = True, location: type[HeldLocation] = HeldLocation,
                  network: Network | None = None, reconnecting: Reconnecting | None = None,
-                 bans: BansConfig | None = None, entries: Entries | None = None) -> None:
+                 bans: BansConfig | None = None, entries: Entries | None = None,
+                 media: Callable[["Registrar"], Media] | None = None) -> None:
         """Without a `network` the registrar is alone, at NOW; `reconnecting` has the location that nodes share.
 
-        `entries` knows aliases and forwardings.
+        `entries` knows aliases and forwardings; `media` leads calls through media nodes.
         """
+        self.media = media
         self.takes_short_way = takes_short_way
         if network is None:
             network = Network(Layer())
@@ -209,7 +211,8 @@ class Registrar:
             domains=self.domains, location=self.location, callers=callers, exists=self._exists, gruus=gruus,
             tokens=self.network.tokens, transactions=transactions, sender=self.network.sending, config=proxy, now=now,
             retry_after=lambda: RETRY_AFTER, ended=self._call_ended, refused=self.notes.refused,
-            reconnecting=self.reconnecting, is_draining=lambda: self.is_draining)
+            reconnecting=self.reconnecting, is_draining=lambda: self.is_draining,
+            media=None if self.media is None else self.media(self))
         short_way = ShortWay(
             domains=self.domains, location=self.location, authentication=authentication, admits=self.admission.admits,
             refuse=self.requests.refuse_register, config=bindings, node=self.network.node, epoch=self.network.epoch,
