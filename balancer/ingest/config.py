@@ -53,8 +53,9 @@ class IngestConfig:
     """The same for each who sends, in a second."""
     max_connections: int = field(default=64, validator=at_least(1))
     """Over HEP's TCP ports; one more, and the one that was silent for longest is closed."""
-    idle_seconds: float = field(default=3600.0, validator=above(0))
-    """A connection that was silent for so long is closed; a node without calls has nothing to say."""
+    idle_seconds: float = field(default=86_400.0, validator=above(0))
+    """A connection that was silent for so long is closed. A node without calls has nothing to say, and rtpengine waits
+    for 30 s before it connects again: dead peers are found by the kernel's keepalive, much earlier."""
 
     def __attrs_post_init__(self) -> None:
         if self.auth_key == "":

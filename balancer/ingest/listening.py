@@ -17,11 +17,16 @@ from balancer.ingest.config import IngestConfig
 from balancer.ingest.hep import HepError, HepFramer
 from balancer.ingest.intake import Intake
 from balancer.ingest.reading import Outcome
+from rollcall.net.config import KeepaliveConfig
+from rollcall.net.listening import watch_idle
 
 DATAGRAM_BYTES = 65_535
 RECEIVE_BYTES = 4 * 1024 * 1024
 """What the kernel may keep for us while a turn of the reactor lasts: some 5,000 packets. It gives less when
 net.core.rmem_max is less."""
+
+KEEPALIVE = KeepaliveConfig(idle=60, interval=15, probes=4)
+"""A node whose host has died, or was cut off, is noticed within two minutes; one that has nothing to say stays."""
 
 
 class Datagrams(DatagramProtocol):
@@ -142,7 +147,10 @@ class IngestListeners(Service):
             self._listen_udp(listener.address, partial(self._intake.rtcp, listener=listener))
         for address in self._config.hep_tcp:
             host, port = _host_and_port(address)
-            self._ports.append(self._reactor.listenTCP(port, self.connections, interface=host))
+            listening = self._reactor.listenTCP(port, self.connections, interface=host)
+            # Connections have what their listening socket has.
+            watch_idle(listening.socket, KEEPALIVE)
+            self._ports.append(listening)
             self._log.info("reports are taken over TCP at {address}", address=address)
 
     def stopService(self) -> Any:
