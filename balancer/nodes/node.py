@@ -35,6 +35,7 @@ class Node:
         self._counted = counted
         self._started_at = 0.0
         self._idle_since: float | None = None
+        self._said_at = 0.0
 
     # --- what happens to it
 
@@ -62,6 +63,17 @@ class Node:
         self._look(now)
         return is_another_life
 
+    def say(self, is_draining: bool | None, now: float) -> None:
+        """An operator says whether it drains; None: as it is configured or announced."""
+        if is_draining is not self.said_draining:
+            self.said_draining, self._said_at = is_draining, now
+
+    def set(self, config: NodeConfig, now: float) -> None:
+        """It has announced itself, perhaps with other facts."""
+        if config.draining is not self.config.draining:
+            self._said_at = now
+        self.config = config
+
     # --- what is known of it
 
     def is_draining(self, now: float) -> bool:
@@ -78,9 +90,7 @@ class Node:
         """Return its state."""
         if self.health.state is NodeState.DOWN or not self.is_draining(now):
             return self.health.state
-        if self._idle_since is None or now - self._idle_since < self._limits.drained_seconds:
-            return NodeState.DRAINING
-        return NodeState.DRAINED
+        return NodeState.DRAINED if self._is_empty(now) else NodeState.DRAINING
 
     def why(self, now: float) -> str:
         """Return why it is not up; empty when it is."""
@@ -137,6 +147,13 @@ class Node:
         """Tell whether it has said of late what its load is."""
         believed_seconds = max(self._limits.load_seconds, 2 * self._limits.poll_seconds)
         return self.load is not None and now - self.loaded_at < believed_seconds
+
+    def _is_empty(self, now: float) -> bool:
+        """Tell whether nothing has come for long, and not only because it was idle before it drained."""
+        if self._idle_since is None:
+            return False
+        since = self.leased_until if self.leased_until is not None and self.has_lapsed(now) else self._said_at
+        return now - max(self._idle_since, since) >= self._limits.drained_seconds
 
     def _look(self, now: float) -> None:
         """Note since when it has had neither calls nor packets, as far as somebody knows."""

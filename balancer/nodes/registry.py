@@ -129,7 +129,7 @@ class Nodes:
             self._tell("joined", node, now)
         elif node.config != config:
             self._log.info("media node {node} has changed: {config!r}", node=config.id, config=config)
-            node.config = config
+            node.set(config, now)
         self._of_address.clear()
         node.leased_until = leased_until
         self._take(node, False, now)
@@ -161,7 +161,7 @@ class Nodes:
     def drain(self, node_id: str, is_draining: bool | None, now: float) -> None:
         """An operator says whether a node drains; None: as it is configured or announced. Raises LookupError."""
         node = self._nodes[node_id]
-        node.said_draining = is_draining
+        node.say(is_draining, now)
         self._take(node, False, now)
 
     def forget_lapsed(self, now: float) -> None:

@@ -99,12 +99,13 @@ class Sharing(Service):
             self._go_round()
 
     def stopService(self) -> Any:
+        stopping = super().stopService()
         if self._next is not None:
             self._next.cancel()
             self._next = None
         if self._asked is not None:
             self._asked.cancel()
-        return super().stopService()
+        return stopping
 
     def say(self, field: str, value: object) -> None:
         """Hear this word here, and let all others hear it."""
