@@ -76,7 +76,7 @@ class NodesConfig:
     drained_seconds: float = field(default=10.0, validator=at_least(0))
     """A draining node is empty when it has had neither calls nor packets for so long."""
     lease_seconds: float = field(default=15.0, validator=at_least(1))
-    """A node that has announced itself has to do so again within this time, or it is down."""
+    """A node that has announced itself has to do so again within this time, or it gets no new calls."""
     forget_seconds: float = field(default=3600.0, validator=at_least(0))
     """So long after that it is forgotten."""
     max_announced: int = field(default=500, validator=at_least(0))

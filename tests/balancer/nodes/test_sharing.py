@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from balancer.nodes.sharing import KEY, MOST_WORDS, READ
+from balancer.nodes.sharing import KEY, MOST_WORDS
 from rollcall.cluster.redis import RedisRefused, RedisUnavailable
 from tests.balancer.nodes.examples import WordRedis
 from tests.balancer.nodes.sharing_contract import KEEP_SECONDS, Balancer, SharingContract
@@ -127,11 +127,11 @@ class SharingTests(SharingCase):
         """An answer that comes after the end is not waited for."""
         waiting: list[Deferred[Any]] = []
 
-        def wait(*words: bytes) -> Any:
+        def wait(*words: Any) -> "Deferred[Any]":
             waiting.append(Deferred())
             return waiting[-1]
 
-        self.redis.scripts[READ.sha] = wait
+        self.patch(self.redis, "evaluate", wait)
         self.pass_time()
         self.one.sharing.stopService()
         waiting[0].errback(RedisUnavailable("stopped"))
