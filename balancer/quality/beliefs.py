@@ -9,16 +9,19 @@ Reports are forgotten by half-lives. A sum that halves every H seconds is kept w
 comes later more (forward decay, Cormode et al. 2009): a report of moment t weighs 2^(t/H).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from rollcall.media.snapshot import Quality
 
 ROUNDS = 3
-"""So many times blame is divided at a time; it goes on from where it was."""
+"""So many times blame is divided at a time, at most; it goes on from where it was."""
 PHONE_PACKETS = 1000.0
 """No phone weighs more in a way than this: 20 s of speech, or half a call that has lasted long."""
+FORGOTTEN_PACKETS = 20.0
+"""A phone of which so little is left is forgotten."""
 PRIOR_PACKETS = 1000.0
 """A prior weighs like one phone."""
 DISTRUSTED_SHARE = 0.1
@@ -30,6 +33,9 @@ PLAYOUT_JITTERS = 2.0
 """A receiver waits for so many times the mean jitter before it plays a packet."""
 AGES = 30.0
 """After so many half-lives the sums are brought down again, so that they do not overflow."""
+
+Said: TypeAlias = dict[str, list[float]]
+"""What is said of one way: by source, [packets, amount lost or jittered]."""
 
 
 @define
@@ -124,7 +130,8 @@ class NodeBeliefs:
         self._forget(scale)
         voices = [(voice, min(voice.expected * scale, PHONE_PACKETS)) for voice in self._voices.values()]
         for _ in range(ROUNDS):
-            self._divide_loss(voices)
+            if not self._divide_loss(voices):
+                break
         self._divide_jitter(voices)
         self._round_trips()
         if now - self._began_at > AGES * self._half_life:
@@ -134,8 +141,8 @@ class NodeBeliefs:
         return float(2.0 ** ((at - self._began_at) / self._half_life))
 
     def _forget(self, scale: float) -> None:
-        """Drop phones of which hardly a packet is left, and ways that nobody speaks of any more."""
-        gone = [key for key, voice in self._voices.items() if voice.expected * scale < 1.0]
+        """Drop phones of which little is left, and ways that nobody speaks of any more."""
+        gone = [key for key, voice in self._voices.items() if voice.expected * scale < FORGOTTEN_PACKETS]
         for key in gone:
             del self._voices[key]
         if gone:
@@ -152,66 +159,75 @@ class NodeBeliefs:
             voice.rtt_weight *= scale
         self._began_at = now
 
-    def _divide_loss(self, voices: Iterable[tuple[Voice, float]]) -> None:
+    def _divide_loss(self, voices: Sequence[tuple[Voice, float]]) -> bool:
+        """Say whether that has changed anything."""
         beliefs = {group: max(way.loss, LEAST_LOSS) for group, way in self.ways.items()}
         divided = _divided(((voice, packets, voice.lost / voice.expected) for voice, packets in voices), beliefs)
+        changed = False
         for group, way in self.ways.items():
-            said = divided.get(group, {})
-            trusted = self._trusted(said)
-            way.phones = len(said)
-            way.weight = sum(packets for packets, _ in trusted) / PHONE_PACKETS
-            way.loss = _shrunk(trusted, self._prior(group).loss)
+            trusted = self._trusted(divided[group])
+            way.phones = len(divided[group])
+            way.weight = sum(packets for _, packets in trusted) / PHONE_PACKETS
+            loss = _shrunk(trusted, self._prior(group).loss)
+            changed = changed or abs(loss - way.loss) > LEAST_LOSS
+            way.loss = loss
+        return changed
 
-    def _divide_jitter(self, voices: Iterable[tuple[Voice, float]]) -> None:
+    def _divide_jitter(self, voices: Sequence[tuple[Voice, float]]) -> None:
         beliefs = {group: max(way.jitter_ms, LEAST_JITTER_MS) for group, way in self.ways.items()}
         divided = _divided(((voice, packets, voice.jitter / voice.expected) for voice, packets in voices), beliefs)
         for group, way in self.ways.items():
-            way.jitter_ms = _shrunk(self._trusted(divided.get(group, {})), 0.0)
+            way.jitter_ms = _shrunk(self._trusted(divided[group]), 0.0)
 
     def _round_trips(self) -> None:
         """Round trips are of one way alone; the lower middle one of those that are trusted counts."""
-        measured: dict[str, dict[str, tuple[float, float]]] = {group: {} for group in self.ways}
+        measured: dict[str, Said] = {group: {} for group in self.ways}
         for voice in self._voices.values():
             if voice.rtt_weight > 0.0:
-                measured[voice.near][voice.source] = (1.0, voice.rtt / voice.rtt_weight)
+                measured[voice.near][voice.source] = [1.0, voice.rtt / voice.rtt_weight]
         for group, way in self.ways.items():
             trusted = self._trusted(measured[group])
-            way.rtt_ms = trusted[(len(trusted) - 1) // 2][1] if trusted else None
+            way.rtt_ms = trusted[(len(trusted) - 1) // 2][0] if trusted else None
 
-    def _trusted(self, said: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
-        """Return (packets, amount per packet) of the phones that are believed, the smallest amount first."""
-        rows = sorted(((packets, amount / packets) for packets, amount in said.values()), key=lambda row: row[1])
+    def _trusted(self, said: Said) -> list[tuple[float, float]]:
+        """Return (amount per packet, packets) of the phones that are believed, the smallest amount first.
+
+        Whoever has spoken on several calls, or for both ways, still is one phone.
+        """
+        rows = sorted([(amount / packets, min(packets, PHONE_PACKETS)) for packets, amount in said.values()])
         left_out = max(self._distrusted, int(DISTRUSTED_SHARE * len(rows)) if self._distrusted else 0)
         return rows[: max(0, len(rows) - left_out)]
 
 
-def _divided(
-    said: Iterable[tuple[Voice, float, float]], beliefs: dict[str, float]
-) -> dict[str, dict[str, tuple[float, float]]]:
-    """Return what each phone blames each way for: by access group and source, (packets, amount)."""
-    ways: dict[str, dict[str, tuple[float, float]]] = {group: {} for group in beliefs}
+def _divided(said: Iterable[tuple[Voice, float, float]], beliefs: dict[str, float]) -> dict[str, Said]:
+    """Return what each phone blames each way for, by access group."""
+    ways: dict[str, Said] = {group: {} for group in beliefs}
     for voice, packets, rate in said:
         near, far, amount = voice.near, voice.far, packets * rate
         if far is None:
-            shares = ((near, packets, amount),)
+            _add(ways[near], voice.source, packets, amount)
         elif far == near:  # there and back again: the same way twice
-            shares = ((near, 2.0 * packets, amount),)
+            _add(ways[near], voice.source, 2.0 * packets, amount)
         else:
             ours = amount * beliefs[near] / (beliefs[near] + beliefs[far])
-            shares = ((near, packets, ours), (far, packets, amount - ours))
-        for group, weight, part in shares:
-            before = ways[group].get(voice.source)
-            ways[group][voice.source] = (
-                (weight, part) if before is None else (before[0] + weight, before[1] + part))
+            _add(ways[near], voice.source, packets, ours)
+            _add(ways[far], voice.source, packets, amount - ours)
     return ways
+
+
+def _add(said: Said, source: str, packets: float, amount: float) -> None:
+    before = said.get(source)
+    if before is None:
+        said[source] = [packets, amount]
+    else:
+        before[0] += packets
+        before[1] += amount
 
 
 def _shrunk(trusted: Iterable[tuple[float, float]], prior: float) -> float:
     """Return the mean of what is trusted, drawn towards the prior as if one more phone had said that."""
     amount, packets = PRIOR_PACKETS * prior, PRIOR_PACKETS
-    for weight, rate in trusted:
-        # who has spoken on several calls or for both ways still is one phone
-        weight = min(weight, PHONE_PACKETS)
+    for rate, weight in trusted:
         packets += weight
         amount += weight * rate
     return amount / packets

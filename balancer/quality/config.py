@@ -22,7 +22,7 @@ class PriorConfig:
 class QualityConfig:
     """[quality]: how reports become what is believed of ways."""
 
-    half_life_seconds: float = field(default=30.0, validator=above(0))
+    half_life_seconds: float = field(default=15.0, validator=above(0))
     """After so long a report counts half."""
     silence_half_life_seconds: float = field(default=20.0, validator=above(0))
     """When nobody reports on a way, what was believed of it goes half-way back to its prior in so long."""

@@ -1,5 +1,6 @@
 """Hears reports and says how good each way between an access group and a node is believed to be."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 
@@ -15,8 +16,10 @@ from rollcall.media.snapshot import UNKNOWN, MediaNode, PathKey, Quality
 
 SOLVE_SECONDS = 1.0
 """What is believed of a node's ways is worked out anew so often."""
-UNHEARD_SECONDS = 60.0
+UNHEARD_SECONDS = 600.0
 """A call that nobody has reported on for so long is forgotten; it may be over."""
+OVER_SECONDS = 30.0
+"""A call that is over is kept for so long: some phones report only then."""
 GRACE_SECONDS = 8.0
 """Silence begins after so long without a report: phones report every 5 s, give or take a half (RFC 3550 §6.2)."""
 LEAST_TRUST = 0.05
@@ -64,7 +67,7 @@ class Hearing:
         self._group_of = group_of
         self._node_of = node_of
         # in the order in which they were last heard
-        self._calls: dict[str, Call] = {}
+        self._calls: OrderedDict[str, Call] = OrderedDict()
         self._nodes: dict[str, NodeBeliefs] = {}
         self._voices = 0
 
@@ -77,7 +80,7 @@ class Hearing:
         elif isinstance(report, CallFacts):
             self._facts(report, now)
         elif isinstance(report, CallOver):
-            self._calls.pop(report.call_id, None)
+            self._over(report, now)
 
     def paths(self, now: float) -> dict[PathKey, Quality]:
         """Return what is believed of each way that was reported on."""
@@ -106,8 +109,10 @@ class Hearing:
     # --- reports
 
     def _rtcp(self, report: RtcpReport, now: float) -> None:
-        if not self._is_timely(report.at, now) or self._node_of(report.node) is None:
-            return self._count("node" if self._is_timely(report.at, now) else "time")
+        if not self._is_timely(report.at, now):
+            return self._count("time")
+        if self._node_of(report.node) is None:
+            return self._count("node")
         call = self._call(report.call_id, report.node, now)
         for evidence in call.heard(report, self.refused):
             other = call.streams.get(evidence.about)
@@ -142,6 +147,12 @@ class Hearing:
         if LOWEST_CLOCK <= facts.clock_rate <= HIGHEST_CLOCK:
             call.clock_rate = facts.clock_rate
 
+    def _over(self, over: CallOver, now: float) -> None:
+        call = self._calls.get(over.call_id)
+        if call is not None:
+            call.heard_at = now - UNHEARD_SECONDS + OVER_SECONDS
+            self._calls.move_to_end(over.call_id, last=False)
+
     def _far(self, report: RtcpReport | PhoneReport, call: Call, other: str | None) -> str | None:
         """Return the access group of the other end, as far as it is known; None where the node does not relay."""
         node = self._node_of(call.node)
@@ -160,15 +171,15 @@ class Hearing:
 
     def _call(self, call_id: str, node: str, now: float) -> Call:
         """Return this call, as the one heard last; a call that has gone to another node begins anew."""
-        call = self._calls.pop(call_id, None)
+        call = self._calls.get(call_id)
         if call is None:
-            call = Call(node, now)
+            call = self._calls[call_id] = Call(node, now)
+            while len(self._calls) > self._config.max_calls:
+                self._calls.popitem(last=False)
         elif call.node != node:
-            call = Call(node, now, call.clock_rate, call.hosts)
-        call.heard_at = max(call.heard_at, now)
-        self._calls[call_id] = call
-        while len(self._calls) > self._config.max_calls:
-            del self._calls[next(iter(self._calls))]
+            call = self._calls[call_id] = Call(node, now, call.clock_rate, call.hosts)
+        call.heard_at = now
+        self._calls.move_to_end(call_id)
         return call
 
     def _add(self, node_id: str, now: float, reported: Reported) -> None:
@@ -196,13 +207,11 @@ class Hearing:
         for node_id, beliefs in list(self._nodes.items()):
             if now - beliefs.solved_at >= 2 * SOLVE_SECONDS:
                 self._solve(beliefs, now)
-            if not len(beliefs):
+            if not len(beliefs) or self._node_of(node_id) is None:
+                self._voices -= len(beliefs)
                 del self._nodes[node_id]
-        while self._calls:
-            call_id, call = next(iter(self._calls.items()))
-            if call.heard_at > now - UNHEARD_SECONDS:
-                break
-            del self._calls[call_id]
+        while self._calls and next(iter(self._calls.values())).heard_at <= now - UNHEARD_SECONDS:
+            self._calls.popitem(last=False)
 
     def _solve(self, beliefs: NodeBeliefs, now: float) -> None:
         before = len(beliefs)

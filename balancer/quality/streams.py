@@ -80,12 +80,9 @@ class Call:
         elif stream.source != report.source:
             # one who speaks for another, or whose address has changed: neither has a past here
             stream = self.streams[report.ssrc] = Stream(report.source)
-        self.heard_at = max(self.heard_at, report.at)
         evidence = [self._of(block, stream, report, refused) for block in report.blocks[:MOST_STREAMS]]
         if report.sender is not None:
             _sent(stream, report.sender, report.at)
-        if report.is_over:
-            self.streams.pop(report.ssrc)
         return [each for each in evidence if each is not None]
 
     def _of(self, block: Block, stream: Stream, report: RtcpReport, refused: dict[str, int]) -> Evidence | None:
@@ -97,6 +94,8 @@ class Call:
             _count(refused, "streams")
             return None
         stream.received[block.ssrc] = _Received(block.highest, block.lost, report.at)
+        if before is None and block.ssrc not in self.streams and len(self.hosts) < 2:
+            return None  # the other phone will be heard soon, and then we know whose way this is as well
         counted = _first(block, refused) if before is None else _difference(before, block, report.at, refused)
         if counted is None:
             return None
