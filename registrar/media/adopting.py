@@ -7,7 +7,7 @@ when both were on one machine.
 from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import DeferredList
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -47,15 +47,18 @@ class Adopting:
         self._sessions = sessions
         self._is_living = is_living
         self._is_running = self._is_walking = self._is_wanted = False
+        self._later: IDelayedCall | None = None
 
     def start(self) -> None:
         """Look from now on."""
         self._is_running = True
-        self._reactor.callLater(FIRST_SECONDS, self._want)
+        self._later = self._reactor.callLater(FIRST_SECONDS, self._want)
 
     def stop(self) -> None:
         """Take over no more."""
         self._is_running = False
+        if self._later is not None and self._later.active():
+            self._later.cancel()
 
     def ended(self, lives: Iterable[Epoch]) -> None:
         """See Leases.on_change."""
@@ -103,4 +106,5 @@ class Adopting:
             self._log.failure("while calls were taken over", failure=failure)
             return
         self._log.info("calls are not taken over yet: {why}", why=failure.getErrorMessage(), log_rationed=True)
-        self._reactor.callLater(AGAIN_SECONDS, self._want)
+        if self._is_running and not (self._later is not None and self._later.active()):
+            self._later = self._reactor.callLater(AGAIN_SECONDS, self._want)

@@ -69,7 +69,8 @@ class Sessions:
         self._copies: dict[str, Session] = {}
         self._stale: set[str] = set()
         self._unwritten: set[str] = set()
-        self._owed: dict[str, str] = {}  # ids, by Call-ID; "" when it is not known
+        self._written: dict[str, bool] = {}  # those of ours that Redis has had for certain, or may have had
+        self._owed: dict[tuple[str, str], None] = {}  # Call-IDs and ids; "" when that is not known
         self._ending: set[str] = set()  # ids that Redis is being told of
         self._unanswered: dict[str, None] = {}
         self._looking: dict[str, list[Deferred[None]]] = {}
@@ -136,10 +137,13 @@ class Sessions:
         self._log.warn("a call is changed by others again and again: {id}", id=call_id, log_rationed=True)
         return None
 
-    async def end(self, session: Session) -> None:
-        """Forget a call, here and in Redis, unless another of its Call-ID is there."""
+    async def end(self, session: Session) -> bool:
+        """Forget a call, here and in Redis; False when another of its Call-ID is there.
+
+        The media node knows that other one by the same name: only after True it is told to delete the call.
+        """
         self._drop(session)
-        await self._end(session.call_id, session.id)
+        return await self._end(session.call_id, session.id)
 
     def owe_end(self, call_id: str) -> None:
         """Remember that a call has ended which is not known here only because Redis has not answered."""
@@ -178,7 +182,7 @@ class Sessions:
 
     async def _catch_up(self) -> None:
         """Settle with Redis all that we have, and what we owe it."""
-        for call_id, identity in list(self._owed.items()):
+        for call_id, identity in list(self._owed):
             await self._pay(call_id, identity)
         waiting = [*self._own, *self._copies]
         for first in range(0, len(waiting), PAGE):
@@ -187,7 +191,7 @@ class Sessions:
                 await each
 
     async def _pay(self, call_id: str, identity: str) -> None:
-        self._owed.pop(call_id, None)
+        self._owed.pop((call_id, identity), None)
         if identity:
             await self._end(call_id, identity)
             return
@@ -234,15 +238,17 @@ class Sessions:
             mine = self._copies.get(call_id)
         if mine is None:
             # The answer may be older than the end that we tell Redis of.
-            if isinstance(theirs, Session) and theirs.id not in self._ending and call_id not in self._owed:
+            if isinstance(theirs, Session) and not self._is_ending(theirs):
                 self._keep(theirs)
         elif isinstance(theirs, Session) and theirs.id == mine.id:
+            if self.is_own(mine):
+                self._written[call_id] = True
             if theirs.version >= mine.version:
                 self._unwritten.discard(call_id)
                 self._keep(theirs)
             else:
                 await self._write(mine, stamp_of(theirs))
-        elif isinstance(theirs, Ended) and theirs.id == mine.id:
+        elif (isinstance(theirs, Ended) and theirs.id == mine.id) or self._is_followed(call_id, theirs):
             self._drop(mine)
         elif not isinstance(theirs, Session):
             await self._write(mine, "")
@@ -259,14 +265,19 @@ class Sessions:
             self._log.info("a call is not written yet: {why}", why=str(problem), log_rationed=True)
             if self.known(call_id) is not None:
                 self._unwritten.add(call_id)
+            if self.is_own(session):
+                self._written.setdefault(call_id, False)
             return True
         if answer == 1:
             self._unwritten.discard(call_id)
+            if self.is_own(session):
+                self._written[call_id] = True
             return True
         theirs = read(answer)
         if isinstance(theirs, Session) and theirs.id == session.id:
-            self._keep(theirs)
-        elif isinstance(theirs, Ended) and theirs.id == session.id:
+            if not self._is_ending(theirs):
+                self._keep(theirs)
+        elif self._is_followed(call_id, theirs) or (isinstance(theirs, Ended) and theirs.id == session.id):
             self._drop(session)
         else:
             # Ours stays ours, and is found at this node only.
@@ -274,20 +285,36 @@ class Sessions:
             return True
         return False
 
-    async def _end(self, call_id: str, identity: str) -> None:
+    def _is_followed(self, call_id: str, theirs: Session | Ended | None) -> bool:
+        """Say whether another call, which is there or was, has come in the place of ours: then ours is over.
+
+        Redis may never have had ours, for all we know; then only one that is there counts, not what is left of one.
+        """
+        is_certain = self._written.get(call_id)
+        if isinstance(theirs, Session):
+            return is_certain is not None
+        return isinstance(theirs, Ended) and bool(is_certain)
+
+    def _is_ending(self, session: Session) -> bool:
+        return (session.id in self._ending or (session.call_id, session.id) in self._owed
+                or (session.call_id, "") in self._owed)
+
+    async def _end(self, call_id: str, identity: str) -> bool:
         if self._redis is None:
-            return
+            return True
         self._ending.add(identity)
         try:
-            await self._redis.evaluate(END, call_key(call_id), identity, ENDED_SECONDS)
+            answer: object = await self._redis.evaluate(END, call_key(call_id), identity, ENDED_SECONDS)
+            return answer == 1
         except (RedisUnavailable, RedisRefused):
             self._owe(call_id, identity)
+            return True
         finally:
             self._ending.discard(identity)
 
     def _owe(self, call_id: str, identity: str) -> None:
         if len(self._owed) < self._max_owed:
-            self._owed[call_id] = identity
+            self._owed[call_id, identity] = None
         else:
             self.forgotten_ends += 1
 
@@ -298,11 +325,15 @@ class Sessions:
         before = self._own.get(call_id)
         if session.owner == self.owner:
             self._copies.pop(call_id, None)
+            if before is not None and before.id != session.id:
+                self._drop(before)
+                before = None
             self._own[call_id] = session
             self._tell(before, session)
             return
         if before is not None:
             del self._own[call_id]
+            self._written.pop(call_id, None)
             self._tell(before, session)
         self._copies.pop(call_id, None)
         self._copies[call_id] = session
@@ -323,6 +354,7 @@ class Sessions:
             self._tell(mine, None)
 
     def _forget_marks(self, call_id: str) -> None:
+        self._written.pop(call_id, None)
         self._unwritten.discard(call_id)
         self._stale.discard(call_id)
 

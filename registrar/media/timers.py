@@ -160,8 +160,7 @@ class Timers:
         return True
 
     async def _end(self, session: Session) -> None:
-        await self._sessions.end(session)
-        if session.kind != "rtpengine":
+        if not await self._sessions.end(session) or session.kind != "rtpengine":
             return
         try:
             await self._ng.ask(session.address, "delete", delete(session), self._config.offer_seconds)
