@@ -8,7 +8,7 @@ from balancer.ingest.hep import RTCP, SIP, HepPacket
 from balancer.ingest.rtcp import Compound, RtcpError, is_rtcp, parse_rtcp
 from balancer.ingest.rtcp_json import parse_rtcp_json
 from rollcall.media.reports import PhoneReport, RtcpReport
-from rollcall.media.vqrtcpxr import CONTENT_TYPE, VqError, parse_vq_report, phone_report
+from rollcall.media.vqrtcpxr import VqError, is_vq_report, parse_vq_report, phone_report
 from rollcall.sip.errors import ParseError
 from rollcall.sip.message import Request, parse_message
 
@@ -120,13 +120,8 @@ def _published(packet: HepPacket, at: float) -> PhoneReport:
         raise Unusable(Outcome.OTHER)
     try:
         message = parse_message(packet.payload)
-        if not isinstance(message, Request) or not is_vq_report(message):
+        if not isinstance(message, Request) or not is_vq_report(message.get("Content-Type")):
             raise Unusable(Outcome.OTHER)
         return phone_report(parse_vq_report(message.body), at, packet.source)
     except (ParseError, VqError) as problem:
         raise Unusable(Outcome.MALFORMED, str(problem)) from problem
-
-
-def is_vq_report(message: Request) -> bool:
-    """Say whether a request brings a phone's report."""
-    return (message.get("Content-Type") or "").partition(";")[0].strip().lower() == CONTENT_TYPE

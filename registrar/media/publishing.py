@@ -18,7 +18,7 @@ from registrar.bound import keys_on
 from registrar.location.contract import LocationUnavailable
 from registrar.routing import Domains
 from rollcall.media.reports import PhoneReport
-from rollcall.media.vqrtcpxr import CONTENT_TYPE, PACKAGE, VqError, parse_vq_report, phone_report
+from rollcall.media.vqrtcpxr import CONTENT_TYPE, PACKAGE, VqError, is_vq_report, parse_vq_report, phone_report
 from rollcall.net.transactions import ServerTransaction
 from rollcall.ops.coroutines import start
 from rollcall.sip.errors import ParseError
@@ -132,7 +132,7 @@ class Publishing:
         expires = request.get("Expires")
         seconds = EXPIRES_SECONDS if expires is None else min(delta_seconds(expires), EXPIRES_SECONDS)
         if request.body:
-            if (request.get("Content-Type") or "").partition(";")[0].strip().lower() != CONTENT_TYPE:
+            if not is_vq_report(request.get("Content-Type")):
                 raise Refusal(415, None, (("Accept", CONTENT_TYPE),))
             report = parse_vq_report(request.body)
             parts = self._parts

@@ -70,6 +70,11 @@ class VqReport:
     """What the other side's RTCP told the phone."""
 
 
+def is_vq_report(content_type: str | None) -> bool:
+    """Say whether a body of this Content-Type is a report."""
+    return (content_type or "").partition(";")[0].strip().lower() == CONTENT_TYPE
+
+
 def parse_vq_report(body: bytes) -> VqReport:
     """Return what `body` says. Raises VqError when it is no report, or names no call."""
     if len(body) > MOST_BYTES:
