@@ -110,7 +110,7 @@ class ReportsApi:
         where = f"$.reports[{number}]"
         if not is_address(posted.source):
             raise ApiError(400, f"source must be an IPv4 or IPv6 address - at `{where}.source`")
-        if posted.node and self._nodes.node_of(None, posted.node, "") is None:
+        if posted.node and self._nodes.node_of(0, posted.node, "") is None:
             raise ApiError(400, f"there is no such media node - at `{where}.node`")
         if posted.at is not None and not 0 < posted.at <= now + AHEAD_SECONDS:
             raise ApiError(400, f"at must be in seconds since the epoch, and not in the future - at `{where}.at`")

@@ -49,7 +49,7 @@ class HepPacket:
     target: str = ""
     payload_type: int = 0
     payload: bytes = b""
-    capture_id: int | None = None
+    capture_id: int = 0
     node_name: str = ""
     correlation_id: str = ""
     auth_key: bytes = b""
@@ -68,7 +68,7 @@ def parse_hep(data: bytes) -> HepPacket:
         source=_address(chunks, _SOURCE_V4, _SOURCE_V6), source_port=_number(chunks, _SOURCE_PORT),
         target=_address(chunks, _TARGET_V4, _TARGET_V6),
         payload_type=_number(chunks, _PAYLOAD_TYPE), payload=_payload(chunks),
-        capture_id=_number(chunks, _CAPTURE_ID) if _CAPTURE_ID in chunks else None,
+        capture_id=_number(chunks, _CAPTURE_ID),
         node_name=_text(chunks, _NODE_NAME), correlation_id=_text(chunks, _CORRELATION),
         auth_key=chunks.get(_AUTH_KEY, b""))
 

@@ -51,7 +51,7 @@ class Intake:
 
     def knows(self, host: str) -> bool:
         """Say whether `host` may send HEP."""
-        return self._is_sender(host) or self._nodes.node_of(None, "", host) is not None
+        return self._is_sender(host) or self._nodes.node_of(0, "", host) is not None
 
     def hep(self, data: bytes, host: str, way: Way) -> None:
         """Take one whole HEP packet; whatever it is, nothing is raised."""
@@ -72,7 +72,7 @@ class Intake:
         host = host.removeprefix(MAPPED)
         try:
             self._admit(self._copies[listener.address](host), listener.address)
-            if self._nodes.node_of(None, listener.node, "") is None:
+            if self._nodes.node_of(0, listener.node, "") is None:
                 raise Unusable(Outcome.UNKNOWN_NODE)
             self._take(read_rtcp(data, host, listener.node, self._now()), "rtcp")
         except Unusable as problem:

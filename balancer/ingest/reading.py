@@ -51,8 +51,11 @@ class Unusable(Exception):
 class KnownNodes(Protocol):
     """What is known of media nodes."""
 
-    def node_of(self, capture_id: int | None, name: str, host: str) -> str | None:
-        """Return the id of the node with this HEP capture id, this name, or this address; None when there is none."""
+    def node_of(self, capture_id: int, name: str, host: str) -> str | None:
+        """Return the id of the node with this HEP capture id, this name, or this address; None when there is none.
+
+        0 and empty texts say nothing.
+        """
 
 
 Reports = list[RtcpReport | PhoneReport]
@@ -71,7 +74,7 @@ def read_hep(packet: HepPacket, host: str, nodes: KnownNodes, now: float) -> Rep
     node = nodes.node_of(packet.capture_id, packet.node_name, host)
     if node is None:
         raise Unusable(Outcome.UNKNOWN_NODE)
-    if not packet.source.startswith("127.") and nodes.node_of(None, "", packet.source) is not None:
+    if not packet.source.startswith("127.") and nodes.node_of(0, "", packet.source) is not None:
         # Nodes on one machine with their phones have no addresses of their own.
         raise Unusable(Outcome.OWN)
     return _reports(said, at, node, packet.source or host, packet.correlation_id)

@@ -11,7 +11,7 @@ NODE, CAPTURE_ID, NODE_HOST = "m1", 2001, "192.0.2.11"
 class Nodes:
     """One media node: m1."""
 
-    def node_of(self, capture_id: int | None, name: str, host: str) -> str | None:
+    def node_of(self, capture_id: int, name: str, host: str) -> str | None:
         """Return m1 for what is its, None for anything else."""
         return NODE if capture_id == CAPTURE_ID or name == NODE or host == NODE_HOST else None
 
@@ -28,7 +28,7 @@ def hep(*chunks: bytes) -> bytes:
 
 
 def a_packet(payload: bytes = b"", *, type: int = 5, at: float = 0.0, source: str = "198.51.100.7",
-             capture_id: int | None = CAPTURE_ID, call_id: str = "call@example.com",
+             capture_id: int = CAPTURE_ID, call_id: str = "call@example.com",
              more: Iterable[bytes] = ()) -> bytes:
     """Return a packet about RTCP that a phone at `source` sent to a media node."""
     v6 = ":" in source
@@ -38,7 +38,7 @@ def a_packet(payload: bytes = b"", *, type: int = 5, at: float = 0.0, source: st
         chunk(9, pack("!I", int(at))), chunk(10, pack("!I", round(at % 1 * 1e6))), chunk(11, bytes([type])),
         chunk(5 if v6 else 3, socket.inet_pton(socket.AF_INET6 if v6 else socket.AF_INET, source)),
         chunk(4, socket.inet_aton(NODE_HOST))]
-    if capture_id is not None:
+    if capture_id:
         chunks.append(chunk(12, pack("!I", capture_id)))
     if call_id:
         chunks.append(chunk(17, call_id.encode()))

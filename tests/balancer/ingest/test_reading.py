@@ -87,7 +87,7 @@ class ReadingTests(SynchronousTestCase):
     def test_nodes(self) -> None:
         """A node is known by its capture id, or else by its address; nobody else's packets are taken."""
         self.assertEqual(self.why(a_packet(an_sr(), capture_id=7)), Outcome.UNKNOWN_NODE)
-        report, = self.reports(a_packet(an_sr(), capture_id=None), NODE_HOST)
+        report, = self.reports(a_packet(an_sr(), capture_id=0), NODE_HOST)
         self.assertEqual(report.node, NODE)
 
     def test_what_a_node_sent(self) -> None:
