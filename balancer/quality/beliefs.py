@@ -12,7 +12,7 @@ comes later more (forward decay, Cormode et al. 2009): a report of moment t weig
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
-from attrs import define, frozen
+from attrs import define
 
 from rollcall.media.snapshot import Quality
 
@@ -20,6 +20,8 @@ ROUNDS = 3
 """So many times blame is divided at a time, at most; it goes on from where it was."""
 PHONE_PACKETS = 1000.0
 """No phone weighs more in a way than this: 20 s of speech, or half a call that has lasted long."""
+DELAYS_SECONDS = 4.0
+"""Delay and jitter, which change R little and slowly, are worked out less often than loss."""
 FORGOTTEN_PACKETS = 20.0
 """A phone of which so little is left is forgotten."""
 PRIOR_PACKETS = 1000.0
@@ -68,7 +70,7 @@ class Way:
     heard_at: float = 0.0
 
 
-@frozen
+@define
 class Reported:
     """One report, as it goes into a voice."""
 
@@ -94,6 +96,7 @@ class NodeBeliefs:
         self._prior = prior
         self._voices: dict[tuple[str, str, str | None], Voice] = {}
         self._began_at = now
+        self._delays_solved_at = 0.0
 
     def __len__(self) -> int:
         return len(self._voices)
@@ -132,8 +135,10 @@ class NodeBeliefs:
         for _ in range(ROUNDS):
             if not self._divide_loss(voices):
                 break
-        self._divide_jitter(voices)
-        self._round_trips()
+        if now - self._delays_solved_at >= DELAYS_SECONDS:
+            self._delays_solved_at = now
+            self._divide_jitter(voices)
+            self._round_trips()
         if now - self._began_at > AGES * self._half_life:
             self._begin_anew(now, scale)
 

@@ -15,7 +15,9 @@ from rollcall.media.selection import PACKET_MS, prior
 from rollcall.media.snapshot import UNKNOWN, MediaNode, PathKey, Quality
 
 SOLVE_SECONDS = 1.0
-"""What is believed of a node's ways is worked out anew so often."""
+"""What is believed of a node's ways is worked out anew so often, while it has no more than VOICES_A_SECOND."""
+VOICES_A_SECOND = 1000
+"""With more it is worked out more rarely, so that this never takes more than a hundredth of a core per node."""
 UNHEARD_SECONDS = 600.0
 """A call that nobody has reported on for so long is forgotten; it may be over."""
 OVER_SECONDS = 30.0
@@ -111,22 +113,23 @@ class Hearing:
     def _rtcp(self, report: RtcpReport, now: float) -> None:
         if not self._is_timely(report.at, now):
             return self._count("time")
-        if self._node_of(report.node) is None:
+        node = self._node_of(report.node)
+        if node is None:
             return self._count("node")
         call = self._call(report.call_id, report.node, now)
         for evidence in call.heard(report, self.refused):
             other = call.streams.get(evidence.about)
             self._add(report.node, now, Reported(
                 report.at, _voter(report.source), self._group_of(report.source),
-                self._far(report, call, None if other is None else other.source),
+                self._far(node, report.source, call, None if other is None else other.source),
                 evidence.expected, evidence.lost, evidence.jitter_ms, evidence.rtt_ms))
 
     def _phone(self, report: PhoneReport, now: float) -> None:
         known = self._calls.get(report.call_id)
-        node = report.node or (known.node if known is not None else "")
+        node = self._node_of(report.node or (known.node if known is not None else ""))
         if not self._is_timely(report.at, now):
             return self._count("time")
-        if self._node_of(node) is None:
+        if node is None:
             return self._count("node")
         if report.loss is None or not 0.0 <= report.loss + (report.discarded or 0.0) <= 1.0:
             return self._count("phone")
@@ -136,10 +139,10 @@ class Hearing:
         if jitter_ms is not None and not 0.0 <= jitter_ms <= MOST_JITTER_MS:
             jitter_ms = None
         if packets > 0:
-            call = self._call(report.call_id, node, now)
-            self._add(node, now, Reported(
-                report.at, _voter(report.source), self._group_of(report.source), self._far(report, call, None),
-                packets, packets * loss, jitter_ms))
+            call = self._call(report.call_id, node.id, now)
+            self._add(node.id, now, Reported(
+                report.at, _voter(report.source), self._group_of(report.source),
+                self._far(node, report.source, call, None), packets, packets * loss, jitter_ms))
 
     def _facts(self, facts: CallFacts, now: float) -> None:
         call = self._call(facts.call_id, facts.node, now)
@@ -153,17 +156,16 @@ class Hearing:
             call.heard_at = now - UNHEARD_SECONDS + OVER_SECONDS
             self._calls.move_to_end(over.call_id, last=False)
 
-    def _far(self, report: RtcpReport | PhoneReport, call: Call, other: str | None) -> str | None:
+    def _far(self, node: MediaNode, source: str, call: Call, other: str | None) -> str | None:
         """Return the access group of the other end, as far as it is known; None where the node does not relay."""
-        node = self._node_of(call.node)
-        if node is not None and node.kind != "rtpengine":
+        if node.kind != "rtpengine":
             return None
         if other is not None:
             return self._group_of(other)
         if len(call.hosts) < 2:
             return UNKNOWN
         # signalling may come from elsewhere than sound: the side whose group is not the reporter's is the other one
-        near, groups = self._group_of(report.source), [self._group_of(host) for host in call.hosts]
+        near, groups = self._group_of(source), [self._group_of(host) for host in call.hosts]
         return groups[1] if groups[0] == near else groups[0]
 
     def _is_timely(self, at: float, now: float) -> bool:
@@ -194,7 +196,7 @@ class Hearing:
             self._voices += 1
         self.counted += 1
         beliefs.heard(reported)
-        if now - beliefs.solved_at >= SOLVE_SECONDS:
+        if now - beliefs.solved_at >= max(SOLVE_SECONDS, len(beliefs) / VOICES_A_SECOND):
             self._solve(beliefs, now)
 
     def _count(self, why: str) -> None:

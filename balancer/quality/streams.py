@@ -4,7 +4,7 @@ Phones may be broken or lie: each figure is believed only where it is possible. 
 counting.
 """
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from rollcall.media.reports import Block, RtcpReport, Sender
 
@@ -28,7 +28,7 @@ MOST_JITTER_MS = 1000.0
 MOST_RTT_MS = 5000.0
 
 
-@frozen
+@define
 class Evidence:
     """What one block says of the way from a stream's sender over the node to the reporter."""
 

@@ -142,7 +142,7 @@ class HearingTests(SynchronousTestCase):
             for step in range(4):
                 self.hearing.heard(a_report(a_block(jitter=960, highest=1000 + 250 * step), node="b2b", call_id=call,
                                             source=source, at=1000.0 + 5 * step), 1000.0 + 5 * step)
-        (row,) = self.hearing.shown(1017.0)
+        (row,) = self.hearing.shown(1020.0)
         self.assertTrue(12.0 < row.jitter_ms < 20.0)
 
     def test_phone_reports(self) -> None:
