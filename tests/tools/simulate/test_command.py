@@ -31,12 +31,12 @@ class SimulateTests(SynchronousTestCase):
 
     def test_all_policies_play(self) -> None:
         """Every policy of every suite gets through a world, and places every call of it."""
-        scenario = evolve(smaller(WORLDS["55 % load"]), seconds=66.0, capacities=(10,))
+        scenario = evolve(smaller(WORLDS["55 % load"]), seconds=60.0, warm_up_seconds=20.0, capacities=(10,))
         for suite, policies in SUITES.items():
             rows = simulate("tiny", scenario, 1, suite)
             self.assertEqual([row.policy for row in rows], [*policies])
             self.assertEqual(len({row.calls for row in rows}), 1)
-            self.assertGreater(rows[0].calls, 10)
+            self.assertGreater(rows[0].calls, 5)
 
 
 class CommandTests(SynchronousTestCase):
