@@ -82,6 +82,8 @@ class Audio:
         self.port = self._rtp.port
         self.mouth: Mouth | None = None
         self.ear: Ear | None = None
+        self.when_reported: Callable[[Ear], None] = lambda ear: None
+        """Called after each report that was sent."""
         self._lines: Lines | None = None
         self._random = Random()
         self._turn = 0
@@ -150,6 +152,8 @@ class Audio:
     def _send_report(self, turn: int, held: float) -> None:
         if turn == self._turn and self.mouth is not None:
             self._rtcp.send(self._compound(self.mouth, time.time() - held))
+            if self.ear is not None and self.ear.received:
+                self.when_reported(self.ear)
 
     def _compound(self, mouth: Mouth, now: float) -> bytes:
         blocks = self.ear.block(now) if self.ear is not None else b""

@@ -1,6 +1,7 @@
 """One call between two phones of the lab, with its audio: what both ends do, and what both users had of it."""
 
 from enum import Enum
+from functools import partial
 from random import Random
 from typing import Protocol
 
@@ -35,8 +36,8 @@ class CallExchange(Exchange, Protocol):
 
     paths: Paths
 
-    def over(self, call: "MediaCall") -> None:
-        """A call has ended or failed."""
+    def reported(self, call: "MediaCall", phone: MediaPhone, fraction: int) -> None:
+        """A phone has sent a report block: so much of 256 was lost."""
 
 
 @frozen
@@ -113,6 +114,10 @@ class MediaCall:
         for side, phone in phones.items():
             theirs = mouths["callee" if side == "caller" else "caller"]
             phone.audio.open(mouths[side], Ear(theirs.ssrc, theirs.first_sequence), chances[side])
+            phone.audio.when_reported = partial(self._reported, phone)
+
+    def _reported(self, phone: MediaPhone, ear: Ear) -> None:
+        self.exchange.reported(self, phone, ear.told_fraction)
 
     def _invite(self) -> None:
         self._cseq += 1
@@ -260,4 +265,3 @@ class MediaCall:
         for phone in (self.caller, self.callee):
             phone.audio.end()
             phone.is_busy = False
-        self.exchange.over(self)

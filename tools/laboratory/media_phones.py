@@ -31,6 +31,8 @@ class MediaPhones:
         self.loop = Loop()
         self.phones = [MediaPhone(self, number, each) for number, each in enumerate(who)]
         self.calls: dict[str, MediaCall] = {}
+        self.first_losses: dict[tuple[str, str], float] = {}
+        """When a phone of a carrier has first reported a loss at a node's host."""
         self.starved = 0
         """Calls that were due when no two phones were free."""
         self._seed = seed
@@ -106,8 +108,14 @@ class MediaPhones:
         """Return the call with this Call-ID."""
         return self.calls.get(call_id)
 
-    def over(self, call: MediaCall) -> None:
-        """A call has ended or failed: its phones are free, and `calls` keeps it."""
+    def reported(self, call: MediaCall, phone: MediaPhone, fraction: int) -> None:
+        """A phone has reported so much loss, of 256: the first one of each way that reports any is noted."""
+        if fraction:
+            self.first_losses.setdefault((phone.who.carrier, call.node), self.loop.now())
+
+    def watch_losses(self) -> None:
+        """Forget who has reported losses so far."""
+        self.loop.do(self.first_losses.clear)
 
     def _call_somebody(self, hold_seconds: tuple[float, float], number: int) -> None:
         # Who calls whom and for how long is drawn for each call alone, whatever became of the others.

@@ -97,6 +97,8 @@ class Ear:
     received: int = 0
     jitter: float = 0.0
     """In seconds."""
+    told_fraction: int = 0
+    """What the last report block said was lost, of 256."""
     delays: "array[float]" = field(factory=lambda: array("d"), repr=False)
     numbers: "array[int]" = field(factory=lambda: array("l"), repr=False)
     _last_delay: float = 0.0
@@ -141,6 +143,7 @@ class Ear:
         new_lost = new - (self.received - self._told_received)
         self._told_expected, self._told_received = expected, self.received
         fraction = min(255, (new_lost << 8) // new) if new > 0 and new_lost > 0 else 0
+        self.told_fraction = fraction
         # One that its line still holds has not come yet.
         heard_at, middle = next((each for each in reversed(self._reports) if each[0] <= now), (now, 0))
         since = round((now - heard_at) * 65536) if middle else 0

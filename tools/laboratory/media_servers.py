@@ -23,11 +23,15 @@ class MediaServers:
 
     def __init__(self, folder: Path, nodes: int, balancers: int, redis: RedisServers, token: str,
                  sections: Sections | None = None, outlives: bool = False) -> None:
-        """`sections` is what the balancers' configuration says beyond what they need to work together."""
+        """`sections` is what the balancers' configuration says beyond what they need to work together.
+
+        Its "every_node" is what is said of every node, such as its capacity.
+        """
         self.folder = folder
         self.prefix_file = folder / PREFIX_FILE
         self._redis = redis
-        self._sections = sections or {}
+        self._sections = dict(sections or {})
+        self._every_node = self._sections.pop("every_node", {})
         self._token = token
         self._outlives = outlives
         self._hosts = own_hosts(nodes)
@@ -77,7 +81,7 @@ class MediaServers:
     def _balancer(self, name: str) -> BalancerNode:
         own: Mapping[str, Any] = {
             "node": [{"id": f"media-{number}", "address": RtpengineProcess.address_at(host), "capture_id": number,
-                      "region": REGION} for number, host in enumerate(self._hosts, 1)],
+                      "region": REGION} | self._every_node for number, host in enumerate(self._hosts, 1)],
             "access": {"prefix_file": str(self.prefix_file)},
             "publication": {"enabled": True},
             "redis": self._redis.settings,
