@@ -133,7 +133,8 @@ class Sessions:
             new = evolve(new, version=session.version + 1, changed_by=self.owner)
             self._keep(new)
             if await self._write(new, stamp_of(session)):
-                return self.known(call_id)
+                # A copy may be forgotten meanwhile, because somebody else has changed it once more.
+                return self.known(call_id) or new
         self._log.warn("a call is changed by others again and again: {id}", id=call_id, log_rationed=True)
         return None
 
@@ -275,7 +276,9 @@ class Sessions:
             return True
         theirs = read(answer)
         if isinstance(theirs, Session) and theirs.id == session.id:
-            if not self._is_ending(theirs):
+            known = self.known(call_id)
+            is_older = known is not None and known is not session and known.version > theirs.version
+            if not is_older and not self._is_ending(theirs):
                 self._keep(theirs)
         elif self._is_followed(call_id, theirs) or (isinstance(theirs, Ended) and theirs.id == session.id):
             self._drop(session)
