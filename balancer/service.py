@@ -1,24 +1,17 @@
 """The balancer as a twistd service: `twistd -n balancer --config etc/balancer.toml`."""
 
-from random import random
-from time import time
+from pathlib import Path
+from signal import SIGHUP, signal
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python import usage
 
-from balancer.api import BalancerApi
 from balancer.config import BalancerConfig
-from balancer.nodes.registry import Nodes
-from balancer.placing import Placing
-from balancer.present import Present
-from balancer.quality.hearing import Hearing
-from balancer.tenants import Tenants
-from rollcall.media.access import AccessGroups
-from rollcall.ops.admin import AdminSite
+from balancer.joining import COUNT_SECONDS, Parts
 from rollcall.ops.config import ConfigError, load
 from rollcall.ops.logs import LoggedService
-from rollcall.ops.metrics import Metrics
-from rollcall.ops.turns import Turns
 
 
 class Options(usage.Options):
@@ -29,31 +22,71 @@ class Options(usage.Options):
     optParameters = [["config", "c", "etc/balancer.toml", "The configuration file"]]
 
 
-def makeService(options: Options, reactor: Any = None) -> LoggedService:
-    """Build every part and join them; nothing listens until startService."""
+class BalancerService(LoggedService):
+    """Starts what asks and listens, then the admin site; stops in the opposite order."""
+
+    _log = Logger()
+
+    def __init__(self, config: BalancerConfig, parts: Parts, reactor: Any, config_file: Path,
+                 twistd: Any = None) -> None:
+        """`config_file` is checked again when SIGHUP comes; `twistd` holds its options: where the log goes."""
+        super().__init__(config.log, twistd)
+        self._parts = parts
+        self._reactor = reactor
+        self._config_file = config_file
+        self._on_hang_up: Any = None
+        parts.admin.ready_when("nodes", lambda: None if parts.nodes.is_settled else "not every node was asked yet")
+        if config.ingest.hep_udp or config.ingest.hep_tcp or config.ingest.rtcp:
+            parts.listeners.setServiceParent(self)
+        for service in (parts.saying.sharing, parts.polling, parts.present, parts.admin, parts.turns):
+            service.setServiceParent(self)
+
+    def startService(self) -> None:
+        """Begin to ask nodes, to listen and to publish."""
+        if self._parts.sharing is not None:
+            self._parts.sharing.start()
+        self._parts.tenants.start()
+        super().startService()
+        self._parts.counting.start(COUNT_SECONDS)
+        self._on_hang_up = signal(SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload))
+
+    def stopService(self) -> "Deferred[None]":
+        """Give the lease back, so that a standby takes over at once, then let go of everything."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        parts = self._parts
+        signal(SIGHUP, self._on_hang_up)
+        parts.counting.stop()
+        parts.present.stopService()
+        if parts.sharing is not None:
+            await parts.sharing.leave()
+        await parts.tenants.stop()
+        await super().stopService()
+        parts.ng.close()
+        await parts.options.stop()
+        if parts.sharing is not None:
+            await parts.sharing.redis.stop()
+
+    def reload(self) -> None:
+        """Check the configuration file and read the files of [access] again, or keep them and say why (SIGHUP)."""
+        try:
+            load(self._config_file, BalancerConfig)
+            self._parts.groups.reload()
+        except (ConfigError, ValueError, OSError) as problem:
+            self._log.error("nothing was reloaded: {problem}", problem=str(problem))
+        else:
+            self._log.info("files of [access] reloaded; what else changed in {file} takes effect at the next start",
+                           file=self._config_file)
+
+
+def makeService(options: Options, reactor: Any = None) -> BalancerService:
+    """Build every part and join them; nothing listens until startService. Raises SystemExit for a bad configuration."""
     if reactor is None:
         from twisted.internet import reactor
     try:
-        config = load(options["config"], BalancerConfig)
-    except ConfigError as error:
-        raise SystemExit(f"The balancer cannot start:\n{error}") from error
-    metrics = Metrics()
-    admin = AdminSite(reactor, config.admin, metrics)
-    nodes = Nodes(config.nodes, config.polling)
-    groups = AccessGroups(config.access)
-    hearing = Hearing(config.quality, groups.group, lambda name: nodes.nodes(time()).get(name))
-    placing = Placing(config.placements, random)
-    tenants = Tenants(reactor, config.tenants, None)
-    present = Present(reactor, time, config.publication.publish_seconds, config.rule, nodes.nodes, hearing.paths,
-                      lambda: hearing.priors, lambda: tenants.groups)
-    present.on_snapshot.append(lambda snapshot: placing.follow(snapshot, reactor.seconds()))
-    nodes.on_change.append(present.hurry)
-    tenants.on_change.append(present.hurry)
-    BalancerApi(placing, metrics, reactor.seconds, groups.group, lambda: nodes.shown(time()),
-                lambda: hearing.shown(time())).mount(admin.routes)
-    tenants.mount(admin.routes)
-    service = LoggedService(config.log, getattr(options, "parent", None))
-    present.setServiceParent(service)
-    admin.setServiceParent(service)
-    Turns(reactor, metrics, config.log.slow_turn_seconds).setServiceParent(service)
-    return service
+        file = Path(options["config"]).absolute()
+        config = load(file, BalancerConfig)
+        return BalancerService(config, Parts(config, reactor), reactor, file, getattr(options, "parent", None))
+    except (ConfigError, OSError, ValueError) as problem:
+        raise SystemExit(f"The balancer cannot start:\n{problem}") from problem

@@ -104,6 +104,9 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.worker",
         "registrar.command",
         "balancer.config",
+        "balancer.sharing",
+        "balancer.observing",
+        "balancer.joining",
         "balancer.service",
     ),
 }

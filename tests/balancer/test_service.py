@@ -41,7 +41,9 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertEqual((port, interface), (8123, "127.0.0.1"))
         answered = ask(site, "POST", "/v1/select", {"call_id": "c"}, authorization="Bearer t0p")
         self.assertEqual(answered.json["node"], "m1")
-        self.assertEqual(ask(site, "GET", "/readyz").status, 200)
+        # Nobody has asked the nodes how they are: whoever wants a node may ask us, but the others know better.
+        self.assertEqual(ask(site, "GET", "/readyz").status, 503)
+        self.assertIn("not every node was asked yet", str(ask(site, "GET", "/readyz").json))
 
     def test_bad_configuration(self) -> None:
         """A bad configuration ends the start with all mistakes, not with a traceback."""
