@@ -236,12 +236,14 @@ class Phone:
 
     def answer(self, request: Request, status: int, headers: Headers = (), tag: str = "callee") -> Response:
         """Answer a request that came, with its Record-Route and our Contact as a UAS does, and return the answer."""
-        copied = [("Record-Route", value) for value in request.get_all("Record-Route")]
-        response = response_to(
-            request, status, to_tag=tag, headers=[*copied, ("Contact", f"<{self.contact}>"), *headers]
-        )
+        response = self.make_answer(request, status, headers, tag)
         self.send(response)
         return response
+
+    def make_answer(self, request: Request, status: int, headers: Headers = (), tag: str = "callee") -> Response:
+        """Return what `answer` sends."""
+        copied = [("Record-Route", value) for value in request.get_all("Record-Route")]
+        return response_to(request, status, to_tag=tag, headers=[*copied, ("Contact", f"<{self.contact}>"), *headers])
 
     def within(self, method: str, invite: Request, response: Response, cseq: int = 2) -> Request:
         """Return a request of the caller within the dialog that `response` made (RFC 3261 §12.2.1)."""
