@@ -45,17 +45,18 @@ class Capture:
     """The packets of some server ports on loopback. Use it as a context manager around the talk, then ask.
 
     `ports` are (transport, port) of the server. TLS keys that clients write to `keys` (SSLKEYLOGFILE) open their
-    sessions.
+    sessions. Of `hosts` all packets are taken, whatever their ports.
     """
 
-    def __init__(self, ports: Iterable[tuple[str, int]], folder: Path, keys: Path | None = None) -> None:
+    def __init__(self, ports: Iterable[tuple[str, int]], folder: Path, keys: Path | None = None,
+                 hosts: Iterable[str] = ()) -> None:
         self.ports = tuple(ports)
         self.file = folder / "capture.pcapng"
         self.keys = keys
         (self._sentinel_port,) = free_ports()
         self._sentinel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         wanted = {port for _, port in self.ports} | {self._sentinel_port}
-        packets = " or ".join(f"port {port}" for port in sorted(wanted))
+        packets = " or ".join([*(f"port {port}" for port in sorted(wanted)), *(f"host {host}" for host in hosts)])
         command = [*WITH_US, *as_root(), "dumpcap", "-q", "-i", "lo", "-B", "16", "-w", "-", "-f", packets]
         self._log = folder / "capture.log"
         with self.file.open("wb") as output, self._log.open("wb") as log:
@@ -82,9 +83,12 @@ class Capture:
         self._dumpcap.send_signal(signal.SIGINT)
         self._dumpcap.wait(10)
 
-    def rows(self, packets: str, *fields: str) -> list[list[str]]:
-        """Return the values of `fields` for each packet that fits the display filter."""
-        command = ["tshark", "-n", "-r", str(self.file), "-Y", packets, "-T", "fields", *self._options()]
+    def rows(self, packets: str, *fields: str, decode: Sequence[str] = ()) -> list[list[str]]:
+        """Return the values of `fields` for each packet that fits the display filter.
+
+        `decode` are more of tshark's options on what is read as what.
+        """
+        command = ["tshark", "-n", "-r", str(self.file), "-Y", packets, "-T", "fields", *self._options(), *decode]
         done = subprocess.run(
             [*command, *chain.from_iterable(("-e", field) for field in fields)],
             capture_output=True,

@@ -65,6 +65,8 @@ class MediaPhone:
     number: int
     who: Subscriber
     audio: Audio = field(init=False, repr=False)
+    proxy: tuple[str, int] | None = None
+    """Where it connects, when that is not where all connect."""
     local: str = ""
     is_registered: bool = False
     is_busy: bool = False
@@ -95,7 +97,7 @@ class MediaPhone:
 
     def enter(self) -> None:
         """Connect and register."""
-        self._socket = socket.create_connection(self.exchange.proxy, CONNECT_SECONDS, (self.who.host, 0))
+        self._socket = socket.create_connection(self.proxy or self.exchange.proxy, CONNECT_SECONDS, (self.who.host, 0))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setblocking(False)
         host, port = self._socket.getsockname()

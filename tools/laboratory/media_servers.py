@@ -13,6 +13,8 @@ from tools.laboratory.toml import Sections, joined
 
 CARRIERS = {"alpha": "127.201.0.0/16", "beta": "127.202.0.0/16", "gamma": "127.203.0.0/16"}
 """The lab's carriers, by the networks of their phones on loopback."""
+LOCAL = {"local": "127.0.0.0/16"}
+"""The carrier of phones that have no address of their own, such as baresip."""
 REGION = "lab"
 PREFIX_FILE = "prefixes.txt"
 PHONES_OF_A_NET = 250
@@ -47,7 +49,8 @@ class MediaServers:
     def start(self) -> None:
         """Start all of them and return when all serve."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.prefix_file.write_text("".join(f"{net} {name} {REGION}\n" for name, net in CARRIERS.items()))
+        nets = CARRIERS | LOCAL
+        self.prefix_file.write_text("".join(f"{net} {name} {REGION}\n" for name, net in nets.items()))
         self.balancers = [self._balancer(f"balancer-{number}") for number in self._numbers]
         # Each reports to one balancer, as rtpengine can; what that has heard, the others read from Redis.
         self.nodes = [
