@@ -39,6 +39,8 @@ class _Task:
     call_id: str
     node: str
     """Which one."""
+    moves: int
+    """How many nodes it had outlived before."""
     lost_at: float
 
 
@@ -117,7 +119,7 @@ class Anchoring:
         for session in sessions:
             if session.call_id not in self._known:
                 self._known.add(session.call_id)
-                self._put_off(_Task(session.call_id, session.node, self._now()), seconds)
+                self._put_off(_Task(session.call_id, session.node, session.moves, self._now()), seconds)
         self._go_on()
 
     def _put_off(self, task: _Task, seconds: float) -> None:
@@ -161,7 +163,7 @@ class Anchoring:
     async def _outcome(self, task: _Task) -> str | None:
         """Return what has become of it; None: it is tried again."""
         try:
-            await self._moving.move(task.call_id, task.node)
+            await self._moving.move(task.call_id, task.node, task.moves)
         except Over:
             return "over"
         except Failed as problem:

@@ -14,7 +14,7 @@ from registrar.media.choosing import Choosing
 from registrar.media.config import MediaConfig
 from registrar.media.flags import Arguments, answer, delete, offer
 from registrar.media.sdp import described
-from registrar.media.session import Session, Who, other, with_version
+from registrar.media.session import Session, Who, other, version_of, with_version
 from registrar.media.sessions import Sessions
 from registrar.media.speaking import NoAnswer, Speaking
 from registrar.media.timers import Asking, agreed
@@ -68,10 +68,13 @@ class Moving:
         self._now = now
         self._chance = chance
 
-    async def move(self, call_id: str, lost: str) -> None:
-        """Lead a call that has `lost` this node through another one. Raises Over, Again and Failed."""
+    async def move(self, call_id: str, lost: str, moves: int) -> None:
+        """Lead a call that has `lost` this node through another one. Raises Over, Again and Failed.
+
+        `moves` is how many nodes it had outlived then: when that has become more a phone's own re-INVITE was faster.
+        """
         session = await self._sessions.find(call_id)
-        if session is None or not session.is_answered:
+        if session is None or not session.is_answered or session.moves > moves:
             raise Over
         if not (session.caller.sdp and session.callee.sdp):
             raise Failed("no description")
@@ -120,7 +123,10 @@ class Moving:
 
         def heard(current: Session) -> Session:
             peer = current.side(other(who))
-            peer = evolve(peer, sdp=answered.sdp, contact=response.first_value("Contact") or peer.contact)
+            # Nobody but us has heard this version: the next one follows on what the other side has heard last.
+            skipped = version_of(answered.sdp) - version_of(peer.sdp)
+            peer = evolve(peer, sdp=answered.sdp, contact=response.first_value("Contact") or peer.contact,
+                          version_offset=peer.version_offset - skipped)
             asked = Request.new("INVITE", "", (("From", current.side(who).address),))
             changed = evolve(current.with_side(other(who), peer), moves=current.moves + (who == "callee"))
             return agreed(changed, asked, response, self._now(), self._config.max_call_seconds)

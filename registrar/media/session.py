@@ -193,6 +193,12 @@ def with_version(sdp: bytes, offset: int) -> bytes:
     return _ORIGIN.sub(lambda found: b"%b%d" % (found[1], int(found[2]) + offset), sdp, count=1)
 
 
+def version_of(sdp: bytes) -> int:
+    """Return the version in its "o="; 0 when it has none."""
+    found = _ORIGIN.search(sdp)
+    return int(found[2]) if found is not None else 0
+
+
 def is_sdp(message: Message) -> bool:
     """Say whether the body is a session description, and nothing else."""
     kind = (message.get("Content-Type") or "").partition(";")[0].strip().lower()
