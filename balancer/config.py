@@ -9,6 +9,7 @@ from balancer.nodes.config import NodeConfig, NodesConfig
 from balancer.placing import PlacementConfig
 from balancer.publication import PublicationConfig
 from balancer.quality.config import QualityConfig
+from balancer.redirect import RedirectConfig
 from balancer.standby import StandbyConfig
 from rollcall.cluster.config import RedisConfig
 from rollcall.media.access import AccessConfig
@@ -47,5 +48,6 @@ class BalancerConfig:
         factory=dict, validator=where(_are_names, "node groups: letters, digits, '.', '_' and '-', at most 64"))
     """The node group of each tenant's calls: by AOR, "internal:<domain>" or domain."""
     placements: PlacementConfig = PlacementConfig()
+    redirect: RedirectConfig = RedirectConfig()
     admin: BalancerAdminConfig = BalancerAdminConfig()
     log: LogConfig = LogConfig()

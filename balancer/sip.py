@@ -17,8 +17,8 @@ from rollcall.sip.headers import Via
 from rollcall.sip.message import Request, check_request, check_response, parse_message, salvage_response
 from rollcall.sip.scanner import UsualRegister
 
-Admitted = Callable[[Request, Flow], bool]
-"""Says whether a request may have a transaction; what may not is dropped without a word."""
+Admitted = Callable[[Flow], bool]
+"""Says whether requests from there may have a transaction; those that may not are dropped without a word."""
 
 
 class Messages:
@@ -71,7 +71,7 @@ class Messages:
         return None
 
     def _request_received(self, request: Request, via: Via, flow: Flow) -> None:
-        if not self._admits(request, flow):
+        if not self._admits(flow):
             return
         flow.confirm()
         host, port = flow.peer
@@ -84,7 +84,7 @@ class Messages:
 
     def _refuse(self, data: bytes, error: ParseError, flow: Flow) -> None:
         answer = salvage_response(data, error)
-        if answer is None or not self._admits(Request.new("", ""), flow):
+        if answer is None or not self._admits(flow):
             return
         try:
             flow.write(answer.serialise())

@@ -94,7 +94,7 @@ class AskingByOptions:
         self._transactions = Transactions(
             self._wheel, TransactionConfig(t1_seconds=T1_SECONDS), random_name, lambda transaction, response: None)
         self._transports = Transports(
-            reactor, self._wheel, Messages(self._transactions, lambda request, flow: False),
+            reactor, self._wheel, Messages(self._transactions, lambda flow: False),
             NetConfig(listeners=tuple(
                 ListenerConfig(name=f"options from {host}", transport="udp", host=host, port=0) for host in hosts)))
 

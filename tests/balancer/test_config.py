@@ -32,6 +32,7 @@ draining = true
 ILLUSTRATED = {
     "node.id", "node.address", "ingest.hep_udp", "ingest.hep_tcp", "ingest.rtcp", "access.prefix_file",
     "access.asn_file", "access.country_file", "quality.prior", "standby.name", "log.levels", "log.file",
+    "redirect.udp", "redirect.tcp",
 }
 # In the file these are read from a file of their own.
 SECRETS = {"ingest": "auth_key", "admin": "token"}
