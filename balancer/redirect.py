@@ -94,9 +94,9 @@ class Redirect(MultiService):
         self._wheel = TimerWheel(reactor)
         self.transactions = Transactions(self._wheel, TransactionConfig(), random_name, _ignore)
         self.transactions.user = self
-        messages = Messages(self.transactions, self._admits)
-        self.transports = Transports(reactor, self._wheel, messages, NetConfig(listeners=config.listeners))
-        messages.serve(self.transports)
+        self.messages = Messages(self.transactions, self._admits)
+        self.transports = Transports(reactor, self._wheel, self.messages, NetConfig(listeners=config.listeners))
+        self.messages.serve(self.transports)
         self.transports.setServiceParent(self)
 
     def stopService(self) -> "Deferred[None]":
