@@ -31,9 +31,6 @@ from rollcall.sip.headers import parse_name_addr
 from rollcall.sip.message import Request
 from rollcall.sip.uri import SipUri, parse_uri
 
-NO_SESSION = frozenset({"CANCEL", "REGISTER", "OPTIONS", "MESSAGE", "SUBSCRIBE", "NOTIFY", "PUBLISH", "REFER"})
-"""What is of no interest to a media node, and takes no look at what is known of the call, unless that is known here."""
-
 
 class Calls:
     """All calls of one registrar that go through media nodes, while they are set up and within them."""
@@ -84,11 +81,10 @@ class Calls:
         return forwarded if session is None else await acknowledged(self._parts, session, forwarded)
 
     async def _within(self, forwarded: Forwarded, call_id: str) -> Passage | None:
-        method = forwarded.request.method
-        session = self._sessions.known(call_id) if method in NO_SESSION else await self._sessions.find(call_id)
+        session = await self._sessions.find(call_id)
         if session is not None:
             return Dialogue(self._parts, session, forwarded)
-        if method == "BYE":
+        if forwarded.request.method == "BYE":
             self._sessions.owe_end(call_id)
         return None
 

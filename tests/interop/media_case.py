@@ -1,4 +1,4 @@
-"""What the tests of calls through real rtpengines share: two of them, a real Redis that names them, and phones with RTP.
+"""What the tests of calls through real rtpengines share: two of them, a real Redis that names them, phones with RTP.
 
 What balancers do is not tried here: the snapshot is put into Redis as their master would.
 """
@@ -29,7 +29,9 @@ required = false
 addresses = ["{address}"]
 [media]
 enabled = true
+left_out_seconds = {left_out_seconds}
 """
+LEFT_OUT_SECONDS = 0.5
 SDP_TYPE = ("Content-Type", "application/sdp")
 PACKETS = 10
 PACKET_SECONDS = 0.02
@@ -56,7 +58,7 @@ class MediaCase(InteropCase):
         cls._redis = RedisServers(folder / "redis", "single")
         cls._redis.start()
         cls.addClassCleanup(cls._redis.stop)
-        cls.sections = SECTIONS.format(address=cls._redis.addresses[0])
+        cls.sections = SECTIONS.format(address=cls._redis.addresses[0], left_out_seconds=LEFT_OUT_SECONDS)
         super().setUpClass()
         cls.nodes = [RtpengineProcess(folder / f"m{number}", f"m{number}", host, number, options=cls.options)
                      for number, host in enumerate(own_hosts(NODES), 1)]
@@ -65,7 +67,10 @@ class MediaCase(InteropCase):
 
     def setUp(self) -> None:
         super().setUp()
-        for node in self.nodes:
+        for place, node in enumerate(self.nodes):
+            # A test that has failed may have left calls.
+            if node.running and self.calls_of(place):
+                node.kill()
             if not node.running:
                 node.start()
         self.publish()
@@ -78,8 +83,9 @@ class MediaCase(InteropCase):
         number = next(self._published)
         snapshot = Snapshot(published_at=number / 1000, nodes=nodes)
         identity = f"{number}-0"
-        self._redis.command(self._redis.master(), "XADD", SNAPSHOTS, identity, "kind", "whole", "before", "", "whole", identity,
-                        "data", encode_snapshot(snapshot))
+        self._redis.command(
+            self._redis.master(), "XADD", SNAPSHOTS, identity, "kind", "whole", "before", "", "whole", identity,
+            "data", encode_snapshot(snapshot))
         wait_until(lambda: f'"version":"{identity}"' in self.registrar.get("/v1/media").replace(" ", "") or None,
                    f"snapshot {identity} at the registrar: {self.registrar.get('/v1/media')}")
 
