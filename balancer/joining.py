@@ -22,6 +22,7 @@ from balancer.observing import watch_hearing, watch_sharing
 from balancer.placing import Placing
 from balancer.present import Present
 from balancer.quality.hearing import Hearing
+from balancer.redirect import Redirect
 from balancer.sharing import Sharing
 from balancer.tenants import Tenants
 from rollcall.media.access import AccessGroups
@@ -60,6 +61,10 @@ class Parts:
             lambda: self.hearing.priors, lambda: self.tenants.groups)
         self.intake = Intake(config.ingest, self.nodes, self._heard, self._now)
         self.listeners = IngestListeners(reactor, config.ingest, self.intake)
+        self.redirect: Redirect | None = None
+        if config.redirect.listeners:
+            self.redirect = Redirect(
+                reactor, config.redirect, self.placing, self.groups.group, self.metrics, random)
         self.turns = Turns(reactor, self.metrics, config.log.slow_turn_seconds)
         self.counting = LoopingCall(self._count)
         self.counting.clock = reactor

@@ -38,6 +38,8 @@ class BalancerService(LoggedService):
         parts.admin.ready_when("nodes", lambda: None if parts.nodes.is_settled else "not every node was asked yet")
         if config.ingest.hep_udp or config.ingest.hep_tcp or config.ingest.rtcp:
             parts.listeners.setServiceParent(self)
+        if parts.redirect is not None:
+            parts.redirect.setServiceParent(self)
         for service in (parts.saying.sharing, parts.polling, parts.present, parts.admin, parts.turns):
             service.setServiceParent(self)
 
