@@ -117,11 +117,15 @@ class Hearing:
         if node is None:
             return self._count("node")
         call = self._call(report.call_id, report.node, now)
+        if not call.admits(report.source, report.at):
+            return self._count("sources")
         for evidence in call.heard(report, self.refused):
             other = call.streams.get(evidence.about)
+            sides = self._sides(node, report.source, call, None if other is None else other.source)
+            if sides is None:
+                return self._count("stranger")
             self._add(report.node, now, Reported(
-                report.at, _voter(report.source), self._group_of(report.source),
-                self._far(node, report.source, call, None if other is None else other.source),
+                report.at, _voter(report.source), *sides,
                 evidence.expected, evidence.lost, evidence.jitter_ms, evidence.rtt_ms))
 
     def _phone(self, report: PhoneReport, now: float) -> None:
@@ -138,11 +142,16 @@ class Hearing:
         jitter_ms = report.jitter_ms
         if jitter_ms is not None and not 0.0 <= jitter_ms <= MOST_JITTER_MS:
             jitter_ms = None
-        if packets > 0:
-            call = self._call(report.call_id, node.id, now)
+        call = self._call(report.call_id, node.id, now)
+        # anybody may send a PUBLISH about any call: where its phones are known it has to come from one of them
+        if len(call.hosts) == 2 and report.source not in call.hosts:
+            return self._count("stranger")
+        if not call.admits(report.source, report.at):
+            return self._count("sources")
+        sides = self._sides(node, report.source, call, None)
+        if packets > 0 and sides is not None:
             self._add(node.id, now, Reported(
-                report.at, _voter(report.source), self._group_of(report.source),
-                self._far(node, report.source, call, None), packets, packets * loss, jitter_ms))
+                report.at, _voter(report.source), *sides, packets, packets * loss, jitter_ms))
 
     def _facts(self, facts: CallFacts, now: float) -> None:
         call = self._call(facts.call_id, facts.node, now)
@@ -156,17 +165,23 @@ class Hearing:
             call.heard_at = now - UNHEARD_SECONDS + OVER_SECONDS
             self._calls.move_to_end(over.call_id, last=False)
 
-    def _far(self, node: MediaNode, source: str, call: Call, other: str | None) -> str | None:
-        """Return the access group of the other end, as far as it is known; None where the node does not relay."""
-        if node.kind != "rtpengine":
-            return None
-        if other is not None:
-            return self._group_of(other)
+    def _sides(self, node: MediaNode, source: str, call: Call, other: str | None) -> tuple[str, str | None] | None:
+        """Return the access groups of the reporter and of the other end, as far as it is known.
+
+        There is no other end where the node does not relay. None when the reporter is in neither side's group: calls
+        are placed by the groups that signalling comes from, and nobody may speak for further ones.
+        """
+        near = self._group_of(source)
         if len(call.hosts) < 2:
-            return UNKNOWN
-        # signalling may come from elsewhere than sound: the side whose group is not the reporter's is the other one
-        near, groups = self._group_of(source), [self._group_of(host) for host in call.hosts]
-        return groups[1] if groups[0] == near else groups[0]
+            far = UNKNOWN if other is None else self._group_of(other)
+        else:
+            groups = [self._group_of(host) for host in call.hosts]
+            if groups[0] == groups[1]:
+                near = groups[0]
+            elif near not in groups:
+                return None
+            far = groups[1] if groups[0] == near else groups[0]
+        return near, far if node.kind == "rtpengine" else None
 
     def _is_timely(self, at: float, now: float) -> bool:
         return now - self._config.stale_seconds <= at <= now + self._config.ahead_seconds

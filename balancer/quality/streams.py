@@ -10,6 +10,9 @@ from rollcall.media.reports import Block, RtcpReport, Sender
 
 MOST_STREAMS = 8
 """So many SSRCs a call may have: two phones, a few that forked or began anew."""
+SOURCES_AT_ONCE, SOURCES_EVER = 2, 4
+"""So many addresses may report on a call: its two phones, and two more after networks have changed. Media nodes take
+RTCP from anywhere, and who forges addresses would otherwise have any number of voices in one call."""
 MOST_SENT = 4
 """Of each stream the moments of so many sender reports are kept for round trips; phones answer to the last."""
 LONGEST_GAP_SECONDS = 20.0
@@ -68,6 +71,17 @@ class Call:
     clock_rate: int = 8000
     hosts: tuple[str, ...] = ()
     streams: dict[int, Stream] = field(factory=dict)
+    _sources: dict[str, float] = field(factory=dict)
+    """Who has reported on it, and when last."""
+
+    def admits(self, source: str, at: float) -> bool:
+        """Say whether this address may report on the call: an old one has to be silent before it is replaced."""
+        if source not in self._sources:
+            speaking = sum(1 for heard_at in self._sources.values() if heard_at > at - LONGEST_GAP_SECONDS)
+            if speaking >= SOURCES_AT_ONCE or len(self._sources) >= SOURCES_EVER:
+                return False
+        self._sources[source] = at
+        return True
 
     def heard(self, report: RtcpReport, refused: dict[str, int]) -> list[Evidence]:
         """Return what is new; count in `refused` what cannot be."""

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from balancer.quality.config import PriorConfig, QualityConfig
 from balancer.quality.hearing import GRACE_SECONDS, OVER_SECONDS, UNHEARD_SECONDS, Hearing
-from rollcall.media.reports import CallFacts, CallOver, Counts, PhoneReport, RtcpReport
+from rollcall.media.reports import CallFacts, CallOver, Counts, PhoneReport, Report, RtcpReport
 from rollcall.media.selection import FAR, NEAR, Board, Chosen, Placements, Wanted
 from rollcall.media.snapshot import MediaNode, Quality, Snapshot
 from tests.balancer.quality.reporting import NODES, a_block, a_call, a_report, group_of
@@ -118,6 +118,36 @@ class HearingTests(SynchronousTestCase):
         self.hear([*honest, *liars, *self.calls(1, 2, 0.0, node="m2")], rounds=8)
         self.assertEqual(self.chosen(A), {"m1", "m2"})
         self.assertEqual(self.loss(A), 0.0)
+
+    def test_forged_addresses(self) -> None:
+        """Who sends RTCP for one call from any number of addresses has two voices, as every call has."""
+        self.hear([*self.calls(1, 2, 0.0, count=10), *self.calls(1, 2, 0.0, node="m2")], rounds=4)
+        for number in range(200):
+            self.hearing.heard(a_report(
+                a_block(fraction=254, highest=1000 + number), at=self.now, source=f"10.1.77.{number}",
+                call_id="evil", ssrc=1), self.now)
+        self.assertEqual(self.hearing.refused["sources"], 198)
+        self.assertEqual(self.chosen(A), {"m1", "m2"})
+
+    def test_strangers(self) -> None:
+        """Where the phones of a call are known, nobody else may PUBLISH about it, nor speak for other carriers."""
+        facts = CallFacts(at=1000.0, call_id="call", node="m1", hosts=("10.1.0.1", "10.2.0.1"))
+        reports: list[Report] = [
+            facts,
+            PhoneReport(at=1000.0, source="10.1.0.9", call_id="call", node="m1", loss=0.5),
+            PhoneReport(at=1000.0, source="10.2.0.1", call_id="call", node="m1", loss=0.0),
+            a_report(a_block(), source="10.3.0.1"),
+        ]
+        for report in reports:
+            self.hearing.heard(report, 1000.0)
+        self.assertEqual((self.hearing.counted, self.hearing.refused), (1, {"stranger": 2}))
+
+    def test_sound_from_elsewhere(self) -> None:
+        """When both phones signal from one group, it does not matter where their sound comes from."""
+        facts = CallFacts(at=1000.0, call_id="call", node="m1", hosts=("10.1.0.1", "10.1.0.2"))
+        self.hearing.heard(facts, 1000.0)
+        self.hearing.heard(a_report(a_block(), source="10.3.0.1"), 1000.0)
+        self.assertEqual([row.group for row in self.hearing.shown(1003.0)], [A])
 
     def test_far_end_by_signalling(self) -> None:
         """Where the other phone sends no RTCP its carrier comes from what the registrar knows of the call."""

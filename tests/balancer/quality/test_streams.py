@@ -137,6 +137,14 @@ class CallTests(SynchronousTestCase):
         said = self.hear(a_report(a_block()), a_report(a_block(highest=1250, lost=50), source="10.3.0.9", at=1005.0))
         self.assertEqual([each.expected for each in said], [FIRST_PACKETS, FIRST_PACKETS])
 
+    def test_sources(self) -> None:
+        """A third address may report only when one of two has been silent, and a fifth never."""
+        for source, at, admitted in [
+            ("a", 0.0, True), ("b", 1.0, True), ("c", 2.0, False), ("b", 15.0, True), ("c", 21.0, True),
+            ("a", 22.0, True), ("d", 30.0, False), ("d", 60.0, True), ("e", 100.0, False), ("b", 100.0, True),
+        ]:
+            self.assertEqual(self.call.admits(source, 1000.0 + at), admitted, (source, at))
+
     def test_bounded(self) -> None:
         """A call has so many streams, and each reports on so many, and not more."""
         self.hear(*(a_report(*(a_block(ssrc=ssrc) for ssrc in range(50)), ssrc=ssrc) for ssrc in range(50)))
