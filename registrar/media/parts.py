@@ -6,18 +6,15 @@ from attrs import evolve, frozen
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from registrar.media import timers
 from registrar.media.choosing import Choosing
 from registrar.media.relaying import Exchange, Relaying, Stranded
-from registrar.media.session import Session, Side, Who, other
+from registrar.media.session import Session, Side, other
 from registrar.media.sessions import Sessions
 from rollcall.media.snapshot import MediaNode
 from rollcall.ops.coroutines import start
-from rollcall.sip.errors import ParseError
-from rollcall.sip.headers import parse_cseq, parse_name_addr, parse_params
+from rollcall.sip.headers import parse_cseq, parse_name_addr
 from rollcall.sip.message import Message, Request, Response
-
-MIN_INTERVAL = 90
-"""RFC 4028 §4: no session is refreshed more often; what says less says nothing."""
 
 
 @frozen(kw_only=True)
@@ -50,9 +47,9 @@ class Parts:
         """Have a node go back to what was agreed on before, without anybody who waits for it."""
         start(self.relaying.told_again(node, exchange), self._broke)
 
-    def expires_at(self, interval: int) -> float:
-        """Return when a call is over unless it is refreshed."""
-        return self.now() + (interval or self.max_call_seconds)
+    def timed(self, session: Session, request: Request, response: Response) -> Session:
+        """Return a call with what a 2xx says of how long it lasts."""
+        return timers.agreed(session, request, response, self.now(), self.max_call_seconds)
 
     def _broke(self, failure: Failure) -> None:
         self.log.failure("while a call through a media node was kept", failure=failure)
@@ -68,22 +65,6 @@ def cseq_of(message: Message) -> int:
     return parse_cseq(message.get("CSeq") or "").number
 
 
-def refresh_of(response: Response, asker: Who) -> tuple[int, str]:
-    """Return what a 2xx says of session timers: interval in seconds (0: nothing) and who refreshes (RFC 4028 §9)."""
-    text = response.get("Session-Expires")
-    if text is None:
-        return 0, ""
-    seconds, _, rest = text.partition(";")
-    try:
-        interval = int(seconds.strip())
-        refresher = parse_params(f";{rest}").get("refresher") if rest else None
-    except (ValueError, ParseError):
-        return 0, ""
-    if interval < MIN_INTERVAL:
-        return 0, ""
-    return interval, other(asker) if str(refresher).lower() == "uas" else asker
-
-
 def agreed(session: Session, request: Request, response: Response, offers: tuple[bytes, bytes],
            parts: Parts) -> Session:
     """Return a call that stands after a re-INVITE or UPDATE was taken: contacts, descriptions, timers.
@@ -96,8 +77,7 @@ def agreed(session: Session, request: Request, response: Response, offers: tuple
     asker = _refreshed(session.side(who).with_request(cseq_of(request)), request, offers[0])
     session = session.with_side(who, asker)
     session = session.with_side(other(who), _refreshed(session.side(other(who)), response, offers[1]))
-    interval, refresher = refresh_of(response, who)
-    return evolve(session, interval=interval, refresher=refresher, expires_at=parts.expires_at(interval))
+    return parts.timed(session, request, response)
 
 
 def _refreshed(side: Side, message: Message, sdp: bytes) -> Side:

@@ -10,7 +10,7 @@ from attrs import define, evolve
 from registrar.authorising import Refusal
 from registrar.media.choosing import Place
 from registrar.media.flags import End, delete_arguments, is_browser
-from registrar.media.parts import Parts, cseq_of, refresh_of, tag_of
+from registrar.media.parts import Parts, cseq_of, tag_of
 from registrar.media.relaying import Exchange, NoPlace, Relayed, Unacceptable
 from registrar.media.sdp import describe, described, is_webrtc
 from registrar.media.session import Session, Side
@@ -178,22 +178,22 @@ class Setup:
         return Session(
             call_id=self._call_id, id=random_name(), node=node.id, address=node.address, kind=node.kind,
             group=self._place.wanted.group, owner=parts.sessions.owner, caller=caller, started_at=parts.now(),
-            expires_at=parts.expires_at(0))
+            expires_at=parts.now() + parts.max_call_seconds)
 
     def _accepted(self, leg: Leg, response: Response) -> None:
         """Note who has taken the call, the first who does, and see that the media come along."""
         node = leg.node
         assert node is not None
-        callee, refresh = self._callee(leg, response), refresh_of(response, "caller")
+        callee = self._callee(leg, response)
 
         def update(session: Session) -> Session:
             if session.is_answered and session.callee.tag != callee.tag:
                 return session
             caller = evolve(session.caller, routes=tuple(reversed(callee.routes)))
-            return evolve(
+            answered = evolve(
                 _at(session, node), branch=leg.name, caller=caller, callee=callee,
-                answered_at=session.answered_at or self._parts.now(), interval=refresh[0], refresher=refresh[1],
-                expires_at=self._parts.expires_at(refresh[0]))
+                answered_at=session.answered_at or self._parts.now())
+            return self._parts.timed(answered, self._request, response)
 
         self._parts.change(self._call_id, update)
         if leg.is_stranded:

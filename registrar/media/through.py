@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from attrs import evolve
 
-from registrar.media.parts import Parts, cseq_of, refresh_of, tag_of
+from registrar.media.parts import Parts, cseq_of, tag_of
 from registrar.media.session import Session, Side
 from registrar.routing import ByUri
 from registrar.sending import Attempt, Forwarded
@@ -55,7 +55,7 @@ class Through:
         session = Session(
             call_id=request.get("Call-ID") or "", id=random_name(), node=node.id, address=node.address, kind=node.kind,
             group=self._group, owner=parts.sessions.owner, caller=caller, started_at=parts.now(),
-            expires_at=parts.expires_at(0))
+            expires_at=parts.now() + parts.max_call_seconds)
         if parts.sessions.begin(session):
             self._session = session
 
@@ -65,7 +65,5 @@ class Through:
         callee = Side(
             tag=tag_of(response, "To"), address=response.get("To") or "", contact=response.get("Contact") or "",
             routes=tuple(response.values("Record-Route")))
-        interval, refresher = refresh_of(response, "caller")
-        return evolve(
-            session, callee=callee, answered_at=self._parts.now(), interval=interval, refresher=refresher,
-            expires_at=self._parts.expires_at(interval))
+        answered = evolve(session, callee=callee, answered_at=self._parts.now())
+        return self._parts.timed(answered, self._request, response)

@@ -178,7 +178,7 @@ class SoundPhone(Phone):
 
     def heard(self) -> set[str]:
         """Return whose packets have come since the last look."""
-        names = set()
+        names: set[str] = set()
         self.sound.setblocking(False)
         while True:
             try:
