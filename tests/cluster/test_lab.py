@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 import tomllib
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,32 @@ class LabTests(SynchronousTestCase):
                 self.assertEqual(len(cursor.fetchall()), 1)
         self.check_registers(lab, lab["registrars"][0]["tcp"], "TCP")
         self.assertEqual(self.run_lab("down").returncode, 0)
+
+    def test_media(self) -> None:
+        """With media nodes registrars hear of them from the balancers, all is named, and all ends."""
+        lab = self.up("--registrars", "1", "--media", "3", "--balancers", "2")
+        self.assertEqual({each["pid"] for kind in ("registrars", "redis", "media", "balancers") for each in lab[kind]},
+                         processes_of(self.folder).keys())
+        settings = tomllib.loads(Path(lab["registrars"][0]["config"]).read_text())
+        self.assertTrue(settings["media"]["enabled"])
+        request = urllib.request.Request(f"{lab['registrars'][0]['admin']}/v1/media",
+                                         headers={"Authorization": f"Bearer {lab['admin_token']}"})
+
+        def look() -> bool | None:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                nodes = json.load(answer)["nodes"]
+            return {(node["id"], node["address"], node["state"]) for node in nodes} == {
+                (node["id"], node["ng"], "up") for node in lab["media"]} or None
+
+        wait_until(look, "media nodes that are up", 20)
+        self.assertEqual(self.run_lab("down").returncode, 0)
+        self.assertEqual(processes_of(self.folder), {})
+
+    def test_media_without_redis(self) -> None:
+        """Media nodes without Redis are refused, for registrars could not hear of them."""
+        done = self.run_lab("up", "--redis", "none", "--media", "1")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("--media needs Redis", done.stderr)
         self.assertEqual((processes_of(self.folder), self.folder.exists()), ({}, False))
 
     def check_registers(self, lab: dict[str, Any], address: str, transport: str) -> None:
