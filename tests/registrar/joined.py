@@ -206,7 +206,7 @@ class Registrar:
             left=self.guarding.left)
         if self.entries is not None:
             self.diverting = Diverting(self.entries, self.domains, proxy)
-        proxying = Proxying(
+        self.proxying = proxying = Proxying(
             diverting=self.diverting,
             domains=self.domains, location=self.location, callers=callers, exists=self._exists, gruus=gruus,
             tokens=self.network.tokens, transactions=transactions, sender=self.network.sending, config=proxy, now=now,
