@@ -1,4 +1,4 @@
-"""A balancer that only publishes, or somebody who follows, as a process of its own that says what happens in JSON.
+"""A balancer that only publishes and tells, or somebody who follows and hears, as a process that speaks in JSON.
 
 python -m tests.cluster.media_process balancer|follower NAME SETTINGS, the settings of [redis] in JSON.
 """
@@ -17,11 +17,14 @@ from twisted.internet.defer import Deferred
 from balancer.present import Present
 from balancer.publication import Publication, PublicationConfig
 from balancer.standby import Mastership, StandbyConfig
+from balancer.tenants import Tenants
 from rollcall.cluster.access import make_redis
 from rollcall.cluster.config import RedisConfig
 from rollcall.cluster.redis import Redis
 from rollcall.media.following import Following
+from rollcall.media.reports import CallOver, Report
 from rollcall.media.snapshot import MediaNode, Quality, Rule, Snapshot
+from rollcall.media.telling import ReportReader, Telling
 
 reactor: Any = global_reactor
 
@@ -82,32 +85,44 @@ def balance(name: str, redis: Redis) -> None:
     present = Present(reactor, time, PUBLISH_SECONDS, Rule(), figures.nodes, lambda now: paths, dict, figures.tenants)
     present.on_snapshot.append(publication.offer)
     mastership.on_change.append(lambda: say(is_master=mastership.is_master, fence=mastership.fence))
-    for part in (mastership, publication):
+    tenants = Tenants(reactor, {}, redis)
+    telling = Telling(reactor, redis, name)
+    present.on_snapshot.append(lambda snapshot: telling.tell(CallOver(call_id=f"{name} {snapshot.tenants['sum']}")))
+    parts = (tenants, telling, publication, mastership)
+    for part in reversed(parts):
         part.start()
     present.startService()
+    Deferred.fromCoroutine(tenants.say("x.example", "gold")).addErrback(lambda failure: say(failed=str(failure)))
 
     async def stop() -> None:
         present.stopService()
-        await publication.stop()
-        await mastership.stop()
+        for part in parts:
+            await part.stop()
         await redis.stop()
 
     at_the_end(stop)
     say(started=True)
 
 
-def follow(redis: Redis) -> None:
-    """Say of each snapshot who has published it, and whether it is one of his."""
+def follow(name: str, redis: Redis) -> None:
+    """Say of each snapshot who has published it, and whether it is one of his; and what was told."""
 
     def applied(snapshot: Snapshot) -> None:
         total = sum(node.sessions for node in snapshot.nodes.values())
         say(version=following.version, who=snapshot.tenants["who"], number=total,
             is_mixed=str(total) != snapshot.tenants["sum"], took=time() - snapshot.published_at)
 
+    def heard(report: Report) -> None:
+        if isinstance(report, CallOver):
+            say(told=report.call_id)
+
     following = Following(reactor, redis, applied)
+    reader = ReportReader(reactor, redis, name, heard)
     following.start()
+    reader.start()
 
     async def stop() -> None:
+        await reader.stop()
         await following.stop()
         await redis.stop()
 
@@ -126,7 +141,7 @@ def main() -> None:
     role, name, settings = sys.argv[1:]
     redis = make_redis(reactor, RedisConfig(**json.loads(settings)), Silent())
     redis.start()
-    reactor.callWhenRunning(*((balance, name, redis) if role == "balancer" else (follow, redis)))
+    reactor.callWhenRunning(balance if role == "balancer" else follow, name, redis)
     reactor.run()
 
 

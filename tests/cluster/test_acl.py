@@ -2,10 +2,13 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster.case import ClusterCase
 from tests.cluster.fleet_call import CallState
+from tests.cluster.test_media_publication import Told
 from tests.interop.process import wait_until
 from tools.laboratory.lab import Lab, RedisKind
 from tools.laboratory.redis_servers import RedisServers, RedisUser
@@ -110,6 +113,37 @@ class RedisClusterTests(SingleTests):
     def test_moving(self) -> None:
         """A slot may be on its way from one server to another."""
         self.assertEqual(self.lab.redis.servers[0].ask("ACL", "DRYRUN", "rollcall", "ASKING"), b"OK")
+
+
+class MediaTests(SynchronousTestCase):
+    """Balancers, and those who follow them, are the same user."""
+
+    kind: ClassVar[Literal["single", "sentinel", "cluster"]] = "single"
+
+    def test_allowed(self) -> None:
+        """A lease is taken, snapshots are published and followed, reports told and heard: nothing is refused."""
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        redis = self.enterContext(DocumentedRedis(folder / "redis", self.kind))
+        told = [Told(folder, role, name, redis.settings) for role, name in (("balancer", "b1"), ("follower", "f1"))]
+        for each in told:
+            self.addCleanup(each.process.end)
+        wait_until(lambda: (told[1].snapshots() and told[1].told_by("b1")) or None, "snapshots and reports")
+        self.assertEqual(told[0].process.end(), 0)
+        self.assertEqual([entry for process in (*redis.servers, *redis.sentinels)
+                          for entry in process.ask("ACL", "LOG")], [])
+        self.assertNotIn("failed", told[0].process.text())
+
+
+class MediaSentinelTests(MediaTests):
+    """The same with Sentinels."""
+
+    kind = "sentinel"
+
+
+class MediaClusterTests(MediaTests):
+    """The same with a Redis Cluster."""
+
+    kind = "cluster"
 
 
 def documented() -> tuple[RedisUser, RedisUser]:

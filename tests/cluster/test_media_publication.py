@@ -50,6 +50,11 @@ class Told:
         said = [line["is_master"] for line in self.lines() if "is_master" in line]
         return bool(said and said[-1])
 
+    def told_by(self, name: str) -> list[int]:
+        """Return the numbers of what it has heard from a balancer."""
+        told = [line["told"].split() for line in self.lines() if "told" in line]
+        return [int(number) for who, number in told if who == name]
+
     def snapshots(self) -> list[dict[str, Any]]:
         """Return what it has followed."""
         return [line for line in self.lines() if "version" in line]
@@ -91,15 +96,17 @@ class PublicationCase(SynchronousTestCase):
 
         return wait_until(found, f"snapshot of {name}", seconds) - since
 
-    def check(self, *followers: Told) -> None:
-        """Check that nobody has ever had a mix, or gone back; and that both end with the same."""
-        for follower in followers or (self.follower, self.other):
+    def check(self) -> None:
+        """Check that nobody has ever had a mix, or gone back; and that both have the newest when no more comes."""
+        for balancer in (self.first, self.second):
+            balancer.process.end(signal.SIGKILL)
+        self.until(lambda: self.follower.snapshots()[-1]["version"] == self.other.snapshots()[-1]["version"],
+                   "same version at both")
+        for follower in (self.follower, self.other):
             seen = follower.snapshots()
             self.assertEqual([line for line in seen if line["is_mixed"]], [])
             versions = [tuple(map(int, line["version"].split("-"))) for line in seen]
             self.assertEqual(versions, sorted(set(versions)), follower.name)
-        self.until(lambda: self.follower.snapshots()[-1]["version"] == self.other.snapshots()[-1]["version"],
-                   "same version at both")
 
     def master_server(self) -> Any:
         """Return the server that has the stream."""
@@ -126,6 +133,13 @@ class SingleTests(PublicationCase):
         self.assertLess(seconds, TAKEN_OVER_SECONDS)
         self.assertTrue(self.second.is_master)
         self.check()
+
+    def test_telling(self) -> None:
+        """What balancers tell everybody hears, in order and once, whoever is the master."""
+        self.until(lambda: len(self.follower.told_by("b2")) > 20, "reports")
+        for name in ("b1", "b2"):
+            heard = self.follower.told_by(name)
+            self.assertEqual(heard, list(range(heard[0], heard[0] + len(heard))), name)
 
     def test_master_ends_in_order(self) -> None:
         """A master that ends in order gives its lease back: the standby need not wait for it to lapse."""
