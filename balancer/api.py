@@ -84,12 +84,8 @@ class BalancerApi:
         )
         metrics.gauge("rollcall_balancer_placements", "Calls that were placed here, on a node", ["node"],
                       lambda: {(name,): number for name, number in placing.calls(now()).items()})
-        metrics.gauge("rollcall_balancer_sessions", "Calls on a node, as it says itself", ["node"],
-                      lambda: {(node.id,): node.sessions for node in self._nodes()})
         metrics.gauge("rollcall_balancer_capacity", "Calls a node can have", ["node"],
                       lambda: {(node.id,): node.capacity for node in self._nodes()})
-        metrics.gauge("rollcall_balancer_node_up", "1: a node gets calls; 0: it does not", ["node", "state"],
-                      lambda: {(node.id, node.state.value): float(_is_usable(node)) for node in self._nodes()})
 
     def mount(self, routes: Routes) -> None:
         """Add the routes."""
