@@ -8,17 +8,21 @@ gets the call: many who choose from the same old figures do not all run to the s
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from itertools import accumulate
+from math import inf
+from typing import TypeAlias
 from zlib import crc32
 
 from attrs import field, frozen
 
-from rollcall.media.emodel import PERFECT_R, r_factor
+from rollcall.media.emodel import r_factor
 from rollcall.media.snapshot import DEFAULT_GROUP, UNKNOWN, MediaNode, NodeState, PathKey, Quality, Snapshot
 
 Random = Callable[[], float]
+_Leg: TypeAlias = list[tuple[float, float]]
+"""For each node of a pool the fraction that arrives, and the delay in ms."""
 
 NEAR, FAR, SOMEWHERE = Quality(0.0, 20.0), Quality(0.0, 60.0), Quality(0.0, 40.0)
 """What is assumed where the snapshot has not even a prior: within a region, to another, and where one is unknown."""
@@ -31,7 +35,7 @@ ON_THE_WAY_SECONDS = 0.5
 rather twice for a moment than never."""
 MOST_RANKINGS = 1000
 """So many rankings are kept at once; a board whose balancer is gone lives long."""
-MOST_DRAWS = 16
+MOST_DRAWS = 10
 """After so many vain draws those who are worth drawing are listed, which is slower."""
 
 
@@ -131,7 +135,7 @@ class Board:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self._pools: dict[str, tuple[tuple[MediaNode, ...], tuple[MediaNode, ...]]] = {}
-        self._legs: dict[str, dict[str, Quality]] = {}
+        self._legs: dict[tuple[str, bool, str], _Leg] = {}
         self._rankings: dict[tuple[str, bool, tuple[str, ...]], _Ranking] = {}
 
     def choose(self, wanted: Wanted, placements: Placements, random: Random) -> Chosen | NoNode:
@@ -160,8 +164,8 @@ class Board:
             if len(self._rankings) >= MOST_RANKINGS:
                 self._rankings.clear()
                 self._legs.clear()
-            nodes = self._pool(wanted.group)[suspect]
-            ranking = self._rankings[key] = _ranked(nodes, [self._leg(side) for side in wanted.sides])
+            legs = [self._leg(wanted.group, suspect, side) for side in wanted.sides]
+            ranking = self._rankings[key] = _ranked(self._pool(wanted.group)[suspect], legs)
         return ranking
 
     def _pool(self, group: str) -> tuple[tuple[MediaNode, ...], tuple[MediaNode, ...]]:
@@ -176,11 +180,12 @@ class Board:
                 tuple(node for node in nodes if node.state is NodeState.SUSPECT))
         return pool
 
-    def _leg(self, side: str) -> dict[str, Quality]:
-        leg = self._legs.get(side)
+    def _leg(self, group: str, suspect: bool, side: str) -> "_Leg":
+        key = (group, suspect, side)
+        leg = self._legs.get(key)
         if leg is None:
-            leg = self._legs[side] = {
-                name: self._believed(side, node) for name, node in self.snapshot.nodes.items()}
+            believed = [self._believed(side, node) for node in self._pool(group)[suspect]]
+            leg = self._legs[key] = [(1.0 - each.loss, each.delay_ms) for each in believed]
         return leg
 
     def _believed(self, side: str, node: MediaNode) -> Quality:
@@ -229,20 +234,19 @@ class _Ranking:
         return bisect_right(self.weights, chance * self.weights[end - 1], 0, end - 1)
 
 
-def _ranked(nodes: Sequence[MediaNode], legs: Sequence[Mapping[str, Quality]]) -> _Ranking:
-    rated = sorted(((_rated([leg[node.id] for leg in legs]), node) for node in nodes), key=lambda pair: -pair[0])
-    return _Ranking(
-        tuple(node for _, node in rated), tuple(r for r, _ in rated), tuple(-r for r, _ in rated),
-        tuple(accumulate(node.weight for _, node in rated)))
-
-
-def _rated(legs: Iterable[Quality]) -> float:
-    """Return R of a call over these legs: what gets through one may be lost on the other, and delays add up."""
-    arrives, delay_ms = 1.0, PACKET_MS
+def _ranked(nodes: Sequence[MediaNode], legs: Sequence[_Leg]) -> _Ranking:
+    """Rank nodes by R of a call over these legs: what gets through one may be lost on the other, and delays add up."""
+    arriving = [1.0] * len(nodes)
+    delays = [PACKET_MS] * len(nodes)
     for leg in legs:
-        arrives *= 1.0 - leg.loss
-        delay_ms += leg.delay_ms
-    return r_factor(1.0 - arrives, delay_ms)
+        arriving = [before * arrives for before, (arrives, _) in zip(arriving, leg, strict=True)]
+        delays = [before + delay_ms for before, (_, delay_ms) in zip(delays, leg, strict=True)]
+    rated = [r_factor(1.0 - arrives, delay_ms) for arrives, delay_ms in zip(arriving, delays, strict=True)]
+    order = sorted(range(len(nodes)), key=rated.__getitem__, reverse=True)
+    ratings = [rated[place] for place in order]
+    ranked = [nodes[place] for place in order]
+    return _Ranking(tuple(ranked), tuple(ratings), tuple(-rating for rating in ratings),
+                    tuple(accumulate(node.weight for node in ranked)))
 
 
 class _Choice:
@@ -267,30 +271,34 @@ class _Choice:
             return 1.0
         return (node.sessions + self.counts.get(node.id, 0)) / node.capacity
 
-    def score(self, place: int, load: float) -> float:
-        """Return R, less what the load costs."""
-        rule, r = self.rule, self.ranking.ratings[place]
-        if load <= rule.free_load:
-            return r
-        return r - rule.load_penalty * (load - rule.free_load) / (1.0 - rule.free_load)
+    def load_within(self, place: int, least: float) -> float:
+        """Return u where the score, which is R less what the load costs, is `least` or more; else 1."""
+        load, rule, rating = self.load(place), self.rule, self.ranking.ratings[place]
+        if load > rule.free_load:
+            rating -= rule.load_penalty * (load - rule.free_load) / (1.0 - rule.free_load)
+        return load if rating >= least else 1.0
 
     def free(self) -> list[int]:
         return [place for place in range(len(self.ranking.nodes)) if self.load(place) < 1.0]
 
 
 def _by_quality(choice: _Choice) -> int | None:
-    ranking, ratings = choice.ranking, choice.ranking.ratings
-    best = -PERFECT_R - choice.rule.load_penalty
-    found = False
-    for place, rating in enumerate(ratings):
-        if found and rating <= best:  # the others have no more, whatever their load
+    """What load_within() says is written out here, where it is needed most."""
+    ranking, rule, counts, without = choice.ranking, choice.rule, choice.counts, choice.without
+    free_load, slope = rule.free_load, rule.load_penalty / (1.0 - rule.free_load)
+    best = -inf
+    for rating, node in zip(ranking.ratings, ranking.nodes, strict=True):
+        if rating <= best:  # the others have no more, whatever their load
             break
-        load = choice.load(place)
-        if load < 1.0:
-            found, best = True, max(best, choice.score(place, load))
-    if not found:
+        load = (node.sessions + counts.get(node.id, 0)) / node.capacity
+        if load >= 1.0 or node.id in without:
+            continue
+        score = rating if load <= free_load else rating - slope * (load - free_load)
+        if score > best:
+            best = score
+    if best == -inf:
         return None
-    least = best - choice.rule.margin_r
+    least = best - rule.margin_r
     return _less_loaded_of_two(choice, least, bisect_right(ranking.falling, -least))
 
 
@@ -299,17 +307,17 @@ def _less_loaded_of_two(choice: _Choice, least: float, end: int) -> int:
     first, first_load = -1, 1.0
     for _ in range(MOST_DRAWS):
         place = choice.ranking.drawn(choice.random(), end)
-        load = choice.load(place)
-        if place == first or load >= 1.0 or choice.score(place, load) < least:
+        load = choice.load_within(place, least)
+        if place == first or load >= 1.0:
             continue
         if first >= 0:
             return place if load < first_load else first
         first, first_load = place, load
         if end == 1:
             return first
-    loads = [(choice.load(place), place) for place in range(end)]
-    good = [(load, place) for load, place in loads if load < 1.0 and choice.score(place, load) >= least]
-    return min(good[int(choice.random() * len(good))] for _ in range(2))[1]
+    good = [(load, place) for place in range(end) if (load := choice.load_within(place, least)) < 1.0]
+    drawn = good.pop(int(choice.random() * len(good)))
+    return min(drawn, good[int(choice.random() * len(good))])[1] if good else drawn[1]
 
 
 def _at_random(choice: _Choice) -> int | None:
