@@ -169,9 +169,9 @@ class StateApi:
                       lambda: float(mastership.is_master))
         metrics.gauge("rollcall_balancer_fence", "The fencing number of the last lease that was ours", (),
                       lambda: float(mastership.fence))
-        metrics.gauge("rollcall_balancer_published", "Snapshots that were published since the start", ["kind"],
+        metrics.total("rollcall_balancer_published_total", "Snapshots that were published", ["kind"],
                       lambda: {("whole",): float(publication.wholes), ("change",): float(publication.changes)})
-        metrics.gauge("rollcall_balancer_published_bytes", "How long they were", (),
+        metrics.total("rollcall_balancer_published_bytes_total", "How long they were", (),
                       lambda: float(publication.bytes))
 
     def mount(self, routes: Routes) -> None:

@@ -27,13 +27,15 @@ class MediaServers:
                  sections: Sections | None = None, outlives: bool = False) -> None:
         """`sections` is what the balancers' configuration says beyond what they need to work together.
 
-        Its "every_node" is what is said of every node, such as its capacity.
+        Its "every_node" is what is said of every node, such as its capacity, and its "each_node" what is said of each
+        by its name, such as its groups.
         """
         self.folder = folder
         self.prefix_file = folder / PREFIX_FILE
         self._redis = redis
         self._sections = dict(sections or {})
         self._every_node = self._sections.pop("every_node", {})
+        self._each_node = self._sections.pop("each_node", {})
         self._token = token
         self._outlives = outlives
         self._hosts = own_hosts(nodes)
@@ -84,7 +86,8 @@ class MediaServers:
     def _balancer(self, name: str) -> BalancerNode:
         own: Mapping[str, Any] = {
             "node": [{"id": f"media-{number}", "address": RtpengineProcess.address_at(host), "capture_id": number,
-                      "region": REGION} | self._every_node for number, host in enumerate(self._hosts, 1)],
+                      "region": REGION} | self._every_node | self._each_node.get(f"media-{number}", {})
+                     for number, host in enumerate(self._hosts, 1)],
             "access": {"prefix_file": str(self.prefix_file)},
             "publication": {"enabled": True},
             "redis": self._redis.settings,
