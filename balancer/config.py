@@ -35,7 +35,9 @@ class BalancerConfig:
     """The whole file."""
 
     nodes: tuple[NodeConfig, ...] = field(
-        alias="node", default=(), validator=unique(lambda node: node.id, "ids of nodes"))
+        alias="node", default=(), validator=[
+            unique(lambda node: node.id, "ids of nodes"), unique(lambda node: node.address, "addresses of nodes"),
+            unique(lambda node: node.capture_id or node.id, "capture ids")])
     polling: NodesConfig = field(alias="nodes", default=NodesConfig())
     ingest: IngestConfig = IngestConfig()
     quality: QualityConfig = QualityConfig()

@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from balancer.nodes.config import NodeConfig
 from balancer.nodes.statistics import Load, read_statistics
@@ -66,21 +67,32 @@ class AskingByKind:
 
 
 class AskingByNg:
-    """Asks rtpengines."""
+    """Asks rtpengines: first whether they live, then for their load.
+
+    They count what each host has asked them, 1.2 kB of it in their statistics: over UDP these get no answer once there
+    are some fifty registrars and balancers. Such an rtpengine is well; its load is what registrars count.
+    """
+
+    _log = Logger()
 
     def __init__(self, client: NgClient) -> None:
         self._client = client
 
     async def ask(self, node: NodeConfig, seconds: float) -> Answer:
-        """See Asking. A refusal is an answer, too."""
+        """See Asking; `seconds` are for each of the two questions. A refusal is an answer, too."""
+        is_tcp = node.transport == "tcp"
         try:
-            reply = await self._client.ask(node.address, "statistics", {}, seconds, node.transport == "tcp")
-            return Answer(read_statistics(reply))
+            await self._client.ask(node.address, "ping", {}, seconds, is_tcp)
         except NgUnreachable as problem:
             raise Unanswered(str(problem), problem.is_refused) from problem
         except NgRefused as refusal:
             return Answer(is_full=refusal.is_full)
-        except ValueError:  # of another version: it lives, and says nothing that we understand
+        try:
+            return Answer(read_statistics(await self._client.ask(node.address, "statistics", {}, seconds, is_tcp)))
+        except (NgUnreachable, NgRefused, ValueError) as problem:
+            self._log.warn("media node {node} lives, but its load is unknown: {problem}; its statistics may be too long "
+                           "for UDP, then transport = \"tcp\" helps", node=node.id, problem=str(problem),
+                           log_rationed=True)
             return Answer()
 
 

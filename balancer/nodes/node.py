@@ -102,9 +102,10 @@ class Node:
 
     def sessions(self, now: float) -> tuple[int, float]:
         """Return how many calls it has, and since when that is so."""
-        if self._has_word(now) or self.config.kind == "rtpengine":
-            return (self.load.sessions, self.loaded_at) if self.load is not None else (0, 0.0)
-        return self._counted(self.config.id, now) or (0, 0.0)
+        last = (self.load.sessions, self.loaded_at) if self.load is not None else (0, 0.0)
+        if self._has_word(now) or (self.load is not None and self.health.state is NodeState.DOWN):
+            return last
+        return self._counted(self.config.id, now) or last
 
     def media_node(self, now: float) -> MediaNode:
         """Return what whoever sends it calls has to know."""

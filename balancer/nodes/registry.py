@@ -46,6 +46,7 @@ class Nodes:
         self._counts = RegistrarCounts(limits.load_seconds)
         self._nodes: dict[str, Node] = {}
         self._of_address: dict[str, str | None] = {}
+        self._of_capture: dict[int, str] | None = None
         for config in configured:
             self._nodes[config.id] = Node(config, limits, self._counts.counted)
 
@@ -82,10 +83,10 @@ class Nodes:
 
         `capture_id` is 0 and `name` empty where it bears none; `host` is numeric.
         """
-        if capture_id:
-            for node in self._nodes.values():
-                if node.config.capture_id == capture_id:
-                    return node.config.id
+        if self._of_capture is None:
+            self._of_capture = {node.config.capture_id: node.config.id for node in self._nodes.values()}
+        if capture_id and capture_id in self._of_capture:
+            return self._of_capture[capture_id]
         return name if name in self._nodes else self.node_at(host)
 
     def node_at(self, host: str) -> str | None:
@@ -135,7 +136,7 @@ class Nodes:
         elif node.config != config:
             self._log.info("media node {node} has changed: {config!r}", node=config.id, config=config)
             node.set(config, now)
-        self._of_address.clear()
+        self._forget_whose()
         node.leased_until = leased_until
         self._take(node, False, now)
 
@@ -178,9 +179,13 @@ class Nodes:
 
     # --- details
 
+    def _forget_whose(self) -> None:
+        self._of_address.clear()
+        self._of_capture = None
+
     def _remove(self, node: Node, now: float) -> None:
         del self._nodes[node.config.id]
-        self._of_address.clear()
+        self._forget_whose()
         self._log.info("media node {node} is gone", node=node.config.id)
         self._tell("gone", node, now)
 

@@ -1,5 +1,6 @@
 """Real rtpengines are looked after: who lives, who was started again, who is full, who is empty."""
 
+import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -154,6 +155,23 @@ class MediaNodesTests(TestCase):
         now = reactor.seconds()
         self.nodes.announce(NodeConfig(**third.as_node()), now + 60, now)
         await self.until_state(NodeState.UP, "m3")
+
+    async def test_asked_by_many(self) -> None:
+        """One whose statistics have become too long for a datagram, for many have asked it, is no dead one."""
+        await self.until_state(NodeState.UP)
+        host, _, port = self.media[0].address.rpartition(":")
+        for number in range(1, 71):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+                other.bind((f"127.250.250.{number}", 0))
+                other.settimeout(5)
+                other.sendto(b"c%d d7:command4:pinge" % number, (host, int(port)))
+                other.recv(100)
+        asked = Deferred.fromCoroutine(self.ng.ask(self.media[0].address, "statistics", {}, 0.5))
+        await self.assertFailure(asked, NgUnreachable)
+        begun_at = len(self.happened)
+        await deferLater(reactor, 3.0)
+        self.assertEqual(self.happened[begun_at:], [])
+        self.assertIs(self.node().state, NodeState.UP)
 
     async def test_over_tcp(self) -> None:
         """The ng port may be asked over TCP, too."""

@@ -20,51 +20,55 @@ reactor: Any = global_reactor
 
 
 class ScriptedNg:
-    """Answers every question with the same."""
+    """Answers each command as the test says; it is a node's way of asking as well."""
 
-    def __init__(self, outcome: Any) -> None:
+    def __init__(self, **outcomes: Any) -> None:
         self.asked: list[tuple[Any, ...]] = []
-        self._outcome = outcome
+        self._outcomes = outcomes
 
-    async def ask(self, *asked: Any) -> Any:
-        self.asked.append(asked)
-        if isinstance(self._outcome, Exception):
-            raise self._outcome
-        return self._outcome
+    async def ask(self, address: Any, command: Any, *further: Any) -> Any:
+        self.asked.append((address, command, *further))
+        outcome = self._outcomes.get(str(command), self._outcomes.get("any"))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
 
 class ByNgTests(SynchronousTestCase):
-    def ask(self, outcome: Any, node: NodeConfig = M1) -> "Deferred[Answer]":
-        self.ng = ScriptedNg(outcome)
+    def ask(self, node: NodeConfig = M1, **outcomes: Any) -> "Deferred[Answer]":
+        self.ng = ScriptedNg(**{"ping": {"result": b"pong"}} | outcomes)
         client: Any = self.ng
         return Deferred.fromCoroutine(AskingByNg(client).ask(node, 0.5))
 
     def test_statistics(self) -> None:
-        """An rtpengine is asked for its statistics, over what its [[node]] says."""
-        answer = self.successResultOf(self.ask(a_reply()))
+        """An rtpengine is asked whether it lives and for its statistics, over what its [[node]] says."""
+        answer = self.successResultOf(self.ask(statistics=a_reply()))
         assert answer.load is not None
         self.assertEqual((answer.load.sessions, answer.is_full), (12, False))
-        self.assertEqual(self.ng.asked, [("192.0.2.1:22222", "statistics", {}, 0.5, False)])
-        self.ask(a_reply(), NodeConfig(id="m1", address="192.0.2.1:22222", transport="tcp"))
-        self.assertTrue(self.ng.asked[0][-1])
+        self.assertEqual(self.ng.asked, [
+            ("192.0.2.1:22222", "ping", {}, 0.5, False), ("192.0.2.1:22222", "statistics", {}, 0.5, False)])
+        self.ask(NodeConfig(id="m1", address="192.0.2.1:22222", transport="tcp"), statistics=a_reply())
+        self.assertTrue(all(asked[-1] for asked in self.ng.asked))
 
     def test_refusals_are_answers(self) -> None:
-        """One that refuses lives, and is full when it says so; one that says what we do not understand lives, too."""
-        for outcome, answer in (
-            (NgRefused("Load limit exceeded", True), Answer(is_full=True)), (NgRefused("no", False), Answer()),
-            ({"result": b"ok"}, Answer()),
-        ):
-            self.assertEqual(self.successResultOf(self.ask(outcome)), answer)
+        """One that refuses a ping lives, and is full when it says so."""
+        for refusal, is_full in ((NgRefused("Load limit exceeded", True), True), (NgRefused("no", False), False)):
+            self.assertEqual(self.successResultOf(self.ask(ping=refusal)), Answer(is_full=is_full))
 
     def test_silence(self) -> None:
         """Silence and refused packets are no answers, and told apart."""
         for why, is_refused in (("it did not answer in time", False), ("Connection refused", True)):
-            problem = self.failureResultOf(self.ask(NgUnreachable(why)), Unanswered).value
+            problem = self.failureResultOf(self.ask(ping=NgUnreachable(why)), Unanswered).value
             self.assertEqual((str(problem), problem.is_refused), (why, is_refused))
+
+    def test_statistics_that_cannot_be_had(self) -> None:
+        """One that answers pings lives, whether or not its statistics come, and whatever they are."""
+        for outcome in (NgUnreachable("it did not answer in time"), NgRefused("no", False), {"result": b"ok"}):
+            self.assertEqual(self.successResultOf(self.ask(statistics=outcome)), Answer())
 
     def test_by_kind(self) -> None:
         """Each node is asked in the way of its kind."""
-        ng, options = ScriptedNg(Answer()), ScriptedNg(Answer(is_full=True))
+        ng, options = ScriptedNg(any=Answer()), ScriptedNg(any=Answer(is_full=True))
         asking = AskingByKind(ng, options)
         self.assertFalse(self.successResultOf(Deferred.fromCoroutine(asking.ask(M1, 0.5))).is_full)
         self.assertTrue(self.successResultOf(Deferred.fromCoroutine(asking.ask(FS, 0.5))).is_full)

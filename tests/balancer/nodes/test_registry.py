@@ -110,6 +110,15 @@ class LoadTests(NodesCase):
         self.assertEqual((node.sessions, node.polled_at), (3, 10.0))
         self.assertEqual(self.nodes.nodes(16.0)["fs"].sessions, 0)
 
+    def test_an_rtpengine_without_figures(self) -> None:
+        """So it is with an rtpengine whose statistics cannot be had; a dead one keeps what it said last."""
+        self.answer("m1", 10.0, a_load(sessions=7))
+        for now in (11.0, 13.0, 16.0):
+            self.nodes.counted(Counts(at=0.0, registrar="r1", calls={"m1": 3}), now)
+            node = self.answer("m1", now)
+        self.assertEqual(node.sessions, 3)
+        self.assertEqual(self.lose("m1", 17.0).sessions, 7)
+
     def test_reports_of_the_node(self) -> None:
         """What a node reports by itself counts before what registrars say, until it is old; no old word undoes it."""
         self.answer("fs", 10.0)
