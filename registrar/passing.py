@@ -56,18 +56,21 @@ class PassingBranch(Branch):
 
     async def _hand_on_all(self) -> None:
         while self._waiting:
-            response = self._waiting[0]
+            response: Response | None
             try:
-                response = await self._passage.coming(self, response)
+                response = await self._passage.coming(self, self._waiting[0])
             except Exception:  # whatever it was, those who wait behind it must not wait for ever
                 self._fork.log.failure("an answer could not be changed on its way")
-                response = self._unchanged(response)
+                response = self._in_its_place(self._waiting[0])
             self._waiting.popleft()
-            super().hand_on(response)
+            if response is not None:
+                super().hand_on(response)
 
-    def _unchanged(self, response: Response) -> Response:
-        """Return what is said in the place of an answer that nobody can use as it is."""
-        return response if response.status >= 300 else response_to(self._fork.request, 500, to_tag=self._fork.tag)
+    def _in_its_place(self, response: Response) -> Response | None:
+        """Return what is said in the place of an answer that nobody can use as it is; None: nothing."""
+        if response.status >= 300:
+            return response
+        return None if response.status < 200 else response_to(self._fork.request, 500, to_tag=self._fork.tag)
 
     def _send(self, flow: Flow) -> None:
         start(self._send_changed(flow), self._broke)

@@ -59,8 +59,11 @@ class Calls:
         call_id = request.get("Call-ID") or ""
         if tag_of(request, "To"):
             return way, await self._within(forwarded, call_id)
+        # A node knows callers by their tags; those of RFC 2543 may have none.
+        if request.method != "INVITE" or not tag_of(request, "From") or self.trusts(forwarded.source):
+            return way, None
         # Whoever comes past us a second time goes through a node already.
-        if request.method != "INVITE" or self.trusts(forwarded.source) or self._sessions.known(call_id) is not None:
+        if self._sessions.known(call_id) is not None:
             return way, None
         wanted = self._wanted(forwarded, way, call_id)
         node = self._choosing.choose(wanted)

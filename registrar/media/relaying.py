@@ -24,6 +24,13 @@ DELETE_SECONDS = 3.0
 MOST_REFUSALS = 2
 """A description that two nodes do not take is no node's fault."""
 
+MOST_AWAY = 3
+"""So many nodes are asked that do not answer: what kills a node must not be tried on all of them."""
+
+MAX_BYTES = 20_000
+"""No description is longer, with all that a node is told beside it; a browser's with video has half of that. What fits
+no datagram, be it the node's reply, would look as if the node were away."""
+
 
 class Asks(Protocol):
     """An NgClient."""
@@ -43,6 +50,11 @@ class Unacceptable(Exception):
 
 class Lost(Exception):
     """The node that had the offer does not know it any more."""
+
+    def __init__(self, why: str, is_away: bool) -> None:
+        """`is_away` says that it did not answer; else it may take the offer once more."""
+        super().__init__(why)
+        self.is_away = is_away
 
 
 @frozen
@@ -94,11 +106,12 @@ class Relaying:
 
     async def offered(self, place: Place, exchange: Exchange) -> Relayed:
         """Tell the node of `place` what is offered, or the next one that takes it. Raises NoPlace and Unacceptable."""
-        refusals = 0
-        while (node := place.node) is not None:
+        refusals = away = 0
+        while away < MOST_AWAY and (node := place.node) is not None:
             try:
                 return Relayed(node, await self._tell(node, "offer", exchange.unanswered().offer_arguments()))
             except NgUnreachable as problem:
+                away += 1
                 self._is_away(node, exchange.call_id, problem)
             except NgRefused as problem:
                 refusals += not problem.is_full
@@ -117,9 +130,9 @@ class Relaying:
             return Relayed(node, await self._tell(node, "answer", exchange.answer_arguments()))
         except NgUnreachable as problem:
             self._is_away(node, exchange.call_id, problem)
-            raise Lost(str(problem)) from problem
+            raise Lost(str(problem), is_away=True) from problem
         except NgRefused as problem:
-            raise Lost(problem.reason) from problem
+            raise Lost(problem.reason, is_away=False) from problem
 
     async def answered_anywhere(self, node: MediaNode, place: Place, exchange: Exchange) -> Relayed:
         """Tell `node` what was answered, or another node both that and the offer. Raises NoPlace and Unacceptable."""
@@ -128,13 +141,15 @@ class Relaying:
         except Lost as problem:
             self._log.warn("{node} has lost a call that was being set up: {why}", node=node.id, why=str(problem),
                            log_rationed=True)
-            place.failed(node)
-        while True:
+            if problem.is_away:
+                place.failed(node)
+        for _ in range(MOST_AWAY):
             there = await self.offered(place, exchange)
             try:
                 return evolve(await self.answered(there.node, exchange), is_stranded=True)
             except Lost:
                 place.failed(there.node)
+        raise NoPlace
 
     async def told_again(self, node: MediaNode, exchange: Exchange) -> None:
         """Have `node` believe what was agreed on before: what was offered since is refused."""
@@ -162,6 +177,9 @@ class Relaying:
             self._count("delete", "ok")
 
     async def _tell(self, node: MediaNode, command: str, arguments: Arguments) -> bytes:
+        if sum(len(value) for value in arguments.values() if isinstance(value, bytes | str)) > MAX_BYTES:
+            self._count(command, "refused")
+            raise NgRefused("too long", is_full=False)
         try:
             reply = await self._asks.ask(node.address, command, arguments, self._seconds)
         except NgUnreachable:

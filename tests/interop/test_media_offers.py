@@ -1,71 +1,25 @@
 """Calls through real rtpengines, by phones that send RTP: offers and answers in every place where SIP may have them."""
 
-from rollcall.sip.message import Request, Response
+from rollcall.sip.message import Request
 from rollcall.sip.transaction import cancellation
 from tests.interop.media_case import SDP_TYPE, MediaCase, SoundPhone, talk
+from tests.interop.media_talk import BOTH, Talking
 
-BOTH = [{"bob"}, {"alice"}]
 RELIABLY = [("Require", "100rel"), ("RSeq", "1")]
 CAN_RELIABLY = [("Supported", "100rel")]
 
 
-class TwoPhones(MediaCase):
+class TwoPhones(MediaCase, Talking):
     """Alice and Bob."""
 
     def setUp(self) -> None:
         super().setUp()
         self.alice, self.bob = self.a_phone("alice"), self.a_phone("bob")
 
-    def call(self, body: bytes | None = None) -> Response:
-        """Have a call that stands, acknowledged; what each says is heard at the first node."""
-        self.invite = self.alice.invite("bob", body)
-        self.invited = self.bob.request()
-        self.assertEqual(self.bob.hears_of(self.invited), self.nodes[0].host)
-        self.bob.takes(self.invited)
-        self.ok = self.alice.final()
-        self.assertEqual((self.ok.status, self.alice.hears_of(self.ok)), (200, self.nodes[0].host))
-        self.alice.send(self.alice.within("ACK", self.invite, self.ok, 1))
-        self.assertEqual(self.bob.request().method, "ACK")
-        return self.ok
-
-    def from_alice(self, method: str, cseq: int, body: bytes = b"") -> Request:
-        """Return a request of Alice within the call."""
-        request = self.alice.within(method, self.invite, self.ok, cseq)
-        return self._with(request, self.alice, body)
-
-    def from_bob(self, method: str, cseq: int, body: bytes = b"") -> Request:
-        """Return a request of Bob within the call."""
-        contact = (self.invited.get("Contact") or "").strip("<>")
-        request = self.bob.make(method, contact, to=self.invited.get("From"), call_id=self.invited.get("Call-ID"),
-                                cseq=cseq)
-        request.set("From", f"{self.invited.get('To')};tag=bob")
-        request.set_values("Route", self.invited.values("Record-Route"))
-        return self._with(request, self.bob, body)
-
-    def _with(self, request: Request, phone: SoundPhone, body: bytes) -> Request:
-        if request.method in ("INVITE", "UPDATE"):
-            request.add("Contact", f"<{phone.contact}>")
-        if body:
-            request.add(*SDP_TYPE)
-            request.body = body
-        return request
-
-    def offers(self, request: Request, asker: SoundPhone, asked: SoundPhone, answer: bytes | None = None) -> Response:
-        """Have an offer within the call taken; both send where they are told."""
-        asker.send(request)
-        came = asked.request()
-        self.assertEqual(asked.hears_of(came), self.nodes[0].host)
-        asked.takes(came, 200, answer)
-        final = asker.final()
-        self.assertEqual((final.status, asker.hears_of(final)), (200, self.nodes[0].host))
-        return final
-
-    def hangs_up(self) -> None:
-        """Have Alice end the call, of which no node knows anything then."""
-        self.alice.send(self.from_alice("BYE", 90))
-        self.bob.answer(self.bob.request(), 200, tag="bob")
-        self.assertEqual(self.alice.final().status, 200)
-        self.wait_no_calls()
+    @property
+    def host(self) -> str:
+        """See Talking."""
+        return self.nodes[0].host
 
 
 class CallTests(TwoPhones):
@@ -74,7 +28,7 @@ class CallTests(TwoPhones):
     def test_call(self) -> None:
         """Both hear each other through the node, which forgets the call with its BYE."""
         self.call()
-        self.assertEqual(talk(self.alice, self.bob), BOTH)
+        self.check_sound()
         self.assertEqual((self.calls_of(0), self.calls_of(1)), (1, 0))
         self.hangs_up()
 
@@ -88,14 +42,14 @@ class CallTests(TwoPhones):
         while early.status == 100:
             early = self.alice.response()
         self.alice.hears_of(early)
-        self.assertEqual(talk(self.alice, self.bob), BOTH)
+        self.check_sound()
         self.bob.version = 0
         self.bob.takes(self.invited)
         self.ok = self.alice.final()
         self.alice.hears_of(self.ok)
         self.alice.send(self.alice.within("ACK", self.invite, self.ok, 1))
         self.assertEqual(self.bob.request().method, "ACK")
-        self.assertEqual(talk(self.alice, self.bob), BOTH)
+        self.check_sound()
         self.hangs_up()
 
     def test_hold_by_the_caller(self) -> None:
@@ -110,7 +64,7 @@ class CallTests(TwoPhones):
         self.offers(self.from_alice("INVITE", 3, self.alice.sdp()), self.alice, self.bob)
         self.alice.send(self.from_alice("ACK", 3))
         self.bob.request()
-        self.assertEqual(talk(self.alice, self.bob), BOTH)
+        self.check_sound()
         self.hangs_up()
 
     def test_hold_by_the_callee(self) -> None:
@@ -120,7 +74,7 @@ class CallTests(TwoPhones):
             self.offers(self.from_bob("INVITE", cseq, self.bob.sdp(mode)), self.bob, self.alice, self.alice.sdp(reply))
             self.bob.send(self.from_bob("ACK", cseq))
             self.assertEqual(self.alice.request().method, "ACK")
-        self.assertEqual(talk(self.alice, self.bob), BOTH)
+        self.check_sound()
         self.hangs_up()
 
     def test_refused_offer(self) -> None:
@@ -134,7 +88,7 @@ class CallTests(TwoPhones):
         self.assertEqual(refusal.status, 488)
         self.alice.acknowledge(offer, refusal)
         self.assertEqual(self.bob.request().method, "ACK")
-        self.assertEqual(talk(self.alice, self.bob), BOTH)
+        self.check_sound()
         self.hangs_up()
 
     def test_update(self) -> None:
@@ -142,7 +96,7 @@ class CallTests(TwoPhones):
         self.call()
         self.offers(self.from_alice("UPDATE", 2, self.alice.sdp()), self.alice, self.bob)
         self.offers(self.from_bob("UPDATE", 1, self.bob.sdp()), self.bob, self.alice)
-        self.assertEqual(talk(self.alice, self.bob), BOTH)
+        self.check_sound()
         self.hangs_up()
 
     def test_late_offer(self) -> None:
@@ -155,15 +109,15 @@ class CallTests(TwoPhones):
         self.alice.hears_of(self.ok)
         ack = self._with(self.alice.within("ACK", self.invite, self.ok, 1), self.alice, self.alice.sdp())
         self.alice.send(ack)
-        self.assertEqual(self.bob.hears_of(self.bob.request()), self.nodes[0].host)
-        self.assertEqual(talk(self.alice, self.bob), BOTH)
+        self.assertEqual(self.bob.hears_of(self.bob.request()), self.host)
+        self.check_sound()
         self.hangs_up()
 
     def test_offer_in_a_prack(self) -> None:
         """A phone rings reliably with an answer; the PRACK offers again, and its 200 answers (RFC 3262 §5)."""
         self._rings_reliably(self.alice.invite("bob", None, CAN_RELIABLY))
         self.offers(self.from_alice("PRACK", 2, self.alice.sdp()), self.alice, self.bob)
-        self.assertEqual(talk(self.alice, self.bob), BOTH)
+        self.check_sound()
         self._is_taken()
 
     def test_answer_in_a_prack(self) -> None:
@@ -171,10 +125,10 @@ class CallTests(TwoPhones):
         self._rings_reliably(self.alice.invite("bob", b"", CAN_RELIABLY))
         self.alice.send(self.from_alice("PRACK", 2, self.alice.sdp()))
         prack = self.bob.request()
-        self.assertEqual(self.bob.hears_of(prack), self.nodes[0].host)
+        self.assertEqual(self.bob.hears_of(prack), self.host)
         self.bob.answer(prack, 200, tag="bob")
         self.assertEqual(self.alice.final().status, 200)
-        self.assertEqual(talk(self.alice, self.bob), BOTH)
+        self.check_sound()
         self._is_taken()
 
     def test_fax(self) -> None:
@@ -232,14 +186,14 @@ class CallTests(TwoPhones):
         self.ok = self.alice.response()
         while self.ok.status == 100:
             self.ok = self.alice.response()
-        self.assertEqual(self.alice.hears_of(self.ok), self.nodes[0].host)
+        self.assertEqual(self.alice.hears_of(self.ok), self.host)
 
     def _is_taken(self) -> None:
         self.bob.takes(self.invited, 200, b"")
         self.assertEqual(self.alice.final().status, 200)
         self.alice.send(self.from_alice("ACK", 1))
         self.assertEqual(self.bob.request().method, "ACK")
-        self.assertEqual(talk(self.alice, self.bob), BOTH)
+        self.check_sound()
         self.hangs_up()
 
 
@@ -288,7 +242,7 @@ class ForkTests(TwoPhones):
         response.body = phone.sdp()
         phone.send(response)
         self.ok = self.alice.final()
-        self.assertEqual((self.ok.status, self.alice.hears_of(self.ok)), (200, self.nodes[0].host))
+        self.assertEqual((self.ok.status, self.alice.hears_of(self.ok)), (200, self.host))
         self.alice.send(self.alice.within("ACK", self.invite, self.ok, 1))
         self.assertEqual(phone.request().method, "ACK")
 

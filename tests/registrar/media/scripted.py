@@ -64,6 +64,7 @@ class ScriptedNodes:
         self.arguments: list[Mapping[str, Any]] = []
         self._told: list[str] = []
         self._waiting: list[Deferred[None]] = []
+        self._known: set[str] = set()
 
     async def ask(self, address: str, command: str, arguments: Mapping[str, Any], seconds: float,
                   is_tcp: bool = False) -> dict[str, Any]:
@@ -82,6 +83,10 @@ class ScriptedNodes:
             raise NgRefused("Parallel session limit reached", is_full=True)
         if node in self.puzzled and command != "delete":
             raise NgRefused("Failed to parse SDP", is_full=False)
+        if command == "offer":
+            self._known.add(arguments["call-id"])
+        elif arguments["call-id"] not in self._known:
+            raise NgRefused("Unknown call-id", is_full=False)
         reply: dict[str, Any] = {"result": b"ok"}
         if "sdp" in arguments:
             reply["sdp"] = arguments["sdp"].replace(f"IN IP4 {PHONES}".encode(), f"IN IP4 {node}".encode())
@@ -91,6 +96,10 @@ class ScriptedNodes:
         """Return what they were told since the last look: node, command, tags."""
         told, self._told = self._told, []
         return told
+
+    def forget(self) -> None:
+        """Have all nodes started again."""
+        self._known.clear()
 
     def answer(self) -> None:
         """Let what was asked first, of what waits, be answered."""

@@ -1,5 +1,6 @@
 """Tests of calls that are set up through media nodes: which node, which description, in which order (RFC 3264)."""
 
+from registrar.media.relaying import MOST_AWAY
 from registrar.media.session import Session
 from registrar.media.timers import GRACE_SECONDS
 from rollcall.media.snapshot import DEFAULT_GROUP, NodeState
@@ -118,6 +119,13 @@ class SetupTests(MediaCase):
         self.ask(a_request(headers=(("Content-Type", "application/pkcs7-mime"),), body=b"secret"))
         self.bob.heard()
         self.assertEqual((self.bob.requests["INVITE"].body, self.nodes.told()), (b"secret", []))
+
+    def test_caller_without_a_tag(self) -> None:
+        """A caller of RFC 2543 is nobody that a node could know."""
+        self.ask(a_request(caller="<sip:alice@example.com>", headers=(("Content-Type", "application/sdp"),),
+                           body=sdp("alice")))
+        self.bob.heard()
+        self.assertEqual((address(self.bob.requests["INVITE"]), self.nodes.told()), ("phone", []))
 
     def test_other_methods(self) -> None:
         """A MESSAGE passes without a look at media."""
@@ -270,6 +278,32 @@ class FailingNodeTests(MediaCase):
         self.bob.heard()
         self.assertEqual((address(self.bob.requests["INVITE"]), self.nodes.told()), ("phone", []))
         self.assertEqual(self.relaying.outcomes["choice no_node"], 1)
+
+    def test_restarted(self) -> None:
+        """A node that was started again while the phone rang gets the offer again when there is no other."""
+        self.publish(a_node("m1"))
+        self.call()
+        self.nodes.forget()
+        (ok,) = self.answers_with(self.bob, 200)
+        self.assertEqual((address(ok), self.stranded), ("m1", [CALL_ID]))
+        self.assertEqual(self.nodes.told(), [
+            "m1 offer alice", "m1 answer alice bob", "m1 offer alice", "m1 answer alice bob"])
+
+    def test_killing_offers(self) -> None:
+        """An offer that no node answers is not tried on all of them."""
+        names = [f"m{number}" for number in range(1, 9)]
+        self.publish(*(a_node(name) for name in names))
+        self.nodes.dead.update(names)
+        self.call()
+        self.assertEqual(len([line for line in self.nodes.told() if "offer" in line]), MOST_AWAY)
+        self.bob.heard()
+        self.assertEqual(address(self.bob.requests["INVITE"]), "phone")
+
+    def test_too_long(self) -> None:
+        """What would not fit into a datagram is refused, and no node is thought to be away for it."""
+        answers = self.call(sdp("alice") + b"a=x\r\n" * 5000)
+        self.assertEqual([answer.status for answer in answers], [100, 488])
+        self.assertEqual((self.nodes.told(), self.choosing.serves("m1")), ([], True))
 
     def test_draining(self) -> None:
         """A node that is draining gets no new call."""
