@@ -13,14 +13,24 @@ from tools.simulate.policies import ABLATIONS, COMPARED, REFERENCE, SETTINGS, Ma
 from tools.simulate.report import tables
 from tools.simulate.running import Play, Stage
 from tools.simulate.scoring import Result, result
+from tools.simulate.verdict import broken
 from tools.simulate.world import Scenario, build
 
 SUITES: Mapping[str, Mapping[str, Make]] = {"baselines": COMPARED, "parts": ABLATIONS, "settings": SETTINGS}
+EQUAL = "equal ways"
 WORLDS: Mapping[str, Scenario] = {
     "55 % load": Scenario(load=0.55),
     "70 % load": Scenario(load=0.70),
-    "equal ways": Scenario(load=0.70, is_equal=True),
+    EQUAL: Scenario(load=0.70, is_equal=True),
+    "many liars": Scenario(load=0.60, lying=0.05),
+    "many registrars": Scenario(load=0.60, registrars=12),
 }
+USUAL: Mapping[str, Sequence[str]] = {
+    "baselines": ("55 % load", "70 % load", EQUAL),
+    "parts": ("70 % load",),
+    "settings": ("70 % load",),
+}
+"""The worlds of a suite when none is named."""
 
 
 def simulate(world: str, scenario: Scenario, seed: int, suite: str, policies: Sequence[str] = ()) -> list[Result]:
@@ -43,22 +53,23 @@ def smaller(scenario: Scenario) -> Scenario:
 
 @click.command()
 @click.option("--seeds", default=20, show_default=True, type=click.IntRange(1, 1000), help="Worlds of each kind.")
-@click.option("--world", "worlds", multiple=True, type=click.Choice([*WORLDS]), help="Only these kinds.")
+@click.option("--world", "worlds", multiple=True, type=click.Choice([*WORLDS]), help="These kinds.")
 @click.option("--suite", default="baselines", show_default=True, type=click.Choice([*SUITES]),
               help="Whom the rule is compared to: others, itself without a part, itself with other settings.")
 @click.option("--policy", "policies", multiple=True, help="Only these of the suite, beside the rule.")
 @click.option("--small", is_flag=True, help="Small and short worlds, for a quick look.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes.")
+@click.option("--check", is_flag=True, help="Fail when what is claimed of the rule is not shown.")
 @click.option("--out", default="results", show_default=True, type=click.Path(path_type=Path, file_okay=False),
               help="Where simulate-<suite>.md and .svg are written.")
 def main(seeds: int, worlds: tuple[str, ...], suite: str, policies: tuple[str, ...], small: bool, jobs: int,
-         out: Path) -> None:
+         check: bool, out: Path) -> None:
     """Play the choice of media nodes in worlds whose truth is known, and compare policies seed by seed."""
     unknown = set(policies) - set(SUITES[suite])
     if unknown:
         raise click.BadParameter(f"not in this suite: {', '.join(sorted(unknown))}", param_hint="--policy")
     results: list[Result] = []
-    for some in _played(worlds or tuple(WORLDS), seeds, suite, policies, small, jobs):
+    for some in _played(worlds or USUAL[suite], seeds, suite, policies, small, jobs):
         results += some
         click.echo(f"{some[0].world}, seed {some[0].seed}", err=True)
     text = tables(results, REFERENCE)
@@ -66,6 +77,9 @@ def main(seeds: int, worlds: tuple[str, ...], suite: str, policies: tuple[str, .
     (out / f"simulate-{suite}.md").write_text(text, encoding="utf-8")
     (out / f"simulate-{suite}.svg").write_text(svg(results), encoding="utf-8")
     click.echo(text)
+    claims = broken(results, REFERENCE, EQUAL) if check else []
+    if claims:
+        raise click.ClickException("not shown:\n" + "\n".join(claims))
 
 
 def _played(worlds: Sequence[str], seeds: int, suite: str, policies: Sequence[str], small: bool,

@@ -6,6 +6,7 @@ from attrs import evolve
 from click.testing import CliRunner
 from twisted.trial.unittest import SynchronousTestCase
 
+from tools.simulate import command
 from tools.simulate.command import SUITES, WORLDS, main, simulate, smaller
 from tools.simulate.policies import REFERENCE
 from tools.simulate.scoring import by_policy
@@ -57,3 +58,11 @@ class CommandTests(SynchronousTestCase):
         found = CliRunner().invoke(main, ["--policy", "magic"])
         self.assertNotEqual(found.exit_code, 0)
         self.assertIn("not in this suite: magic", found.output)
+
+    def test_claims(self) -> None:
+        """With --check it fails, and says why, where a claim is not borne out."""
+        self.patch(command, "broken", lambda results, reference, equal: [f"{reference} of {len(results)}", equal])
+        found = CliRunner().invoke(main, ["--small", "--seeds", "1", "--world", "55 % load", "--policy", "hash",
+                                          "--check", "--out", self.mktemp()])
+        self.assertEqual(found.exit_code, 1)
+        self.assertIn("not shown:\nquality of 2\nequal ways", found.output)
