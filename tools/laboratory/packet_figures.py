@@ -1,6 +1,7 @@
 """What runs of the packet bench come to: figures of each, and the table of all."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from statistics import fmean
 
 from attrs import frozen
@@ -10,6 +11,8 @@ from tools.laboratory.packet_world import PROXIES, CallSeen, Proxy, Run
 
 LEAVE_SECONDS = 15.0
 """After the first report new calls may take the bad way for so long."""
+AWAY_SECONDS = 20.0
+"""The way was left when no new call took it for so long: of calls that do not care, eight or so would have."""
 
 
 @frozen(kw_only=True)
@@ -28,9 +31,9 @@ class Figures:
     reported_after: float | None
     """The first report of a loss, from when the way went bad."""
     left_after: float | None
-    """The last new call over the bad way, from the first report."""
-    stayed: int
-    """New calls over the bad way later than 15 s after the first report."""
+    """The last new call over the bad way before it was left, from the first report."""
+    later: int
+    """New calls over the bad way later than 15 s after the first report: one or other has to try whether it is good."""
     others_before: float
     others_meanwhile: float
     """What part of the other carriers' calls began at the node while the way was good, and while it was bad."""
@@ -55,8 +58,8 @@ def figures_of(run: Run) -> Figures:
                             for host in {call.host for call in answered}), default=0),
         most_at_once=_most(answered),
         reported_after=None if reported is None else reported - run.went_bad_at,
-        left_after=None if reported is None else max(taken, default=reported) - reported,
-        stayed=0 if reported is None else sum(at > reported + LEAVE_SECONDS for at in taken),
+        left_after=None if reported is None else _left_after(taken, reported, run.healed_at),
+        later=0 if reported is None else sum(at > reported + LEAVE_SECONDS for at in taken),
         others_before=_others(run, 0.0, run.went_bad_at),
         others_meanwhile=_others(run, run.went_bad_at, run.healed_at),
         back_after=min((at - run.healed_at for at in of_way if at >= run.healed_at), default=None),
@@ -69,7 +72,7 @@ def table(runs: Iterable[Run]) -> list[str]:
     for run in runs:
         by_proxy.setdefault(run.proxy, []).append(figures_of(run))
     lines = ["| | seeds | calls | failed | bad (R < 70) | mean R | 5 % worse than R | most at a node | "
-             "first report s | last new call at bad way s | later than 15 s | others at the node | back s |",
+             "first report s | left s later | calls there after 15 s | others at the node | back s |",
              "|---" * 13 + "|"]
     return lines + [_row(PROXIES[proxy], found) for proxy, found in by_proxy.items()]
 
@@ -82,7 +85,7 @@ def _row(name: str, found: Sequence[Figures]) -> str:
         f"{fmean(each.mean_r for each in found):.1f}", f"{fmean(each.low_r for each in found):.1f}",
         f"{max(each.most_at_a_node for each in found)} of {max(each.most_at_once for each in found)}",
         _seconds(each.reported_after for each in found), _seconds(each.left_after for each in found),
-        str(sum(each.stayed for each in found)),
+        ", ".join(str(each.later) for each in found),
         f"{100 * fmean(each.others_before for each in found):.0f} % → "
         f"{100 * fmean(each.others_meanwhile for each in found):.0f} %",
         _seconds(each.back_after for each in found),
@@ -92,6 +95,13 @@ def _row(name: str, found: Sequence[Figures]) -> str:
 
 def _seconds(values: Iterable[float | None]) -> str:
     return ", ".join("never" if value is None else f"{value:.0f}" for value in values)
+
+
+def _left_after(taken: Sequence[float], reported: float, healed_at: float) -> float | None:
+    for earlier, later in pairwise([reported, *sorted(taken), healed_at]):
+        if later - earlier >= AWAY_SECONDS:
+            return earlier - reported
+    return None
 
 
 def _others(run: Run, begin: float, end: float) -> float:

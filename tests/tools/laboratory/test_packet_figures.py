@@ -29,18 +29,23 @@ class FiguresTests(SynchronousTestCase):
         self.assertAlmostEqual(found.mean_r, (69.9 + 70.0) / 2)
 
     def test_leaving(self) -> None:
-        """A way is left with the last new call of its carrier to its node, counted from the first report."""
+        """A way is left with the last new call of its carrier to its node before a long pause."""
         way_calls = [a_call(at) for at in (10, 51, 55, 59)]
         others = [a_call(80, carrier="beta"), a_call(90, host="two")]
         found = figures_of(a_run(*way_calls, *others))
-        self.assertEqual((found.reported_after, found.left_after, found.stayed), (2.0, 7.0, 0))
-        found = figures_of(a_run(*way_calls, a_call(68), a_call(99)))
-        self.assertEqual((found.left_after, found.stayed), (47.0, 2))
+        self.assertEqual((found.reported_after, found.left_after, found.later), (2.0, 7.0, 0))
+        found = figures_of(a_run(*way_calls, a_call(80), a_call(99)))
+        self.assertEqual((found.left_after, found.later), (7.0, 2))
+
+    def test_never_left(self) -> None:
+        """A way that calls take again and again is not left, though once in a while none does."""
+        found = figures_of(a_run(*(a_call(at) for at in range(52, 100, 10))))
+        self.assertEqual((found.left_after, found.later), (None, 3))
 
     def test_never_reported(self) -> None:
         """Without a report nothing is said of what came after it."""
         found = figures_of(a_run(a_call(60), first_report_at=None))
-        self.assertEqual((found.reported_after, found.left_after, found.stayed), (None, None, 0))
+        self.assertEqual((found.reported_after, found.left_after, found.later), (None, None, 0))
 
     def test_coming_back(self) -> None:
         """The way is taken again with the first call after it has healed; calls of others say nothing of that."""
