@@ -14,7 +14,7 @@ from registrar.media.choosing import Choosing
 from registrar.media.config import MediaConfig
 from registrar.media.flags import Arguments, answer, delete, offer
 from registrar.media.sdp import described
-from registrar.media.session import Session, Who, other, version_of, with_version
+from registrar.media.session import Session, Who, as_offer, other, version_of, with_version
 from registrar.media.sessions import Sessions
 from registrar.media.speaking import NoAnswer, Speaking
 from registrar.media.timers import Asking, agreed
@@ -31,8 +31,9 @@ AGAIN_SECONDS = 2.0
 OWNER_WAITS = (2.1, 4.0)
 OTHER_WAITS = (0.0, 2.0)
 
-BUSY = frozenset({491, 500, 503})
-"""The phone is in the midst of something: of a re-INVITE of its own, or of its peer's (RFC 3261 §14.2: 500)."""
+BUSY = frozenset({430, 480, 491, 500, 503})
+"""The phone is in the midst of something: of a re-INVITE of its own, or of its peer's (RFC 3261 §14.2: 500), or of
+finding back to us."""
 
 
 class Again(Exception):
@@ -105,7 +106,7 @@ class Moving:
 
     async def _say(self, session: Session, who: Who, node: MediaNode) -> None:
         """Have `node` put what `who` has said last, tell its peer so, and tell `node` what the peer answers."""
-        put = await self._asked(node, session, "offer", offer(session, who) | {"sdp": session.side(who).sdp})
+        put = await self._asked(node, session, "offer", offer(session, who) | {"sdp": as_offer(session.side(who).sdp)})
         number = 0
 
         def speak(current: Session) -> Session:

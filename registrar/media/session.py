@@ -30,6 +30,7 @@ KEPT_OFFSETS = 4
 """An ACK may still be on its way for a request from before the last change, hardly for one from before the fourth."""
 
 _ORIGIN = re.compile(rb"^(o=[^ \r\n]+ [^ \r\n]+ )([0-9]+)(?= )", re.MULTILINE)
+_SETUP = re.compile(rb"^a=setup:(?:active|passive)[ \t]*(?=\r?$)", re.MULTILINE)
 _RACK = re.compile(r"([0-9]+)[ \t]+([0-9]+)[ \t]+(.+)")
 
 
@@ -191,6 +192,11 @@ def with_version(sdp: bytes, offset: int) -> bytes:
     if not offset:
         return sdp
     return _ORIGIN.sub(lambda found: b"%b%d" % (found[1], int(found[2]) + offset), sdp, count=1)
+
+
+def as_offer(sdp: bytes) -> bytes:
+    """Return what was an answer as an offer: who does the DTLS handshake is up to the answerer (RFC 5763 §5)."""
+    return _SETUP.sub(b"a=setup:actpass", sdp)
 
 
 def version_of(sdp: bytes) -> int:

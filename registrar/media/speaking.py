@@ -29,6 +29,8 @@ from rollcall.sip.message import Request, Response
 ANSWER_SECONDS = 10.0
 """How long a phone may take for its answer. It has nobody to ask, and its user hears nothing meanwhile."""
 
+FLOW_IS_GONE = 430  # RFC 5626 §5.3.1
+
 ALLOW = "INVITE, ACK, BYE, CANCEL, UPDATE, PRACK, INFO, OPTIONS, MESSAGE, REFER, NOTIFY"
 
 Follow = Callable[[bytes, Request], Awaitable[Attempt | None]]
@@ -58,24 +60,32 @@ class Speaking:
         """
         try:
             request = _invite(session, who, number, sdp)
-            attempt = await self._way(request, session.side(who).host)
+            way = self._dialogs.take_own(request)
+            attempt = await self._found(way.phone, request) if isinstance(way, Moved) else way
         except Refusal as problem:
             raise NoAnswer("gone") from problem
         except ParseError as problem:
             raise NoAnswer("unreadable") from problem
-        context = dialog_context(request, session.side(who).tag)
-        forwarded = Forwarded(request, _Ourselves(), loop_mark(request), False, context, 1)
+        side = session.side(who)
+        if isinstance(attempt.hop, ByUri):
+            # What the phone may have us speak to, we may, too.
+            attempt = evolve(attempt, asked_from=side.host)
+        forwarded = Forwarded(request, _Ourselves(), loop_mark(request), False, dialog_context(request, side.tag), 1)
+        response = await self._asked(forwarded, attempt)
+        if response.status == FLOW_IS_GONE:
+            # Another node had it, or has ended; what was sent has reached nobody.
+            response = await self._asked(forwarded, await self._found(attempt.phone, request))
+        return response
+
+    async def _asked(self, forwarded: Forwarded, attempt: Attempt) -> Response:
         return await _Asked(forwarded, attempt, self._sender, self._transactions, self._config).answer()
 
-    async def _way(self, request: Request, host: str) -> Attempt:
-        way = self._dialogs.take_own(request)
-        if isinstance(way, Moved):
-            found = None if self._follow is None else await self._follow(way.phone, request)
-            if found is None:
-                raise Refusal(430)
-            return found
-        # Found by its URI: what the phone may have us speak to, we may, too.
-        return evolve(way, asked_from=host) if isinstance(way.hop, ByUri) else way
+    async def _found(self, phone: bytes, request: Request) -> Attempt:
+        """Return where a phone is by now that has lost its connection. Raises NoAnswer."""
+        found = None if self._follow is None or not phone else await self._follow(phone, request)
+        if found is None:
+            raise NoAnswer("gone")
+        return found
 
 
 class _Asked:

@@ -222,6 +222,14 @@ class Baresip:
         """End the present call, or refuse the one that rings."""
         self._control.ask("hangup")
 
+    def hold(self) -> None:
+        """Put the other side of the present call on hold, by a re-INVITE."""
+        self._control.ask("hold")
+
+    def resume(self) -> None:
+        """Go on with the call, by another one."""
+        self._control.ask("resume")
+
     def message(self, peer: str, text: str) -> None:
         """Send a MESSAGE to one of the peers it was started with."""
         for step in (*["contact_prev"] * MOST_PEERS, *["contact_next"] * MOST_PEERS):

@@ -226,6 +226,26 @@ class InTheWayTests(AnchoringCase):
         self.wait(40)
         self.assertEqual(self.anchoring.outcomes, {"gone": 1})
 
+    def test_phone_has_moved(self) -> None:
+        """A phone that has lost its connection and come back over another gets its re-INVITE there."""
+        lost, self.bob.flow = self.bob.flow, self.network.phone("bob").flow
+        del self.network.transports.flows[lost.id]
+        self.bind(self.bound(self.bob))
+        self.dies()
+        invite = self.asked(self.bob)
+        self.assertEqual(address(invite), "m2")
+        self.says(self.bob, 200, sdp("bob", 2))
+        self.assertEqual(self.bob.heard(), ["ACK"])
+
+    def test_connection_breaks(self) -> None:
+        """A phone whose connection breaks with the re-INVITE on its way is asked again where it is then."""
+        self.dies()
+        self.asked(self.bob)
+        self.layer.lose(self.bob.flow)
+        self.assertEqual(self.anchoring.waiting, 1)
+        self.wait(AGAIN_SECONDS + 0.2)
+        self.assertEqual(self.anchoring.outcomes, {})
+
     def test_no_node(self) -> None:
         """Without another node it is tried again until there is one."""
         self.nodes.dead |= {"m1", "m2"}

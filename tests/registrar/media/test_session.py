@@ -10,6 +10,7 @@ from registrar.media.session import (
     NOTHING_SENT,
     Side,
     adjust,
+    as_offer,
     decode_session,
     encode_session,
     heard,
@@ -142,3 +143,9 @@ class CountingTests(SynchronousTestCase):
         other = a_request("INFO", 3, "a", ("Content-Type", "application/dtmf-relay"), body=b"o=a 1 1 x\r\n")
         self.assertFalse(adjust(other, session))
         self.assertEqual(with_version(b"v=0\r\n", 4), b"v=0\r\n")
+
+    def test_answer_as_offer(self) -> None:
+        """Who has answered that it begins the DTLS handshake leaves that open when the same is offered."""
+        answer = b"v=0\r\na=setup:active\r\nm=audio 1 RTP/AVP 0\r\na=setup:passive\r\na=setup:holdconn\r\n"
+        self.assertEqual(as_offer(answer), b"v=0\r\na=setup:actpass\r\nm=audio 1 RTP/AVP 0\r\na=setup:actpass\r\n"
+                                           b"a=setup:holdconn\r\n")
