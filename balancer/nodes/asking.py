@@ -90,8 +90,8 @@ class AskingByNg:
         try:
             return Answer(read_statistics(await self._client.ask(node.address, "statistics", {}, seconds, is_tcp)))
         except (NgUnreachable, NgRefused, ValueError) as problem:
-            self._log.warn("media node {node} lives, but its load is unknown: {problem}; its statistics may be too long "
-                           "for UDP, then transport = \"tcp\" helps", node=node.id, problem=str(problem),
+            self._log.warn("media node {node} lives, but its load is unknown: {problem}; its statistics may be too "
+                           "long for UDP, then transport = \"tcp\" helps", node=node.id, problem=str(problem),
                            log_rationed=True)
             return Answer()
 

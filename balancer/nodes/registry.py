@@ -47,6 +47,7 @@ class Nodes:
         self._nodes: dict[str, Node] = {}
         self._of_address: dict[str, str | None] = {}
         self._of_capture: dict[int, str] | None = None
+        self._is_settled = False
         for config in configured:
             self._nodes[config.id] = Node(config, limits, self._counts.counted)
 
@@ -54,8 +55,10 @@ class Nodes:
 
     @property
     def is_settled(self) -> bool:
-        """Whether every node has been asked at least once."""
-        return all(node.health.phase is not Phase.NEW for node in self._nodes.values())
+        """Whether every node there was at the beginning has been asked."""
+        if not self._is_settled:
+            self._is_settled = all(node.health.phase is not Phase.NEW for node in self._nodes.values())
+        return self._is_settled
 
     def nodes(self, now: float) -> dict[str, MediaNode]:
         """Return all of them by their ids."""

@@ -44,6 +44,8 @@ class StateTests(NodesCase):
         self.assertFalse(self.nodes.is_settled)
         self.answer("fs", 1.0)
         self.assertTrue(self.nodes.is_settled)
+        self.nodes.announce(JOINED, 15.0, 1.0)
+        self.assertTrue(self.nodes.is_settled)
 
     def test_what_registrars_are_told(self) -> None:
         """A node that answers is up, with its calls at the moment when it was asked."""
