@@ -173,6 +173,12 @@ class Nodes:
         node.say(is_draining, now)
         self._take(node, False, now)
 
+    def hold_leases(self, now: float) -> None:
+        """Let every lease that has not ended last for its full time from now."""
+        for node in self._nodes.values():
+            if node.leased_until is not None and not node.has_lapsed(now):
+                node.leased_until = max(node.leased_until, now + self.limits.lease_seconds)
+
     def forget_lapsed(self, now: float) -> None:
         """Forget nodes that have neither announced themselves nor answered for long."""
         for node in self.all():

@@ -49,7 +49,7 @@ class Saying:
         """`redis` is None for a balancer that works alone."""
         self._reactor = reactor
         self._nodes = nodes
-        self.sharing = Sharing(reactor, redis, nodes.limits.forget_seconds, self._heard)
+        self.sharing = Sharing(reactor, redis, nodes.limits.forget_seconds, self._heard, self._away)
         nodes.on_change.append(self._changed)
 
     def announce(self, config: NodeConfig) -> None:
@@ -75,6 +75,10 @@ class Saying:
     def _must_be_there(self, node_id: str) -> None:
         if self._nodes.find(node_id) is None:
             raise LookupError(node_id)
+
+    def _away(self) -> None:
+        """Let no lease end while renewals at other balancers cannot be heard, and until there was time for new ones."""
+        self._nodes.hold_leases(self._reactor.seconds())
 
     def _changed(self, happening: Happening) -> None:
         """Have nothing said any more of a node that is gone."""

@@ -75,12 +75,17 @@ class Sharing(Service):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, redis: Redis | None, keep_seconds: float, heard: Heard) -> None:
-        """Words but those of draining are dropped after `keep_seconds`. `heard` may be told the same word twice."""
+    def __init__(self, reactor: Any, redis: Redis | None, keep_seconds: float, heard: Heard,
+                 away: Callable[[], object] = lambda: None) -> None:
+        """Words but those of draining are dropped after `keep_seconds`. `heard` may be told the same word twice.
+
+        `away` is called again and again while others cannot be heard.
+        """
         self._reactor = reactor
         self._redis = redis
         self._keep_seconds = keep_seconds
         self._heard = heard
+        self._away = away
         self._own: dict[str, Word] = {}
         self._known: dict[str, bytes] = {}
         self._owed: set[str] = set()
@@ -184,3 +189,4 @@ class Sharing(Service):
         if not self._problem:
             self._log.warn("what is said of media nodes stays here: {problem}", problem=problem)
         self._problem = problem
+        self._away()

@@ -74,6 +74,29 @@ class SayingTests(SynchronousTestCase):
         self.pass_time(5.5)
         self.assertEqual(self.states("m9"), [NodeState.DRAINING] * 2)
 
+    def test_leases_while_redis_is_away(self) -> None:
+        """No lease ends because its renewal cannot be heard; one that had ended before stays so."""
+        self.one.post("/v1/nodes", JOINING)
+        self.one.post("/v1/nodes", JOINING | {"id": "m8", "address": "192.0.2.8:22222", "capture_id": 8})
+        self.pass_time()
+        self.answer("m8")
+        self.answer("m9")
+        for _ in range(4):
+            self.pass_time(5)
+            self.one.post("/v1/nodes", JOINING)
+        self.redis.problem = "it is away"
+        for _ in range(6):
+            self.pass_time(5)
+            self.one.post("/v1/nodes", JOINING)
+        self.assertEqual(self.states("m9"), [NodeState.UP] * 2)
+        self.redis.problem = None
+        self.pass_time(1.2)
+        self.answer("m8")
+        self.assertEqual(self.states("m9"), [NodeState.UP] * 2)
+        self.assertEqual(self.states("m8"), [NodeState.DRAINED] * 2)
+        self.pass_time(16)
+        self.assertIsNot(self.states("m9")[1], NodeState.UP)
+
     def test_a_balancer_that_comes_later(self) -> None:
         """A balancer that starts later knows what was said, of nodes that joined and of their draining."""
         self.one.post("/v1/nodes", JOINING)
