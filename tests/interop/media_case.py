@@ -1,7 +1,4 @@
-"""What the tests of calls through real rtpengines share: two of them, a real Redis that names them, phones with RTP.
-
-What balancers do is not tried here: the snapshot is put into Redis as their master would.
-"""
+"""What the tests of calls through real rtpengines share: two of them, a real Redis that names them, phones with RTP."""
 
 import socket
 import struct
@@ -12,31 +9,17 @@ from pathlib import Path
 from typing import ClassVar
 
 from registrar.media.sdp import described
-from rollcall.media.bencode import decode, encode
-from rollcall.media.following import SNAPSHOTS
-from rollcall.media.snapshot import MediaNode, NodeState, Snapshot, encode_snapshot
 from rollcall.sip.message import Message, Request, Response
 from tests.interop.case import InteropCase
+from tests.interop.media_nodes import MediaNodes
 from tests.interop.phone import Headers, Phone
 from tests.interop.process import LOOPBACK, wait_until
-from tools.laboratory.redis_servers import RedisServers
-from tools.laboratory.rtpengine_process import RtpengineProcess, own_hosts
+from tools.laboratory.rtpengine_process import RtpengineProcess
 
-SECTIONS = """
-[auth]
-required = false
-[redis]
-addresses = ["{address}"]
-[media]
-enabled = true
-left_out_seconds = {left_out_seconds}
-"""
-LEFT_OUT_SECONDS = 0.5
 SDP_TYPE = ("Content-Type", "application/sdp")
 PACKETS = 10
 PACKET_SECONDS = 0.02
 RTP_HEADER = struct.Struct("!BBHII")
-NODES = 2
 
 
 class MediaCase(InteropCase):
@@ -45,62 +28,35 @@ class MediaCase(InteropCase):
     transports: ClassVar[tuple[str, ...]] = ("udp", "tcp", "ws", "wss")
     options: ClassVar[tuple[str, ...]] = ()
     """Further arguments of rtpengines."""
+    media: ClassVar[MediaNodes]
     nodes: ClassVar[list[RtpengineProcess]]
-    _redis: ClassVar[RedisServers]
-    _published: ClassVar["count[int]"]
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls._published = count(int(time.time() * 1000))
         servers = tempfile.TemporaryDirectory()
         cls.addClassCleanup(servers.cleanup)
-        folder = Path(servers.name)
-        cls._redis = RedisServers(folder / "redis", "single")
-        cls._redis.start()
-        cls.addClassCleanup(cls._redis.stop)
-        cls.sections = SECTIONS.format(address=cls._redis.addresses[0], left_out_seconds=LEFT_OUT_SECONDS)
+        cls.media = MediaNodes(Path(servers.name), cls.options)
+        cls.addClassCleanup(cls.media.stop)
+        cls.media.start()
+        cls.nodes = cls.media.all
+        cls.sections = cls.media.sections
         super().setUpClass()
-        cls.nodes = [RtpengineProcess(folder / f"m{number}", f"m{number}", host, number, options=cls.options)
-                     for number, host in enumerate(own_hosts(NODES), 1)]
-        for node in cls.nodes:
-            cls.addClassCleanup(node.stop)
 
     def setUp(self) -> None:
         super().setUp()
-        for place, node in enumerate(self.nodes):
-            # A test that has failed may have left calls.
-            if node.running and self.calls_of(place):
-                node.kill()
-            if not node.running:
-                node.start()
-        self.publish()
+        self.media.renew(self.registrar)
 
     def publish(self, *down: str) -> None:
-        """Say that all nodes are up but those that are `down`; m2 has more calls. Return when the registrar knows."""
-        nodes = {node.name: MediaNode(
-            id=node.name, address=node.address, sessions=500 * place,
-            state=NodeState.DOWN if node.name in down else NodeState.UP) for place, node in enumerate(self.nodes)}
-        number = next(self._published)
-        snapshot = Snapshot(published_at=number / 1000, nodes=nodes)
-        identity = f"{number}-0"
-        self._redis.command(
-            self._redis.master(), "XADD", SNAPSHOTS, identity, "kind", "whole", "before", "", "whole", identity,
-            "data", encode_snapshot(snapshot))
-        wait_until(lambda: f'"version":"{identity}"' in self.registrar.get("/v1/media").replace(" ", "") or None,
-                   f"snapshot {identity} at the registrar: {self.registrar.get('/v1/media')}")
+        """See MediaNodes."""
+        self.media.publish(self.registrar, *down)
 
     def calls_of(self, node: int) -> int:
-        """Return how many calls an rtpengine has."""
-        reply = decode(self.nodes[node].ask(encode({"command": "list"})))
-        assert isinstance(reply, dict)
-        calls = reply["calls"]
-        assert isinstance(calls, list)
-        return len(calls)
+        """See MediaNodes."""
+        return self.media.calls_of(node)
 
     def wait_no_calls(self) -> None:
-        """Return once no rtpengine that runs has a call."""
-        running = [place for place, node in enumerate(self.nodes) if node.running]
-        wait_until(lambda: not any(self.calls_of(place) for place in running) or None, "end of all calls at the nodes")
+        """See MediaNodes."""
+        self.media.wait_no_calls()
 
     def a_phone(self, user: str, transport: str = "UDP") -> "SoundPhone":
         """Return a phone that is registered, until the test ends."""

@@ -2,7 +2,8 @@
 
 import time
 
-from tests.interop.media_case import LEFT_OUT_SECONDS, MediaCase, SoundPhone, talk
+from tests.interop.media_case import MediaCase, SoundPhone, talk
+from tests.interop.media_nodes import LEFT_OUT_SECONDS
 from tests.interop.process import wait_until
 
 BOTH = [{"bob"}, {"alice"}]
