@@ -65,10 +65,12 @@ class MediaParts:
         self._relaying = Relaying(self._ng, self.choosing, config.media.offer_seconds)
         self._counting = Counting(self.sessions, self.telling.tell, reactor, reactor.seconds)
         self._timers = Timers(self.sessions, wheel, self._ng, config.media, reactor.seconds)
-        self._adopting: Adopting | None = None
+        # Without leases nobody is known to have ended but earlier lives of our own.
+        is_living = clustering.leases.is_living if clustering is not None else (
+            lambda node, epoch: node != me.node or epoch == me.epoch)
+        self._adopting = Adopting(reactor, self.redis, self.sessions, is_living)
         if clustering is not None:
             clustering.listeners.append(self)
-            self._adopting = Adopting(reactor, self.redis, self.sessions, clustering.leases.is_living)
             clustering.leases.on_change.append(self._adopting.ended)
         self.calls = Calls(config.media, self._relaying, self.choosing, self.sessions, domains, self.access.group,
                            self._stranded, reactor.seconds, retry_after)
@@ -110,8 +112,7 @@ class MediaParts:
         self.following.start()
         self.telling.start()
         self._counting.start()
-        if self._adopting is not None:
-            self._adopting.start()
+        self._adopting.start()
 
     def reload(self) -> None:
         """Read the files of [access] again. Raises ValueError, and all stays as it was then."""
@@ -120,8 +121,7 @@ class MediaParts:
     async def stop(self) -> None:
         """Let go of everything, before Redis: calls that run stay with their nodes."""
         self._anchoring.stop()
-        if self._adopting is not None:
-            self._adopting.stop()
+        self._adopting.stop()
         self._timers.stop()
         self._counting.stop()
         await self.following.stop()
