@@ -77,7 +77,8 @@ class PublishingTests(ClusterCase):
         body = REPORT.format(call_id=call_id).encode()
         head = "\r\n".join([
             f"PUBLISH sip:collector@{self.lab.domain} SIP/2.0",
-            f"Via: SIP/2.0/TCP {phone.local};branch=z9hG4bK{call_id[-6:]}", "Max-Forwards: 70", f"From: <{phone.aor}>;tag=1", f"To: <sip:collector@{self.lab.domain}>",
+            f"Via: SIP/2.0/TCP {phone.local};branch=z9hG4bK{call_id[-6:]}", "Max-Forwards: 70",
+            f"From: <{phone.aor}>;tag=1", f"To: <sip:collector@{self.lab.domain}>",
             f"Call-ID: publish-{call_id}", "CSeq: 1 PUBLISH", "Event: vq-rtcpxr",
             "Content-Type: application/vq-rtcpxr", f"Content-Length: {len(body)}", "", ""])
         taken = self.taken()
