@@ -1,6 +1,5 @@
 """What an operator can set about media nodes."""
 
-from ipaddress import ip_network
 from typing import Literal
 
 from attrs import field, frozen
@@ -52,10 +51,6 @@ class NodeConfig:
         """The host of its address, IPv6 without brackets."""
         return self.address.rpartition(":")[0].removeprefix("[").removesuffix("]")
 
-    def has(self, address: str) -> bool:
-        """Tell whether this numeric address is one of its own."""
-        return address == self.host or any(_contains(each, address) for each in self.media_hosts)
-
 
 @frozen(kw_only=True)
 class NodesConfig:
@@ -91,12 +86,3 @@ class NodesConfig:
         if self.refused_after > self.down_after:
             raise NotAllowed("down_after or less: a refusal says more than silence", "refused_after",
                              self.refused_after)
-
-
-def _contains(text: str, address: str) -> bool:
-    try:
-        wanted = ip_network(address)
-    except ValueError:
-        return False
-    whole = ip_network(text)
-    return wanted.version == whole.version and wanted.subnet_of(whole)  # type: ignore[arg-type]

@@ -11,11 +11,9 @@ from balancer.nodes.counting import RegistrarCounts
 from balancer.nodes.health import Phase
 from balancer.nodes.node import Node
 from balancer.nodes.statistics import Load
+from balancer.nodes.whose import Whose
 from rollcall.media.reports import Counts
 from rollcall.media.snapshot import MediaNode, NodeState
-
-# So many addresses that no node has as its own are remembered with the node whose network they are in, or none.
-REMEMBERED_ADDRESSES = 10_000
 
 
 class NotAccepted(Exception):
@@ -45,8 +43,7 @@ class Nodes:
         self.limits = limits
         self._counts = RegistrarCounts(limits.load_seconds)
         self._nodes: dict[str, Node] = {}
-        self._of_address: dict[str, str | None] = {}
-        self._of_capture: dict[int, str] | None = None
+        self._whose: Whose | None = None
         self._is_settled = False
         for config in configured:
             self._nodes[config.id] = Node(config, limits, self._counts.counted)
@@ -81,25 +78,14 @@ class Nodes:
         """Return all of them."""
         return tuple(self._nodes.values())
 
-    def node_of(self, capture_id: int, name: str, host: str) -> str | None:
+    def node_of(self, capture_id: int | None, name: str, host: str) -> str | None:
         """Return the id of the node that a report is from: by the id or name that it bears, or where it came from.
 
-        `capture_id` is 0 and `name` empty where it bears none; `host` is numeric.
+        `capture_id` is None or 0, and `name` empty, where it bears none; `host` is numeric, or empty.
         """
-        if self._of_capture is None:
-            self._of_capture = {node.config.capture_id: node.config.id for node in self._nodes.values()}
-        if capture_id and capture_id in self._of_capture:
-            return self._of_capture[capture_id]
-        return name if name in self._nodes else self.node_at(host)
-
-    def node_at(self, host: str) -> str | None:
-        """Return the id of the node that has this numeric address."""
-        if host not in self._of_address:
-            if len(self._of_address) >= REMEMBERED_ADDRESSES:
-                self._of_address.clear()
-            self._of_address[host] = next(
-                (name for name, node in self._nodes.items() if node.config.has(host)), None)
-        return self._of_address[host]
+        if self._whose is None:
+            self._whose = Whose(node.config for node in self._nodes.values())
+        return self._whose.find(capture_id, name, host)
 
     # --- what happens
 
@@ -139,7 +125,7 @@ class Nodes:
         elif node.config != config:
             self._log.info("media node {node} has changed: {config!r}", node=config.id, config=config)
             node.set(config, now)
-        self._forget_whose()
+        self._whose = None
         node.leased_until = leased_until
         self._take(node, False, now)
 
@@ -188,13 +174,9 @@ class Nodes:
 
     # --- details
 
-    def _forget_whose(self) -> None:
-        self._of_address.clear()
-        self._of_capture = None
-
     def _remove(self, node: Node, now: float) -> None:
         del self._nodes[node.config.id]
-        self._forget_whose()
+        self._whose = None
         self._log.info("media node {node} is gone", node=node.config.id)
         self._tell("gone", node, now)
 
