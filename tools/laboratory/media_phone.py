@@ -199,7 +199,7 @@ class MediaPhone:
         call = self.exchange.call_of(message.get("call-id"))
         if call is None:
             if not message.status and message.method != "ACK":
-                self.answer(message, 481 if message.method in ("BYE", "CANCEL") else 200, "OK")
+                self.answer(message, 481, "Call/Transaction Does Not Exist")
         elif message.status:
             call.answered(self, message)
         else:
