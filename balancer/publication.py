@@ -93,21 +93,30 @@ class Publication:
             await self._publish(self._publisher, offered)
 
     async def _publish(self, publisher: Publisher, new: Snapshot) -> None:
-        outcome = Outcome.GAP
-        if self._published is not None and self._reactor.seconds() < self._whole_at:
+        outcome, is_due = Outcome.GAP, self._reactor.seconds() >= self._whole_at
+        if self._published is not None:
             data = encode_change(difference(self._published, new))
             outcome = await publisher.change(data)
-            self.changes += outcome is Outcome.TAKEN
-        if outcome is Outcome.GAP:
+            self._was_published(outcome, publisher, new, data, is_whole=False)
+        if outcome is Outcome.GAP or (outcome is Outcome.TAKEN and is_due):
             data = encode_snapshot(new)
-            outcome = await publisher.whole(data)
-            self.wholes += outcome is Outcome.TAKEN
-            self._whole_at = self._reactor.seconds() + self._config.whole_seconds
-        if outcome is Outcome.TAKEN:
-            self._published, self.version = new, publisher.version
-            self.bytes += len(data)
-        else:
+            publish = publisher.again if outcome is Outcome.TAKEN else publisher.whole
+            outcome = await publish(data)
+            self._was_published(outcome, publisher, new, data, is_whole=True)
+        if outcome is Outcome.FENCED:
             self._publisher = None
             self._log.warn("fence {fence} was refused: a master with fence {other} has published", fence=self._fence,
                            other=publisher.overtaken_by)
             self._mastership.overtaken(publisher.overtaken_by)
+
+    def _was_published(self, outcome: Outcome, publisher: Publisher, new: Snapshot, data: bytes,
+                       is_whole: bool) -> None:
+        if outcome is not Outcome.TAKEN:
+            return
+        self._published, self.version = new, publisher.version
+        self.bytes += len(data)
+        if is_whole:
+            self.wholes += 1
+            self._whole_at = self._reactor.seconds() + self._config.whole_seconds
+        else:
+            self.changes += 1

@@ -4,7 +4,8 @@ An entry's id is "<fence>-<number>": the fence is that of the master's lease, th
 that is not above all others, so a master whose lease has gone to another is refused, whenever he wakes up. Fields:
 kind, "whole" or "change"; before, the id of the entry that a change follows upon; whole, the id of the whole that a
 follower can begin with; data. A change is taken only right behind the entry that it follows upon, so what lies behind a
-whole is always complete. Followers ask now and then; nobody waits for them.
+whole is always complete. A whole that says what the entry before it made, too, names that as well: whoever has it need
+not read the whole. Followers ask now and then; nobody waits for them.
 """
 
 from enum import Enum
@@ -31,7 +32,7 @@ APPEND = Script(b"""
 local id, kind, before, whole, data, oldest = unpack(ARGV)
 local top = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 top = top and top[1] or ''
-if kind == 'change' and top ~= before then return top end
+if before ~= '' and top ~= before then return top end
 local added = redis.pcall('XADD', KEYS[1], 'MINID', '=', oldest, id,
   'kind', kind, 'before', before, 'whole', whole, 'data', data)
 if type(added) == 'table' and added.err then
@@ -40,8 +41,8 @@ if type(added) == 'table' and added.err then
 end
 return 1
 """)
-"""KEYS: the stream. ARGV: id, kind, before, whole, data, and the oldest id to be kept. 1, or the newest id that is
-there, empty when there is none: then nothing was written."""
+"""KEYS: the stream. ARGV: id, kind, before (the id that has to be the newest one, or empty), whole, data, and the
+oldest id to be kept. 1, or the newest id that is there, empty when there is none: then nothing was written."""
 
 
 class Outcome(Enum):
@@ -71,31 +72,40 @@ class Publisher:
 
     async def whole(self, data: bytes) -> Outcome:
         """Publish all. Raises RedisUnavailable, after which it is unknown whether it was taken, and RedisRefused."""
-        id = self._next_id()
-        # Who reads what lies between the whole before and this one can go on with it.
-        outcome = await self._append(id, b"whole", id, data, self._whole or text_of(BEGINNING))
-        if outcome is Outcome.TAKEN:
-            self._whole, self._changes = id, 0
-        return outcome
+        return await self._append_whole(data, b"")
+
+    async def again(self, data: bytes) -> Outcome:
+        """Publish all of what was taken last, for those who come later. Raises as `whole` does."""
+        return await self._append_whole(data, self.version.encode()) if self.version else Outcome.GAP
 
     async def change(self, data: bytes) -> Outcome:
         """Publish the difference from what was taken last. Raises as `whole` does; the next one begins there again."""
         if not self._whole or self._changes >= MOST_CHANGES:
             return Outcome.GAP
         self._changes += 1
-        return await self._append(self._next_id(), b"change", self._whole, data, text_of(BEGINNING))
+        before = self.version.encode()
+        return await self._append(self._next_id(), b"change", before, self._whole, data, text_of(BEGINNING))
 
     def _next_id(self) -> bytes:
         self._number += 1
         return text_of((self._fence, self._number))
 
-    async def _append(self, id: bytes, kind: bytes, whole: bytes, data: bytes, oldest: bytes) -> Outcome:
-        top = await self._redis.evaluate(APPEND, self._key, id, kind, self.version.encode(), whole, data, oldest)
+    async def _append_whole(self, data: bytes, before: bytes) -> Outcome:
+        id = self._next_id()
+        # Who reads what lies between the whole before and this one can go on with it.
+        outcome = await self._append(id, b"whole", before, id, data, self._whole or text_of(BEGINNING))
+        if outcome is Outcome.TAKEN:
+            self._whole, self._changes = id, 0
+        return outcome
+
+    async def _append(self, id: bytes, kind: bytes, before: bytes, whole: bytes, data: bytes,
+                      oldest: bytes) -> Outcome:
+        top = await self._redis.evaluate(APPEND, self._key, id, kind, before, whole, data, oldest)
         if top == 1:
             self.version = id.decode()
             return Outcome.TAKEN
         fence, _ = id_of(top)
-        if kind == b"change" and fence <= self._fence:
+        if before and fence <= self._fence:
             return Outcome.GAP
         self.overtaken_by = max(fence, self._fence)
         return Outcome.FENCED
@@ -132,7 +142,7 @@ class Follower:
         self._told = told
         self._tail = Tail(redis, key)
         self._at: EntryId | None = None
-        self._is_lost = False
+        self._is_lost = self._has_news = False
         self._polling = Polling(reactor, poll_seconds, self.poll, "following what is published")
 
     def start(self) -> None:
@@ -188,30 +198,42 @@ class Follower:
             self._took(entries)
 
     def _took(self, entries: list[Entry]) -> bool:
-        """Tell of entries, from the last whole among them on; False while something is missing."""
-        wholes = [place for place, entry in enumerate(entries) if entry.fields.get(b"kind") == b"whole"]
-        news = entries[wholes[-1] if wholes else 0:]
-        told = sum(1 for _ in takewhile(self._was_told, news))
+        """Tell of entries, if they do not follow upon what we have, from the last whole among them on.
+
+        Returns False while something is missing.
+        """
+        if entries and not self._follows(entries[0]):
+            wholes = [place for place, entry in enumerate(entries) if entry.fields.get(b"kind") == b"whole"]
+            entries = entries[wholes[-1] if wholes else 0:]
+        self._has_news = False
+        told = sum(1 for _ in takewhile(self._was_told, entries))
         if told:
             self._is_lost, self.heard_at = False, self._reactor.seconds()
+        if self._has_news:
             self._told.followed()
-        if told < len(news):
+        if told < len(entries):
             self.gaps += not self._is_lost
             self._is_lost = True
         return not self._is_lost
 
     def _was_told(self, entry: Entry) -> bool:
-        fields = entry.fields
+        fields, follows = entry.fields, self._follows(entry)
         try:
-            if fields[b"kind"] == b"whole":
+            is_whole = fields[b"kind"] == b"whole"
+            if is_whole and not follows:
                 self._told.whole(fields[b"data"])
-            elif self._at is not None and id_of(fields[b"before"]) == self._at:
+            elif follows and not is_whole:
                 self._told.change(fields[b"data"])
-            else:
+            elif not is_whole:
                 return False
         except (ValueError, KeyError) as problem:
             self._log.warn("what was published as {id} is not understood: {why}", id=text_of(entry.id).decode(),
                            why=str(problem), log_rationed=True)
             return False
+        # A whole that follows upon what we have is what we have.
+        self._has_news |= not (is_whole and follows)
         self._at = entry.id
         return True
+
+    def _follows(self, entry: Entry) -> bool:
+        return self._at is not None and id_of(entry.fields.get(b"before", b"")) == self._at

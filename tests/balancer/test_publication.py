@@ -38,13 +38,13 @@ class PublicationTests(StandbyCase):
         return [fields[1].decode() for _, fields in self.redis.streams.get(SNAPSHOTS, [])]
 
     def test_whole_and_changes(self) -> None:
-        """At first all is published, then what is different, and all again after a while."""
+        """At first all is published, then what is different, and all again after a while, for those who come later."""
         publication = self.publication(self.balancer("b1"))
         for number in range(7):
             publication.offer(at(number))
             self.pass_time(0.9)
-        self.assertEqual(self.kinds(), ["whole", *["change"] * 5, "whole"])
-        self.assertEqual((publication.wholes, publication.changes), (2, 5))
+        self.assertEqual(self.kinds(), ["whole", *["change"] * 6, "whole"])
+        self.assertEqual((publication.wholes, publication.changes), (2, 6))
         self.assertEqual(self.applied[-1], at(6))
 
     def test_at_once(self) -> None:

@@ -135,7 +135,7 @@ class StreamRedis:
                 oldest: bytes) -> Any:
         stream = self.streams.get(key, [])
         top = text_of(stream[-1][0]) if stream else b""
-        if kind == b"change" and top != before:
+        if before and top != before:
             return top
         try:
             self.xadd(key, id_of(id), [b"kind", kind, b"before", before, b"whole", whole, b"data", data])

@@ -24,12 +24,15 @@ class Copy:
 
     def __init__(self) -> None:
         self.state: State = {}
+        self.wholes = 0
+        """How many were read."""
         self.seen: list[State] = []
         self._next: State = {}
 
     def whole(self, data: bytes) -> None:
         """Take all."""
         self._next = json.loads(data)
+        self.wholes += 1
 
     def change(self, data: bytes) -> None:
         """Take what is different."""
@@ -102,6 +105,16 @@ class PublisherTests(SnapshotCase):
         self.assertEqual(old.overtaken_by, 4)
         self.assertEqual(self.poll(), {"a": 2})
 
+    def test_all_again(self) -> None:
+        """All can be said again only of what is there, and was said by us."""
+        publisher = self.publisher()
+        self.assertEqual(now(publisher.again(b"{}")), Outcome.GAP)
+        self.whole(publisher, a=1)
+        self.redis.lose(KEY, 1)
+        self.assertEqual(now(publisher.again(b'{"a": 1}')), Outcome.GAP)
+        self.whole(self.publisher(9), a=2)
+        self.assertEqual(now(publisher.again(b'{"a": 1}')), Outcome.FENCED)
+
     def test_the_same_fence_twice(self) -> None:
         """Two masters with the same fence are one too many: the second is refused, and has to ask for a greater one."""
         self.whole(self.publisher(3), a=1)
@@ -171,6 +184,23 @@ class FollowerTests(SnapshotCase):
         self.change(publisher, b=3)
         self.assertEqual(self.poll(), {"a": 2, "b": 3})
         self.assertEqual(self.copy.seen, [{"a": 2, "b": 3}])
+
+    def test_all_again(self) -> None:
+        """Who has what a whole says again does not read it; who comes later begins with it, and with nothing older."""
+        publisher = self.publisher()
+        self.whole(publisher, a=1)
+        self.poll()
+        self.change(publisher, a=2)
+        self.assertEqual(now(publisher.again(b'{"a": 2}')), Outcome.TAKEN)
+        self.change(publisher, b=3)
+        self.assertEqual(self.poll(), {"a": 2, "b": 3})
+        self.assertEqual(self.copy.wholes, 1)
+        self.assertEqual(now(publisher.again(b'{"a": 2, "b": 3}')), Outcome.TAKEN)
+        self.poll()
+        self.assertEqual((self.copy.wholes, len(self.copy.seen), self.follower.gaps), (1, 2, 0))
+        self.assertEqual(self.follower.version, publisher.version)
+        self.follower = Follower(self.clock, self.redis, KEY, self.copy)
+        self.assertEqual((self.poll(), self.copy.wholes), ({"a": 2, "b": 3}, 2))
 
     def test_nothing_there(self) -> None:
         """Before anybody has published there is nothing, and it is not fresh."""
@@ -281,8 +311,8 @@ class Publications(RuleBasedStateMachine):
         self.copy = Copy()
         self.follower = Follower(self.clock, self.redis, KEY, self.copy)
 
-    def publish(self, place: int, names: set[str], is_whole: bool) -> None:
-        """Let a master publish, as balancer.publication does: a change, or a whole where it is needed."""
+    def publish(self, place: int, names: set[str], is_whole: bool, is_again: bool = False) -> None:
+        """Let a master publish, as balancer.publication does: a change, and all again; or a whole where need is."""
         master = self.masters[place]
         self.number += 1
         old = self.before.get(place, {})
@@ -292,8 +322,11 @@ class Publications(RuleBasedStateMachine):
             outcome = Outcome.GAP
             if not is_whole:
                 outcome = now(master.change(json.dumps({name: new[name] for name in names}).encode()))
-            if outcome is Outcome.GAP:
-                outcome = now(master.whole(json.dumps(new).encode()))
+            if outcome is Outcome.TAKEN:
+                self.before[place] = new
+            if outcome is Outcome.GAP or is_again:
+                publish = master.again if outcome is Outcome.TAKEN else master.whole
+                outcome = now(publish(json.dumps(new).encode()))
         except RedisUnavailable:
             return
         if outcome is Outcome.TAKEN:
@@ -301,12 +334,13 @@ class Publications(RuleBasedStateMachine):
 
     NAMES = st.sets(st.sampled_from("abcd"), min_size=1, max_size=2)
 
-    @rule(changes=st.lists(NAMES, min_size=3, max_size=6), is_whole=st.booleans(), loses=st.integers(0, 20))
-    def newest_publishes(self, changes: list[set[str]], is_whole: bool, loses: int) -> None:
+    @rule(changes=st.lists(NAMES, min_size=3, max_size=6), is_whole=st.booleans(), loses=st.integers(0, 20),
+          again=st.integers(0, 10))
+    def newest_publishes(self, changes: list[set[str]], is_whole: bool, loses: int, again: int) -> None:
         """The master publishes several times; perhaps nobody hears whether one of them was taken."""
         for place, names in enumerate(changes):
             self.redis.loses_answers = place == loses
-            self.publish(len(self.masters) - 1, names, is_whole and not place)
+            self.publish(len(self.masters) - 1, names, is_whole and not place, place == again)
         self.redis.loses_answers = False
 
     @precondition(lambda self: len(self.masters) > 1)
