@@ -1,16 +1,17 @@
 """Bencode, as rtpengine's ng protocol uses it (BEP 3): integers, strings, lists and dictionaries, in bounds."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 # What rtpengine says is at most five deep; what is deeper than this is sent to exhaust us.
 MAX_DEPTH = 16
 
-# The longest number that 64 bits hold, with its sign.
+# The longest number that 64 bits hold; lengths of strings have at most half of that.
 MAX_DIGITS = 20
 
-_END = ord("e")
-_DIGITS = frozenset(b"0123456789")
+_TOKEN = re.compile(rb"([0-9]{1,10}):|i(-?[0-9]{1,20})e|([lde])").match
+_BEGUN = re.compile(rb"[0-9]{0,10}|i-?[0-9]{0,20}")
 
 
 class Incomplete(ValueError):
@@ -32,7 +33,7 @@ def decode(data: bytes) -> Any:
 
 def decode_from(data: bytes, start: int) -> tuple[Any, int]:
     """Return the value that begins at `start`, and where it ends. Raises ValueError, Incomplete if more may come."""
-    return _value(data, start, 0)
+    return _value(data, start)
 
 
 def _pieces(value: Any) -> Iterator[bytes]:
@@ -58,67 +59,72 @@ def _pieces(value: Any) -> Iterator[bytes]:
         raise TypeError(f"bencode has no {type(value).__name__}")
 
 
-def _value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
-    kind = data[at : at + 1]
-    if kind == b"i":
-        return _number(data, at + 1, b"e")
-    if kind == b"l":
-        return _list(data, at + 1, depth + 1)
-    if kind == b"d":
-        return _dict(data, at + 1, depth + 1)
-    if kind and kind[0] in _DIGITS:
-        return _string(data, at)
-    if kind:
-        raise ValueError(f"{kind!r} begins no value")
-    raise Incomplete("it ends before a value")
+class _Reading:
+    """The lists and dictionaries that have begun and not ended, the innermost last."""
+
+    __slots__ = ("_outer", "inner", "key")
+
+    def __init__(self) -> None:
+        self.inner: Any = None
+        """None before and after the whole value."""
+        self.key: str | None = None
+        """What the next value of a dictionary is called, once that is known."""
+        self._outer: list[tuple[Any, str | None]] = []
+
+    def begin(self, new: Any) -> None:
+        """Go into a new list or dictionary. Raises ValueError."""
+        if len(self._outer) == MAX_DEPTH:
+            raise ValueError(f"nested more than {MAX_DEPTH} deep")
+        if self.key is None and type(self.inner) is dict:
+            raise ValueError("a key is no string")
+        self._outer.append((self.inner, self.key))
+        self.inner, self.key = new, None
+
+    def end(self) -> Any:
+        """Return the innermost, which ends here. Raises ValueError."""
+        if self.inner is None or self.key is not None:
+            raise ValueError("an end where a value has to be")
+        ended = self.inner
+        self.inner, self.key = self._outer.pop()
+        return ended
 
 
-def _list(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
-    _check(depth)
-    values = []
-    while not _ends(data, at):
-        value, at = _value(data, at, depth)
-        values.append(value)
-    return values, at + 1
+def _value(data: bytes, at: int) -> tuple[Any, int]:
+    reading = _Reading()
+    while True:
+        found = _TOKEN(data, at)
+        if found is None:
+            raise _unreadable(data[at : at + MAX_DIGITS + 2])
+        at = found.end()
+        kind = found.lastindex
+        if kind == 1:
+            begin, at = at, at + int(found[1])
+            if at > len(data):
+                raise Incomplete("it ends within a string")
+            value: Any = data[begin:at]
+            if reading.key is None and type(reading.inner) is dict:
+                reading.key = value.decode("utf-8", "surrogateescape")
+                continue
+        elif kind == 2:
+            value = int(found[2])
+        elif found[3] == b"e":
+            value = reading.end()
+        else:
+            reading.begin([] if found[3] == b"l" else {})
+            continue
+        inner = reading.inner
+        if inner is None:
+            return value, at
+        if type(inner) is list:
+            inner.append(value)
+        elif reading.key is None:
+            raise ValueError("a key is no string")
+        else:
+            inner[reading.key], reading.key = value, None
 
 
-def _dict(data: bytes, at: int, depth: int) -> tuple[dict[str, Any], int]:
-    _check(depth)
-    values = {}
-    while not _ends(data, at):
-        key, at = _string(data, at)
-        values[key.decode("utf-8", "surrogateescape")], at = _value(data, at, depth)
-    return values, at + 1
-
-
-def _string(data: bytes, at: int) -> tuple[bytes, int]:
-    length, begin = _number(data, at, b":")
-    end = begin + length
-    if length < 0:
-        raise ValueError("a string of a negative length")
-    if end > len(data):
-        raise Incomplete("it ends within a string")
-    return data[begin:end], end
-
-
-def _number(data: bytes, at: int, closing: bytes) -> tuple[int, int]:
-    end = data.find(closing, at, at + MAX_DIGITS + 1)
-    if end < 0:
-        if len(data) - at > MAX_DIGITS or data[at:].strip(b"-0123456789"):
-            raise ValueError("a malformed or far too long number")
-        raise Incomplete("it ends within a number")
-    digits = data[at:end]
-    if not digits.removeprefix(b"-").isdigit():
-        raise ValueError(f"{digits!r} is no number")
-    return int(digits), end + 1
-
-
-def _ends(data: bytes, at: int) -> bool:
-    if at >= len(data):
-        raise Incomplete("it ends within a list or dictionary")
-    return data[at] == _END
-
-
-def _check(depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise ValueError(f"nested more than {MAX_DEPTH} deep")
+def _unreadable(rest: bytes) -> ValueError:
+    """Return what is wrong with data that has no token at its beginning."""
+    if _BEGUN.fullmatch(rest):
+        return Incomplete("it ends within a value")
+    return ValueError(f"{rest!r} begins no value")

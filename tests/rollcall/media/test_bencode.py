@@ -46,8 +46,8 @@ class BencodeTests(SynchronousTestCase):
 
     def test_malformed_is_told_from_incomplete(self) -> None:
         """What no further byte can mend is malformed."""
-        for data in (b"x", b"i1x", b"ie", b"i--1e", b"i+1e", b"-1:", b"d1:ai1ei2ee", b"dle1:ae", b"1" * 30,
-                     b"i" + b"1" * 30, b"i1e4:rest"):
+        for data in (b"x", b"i1x", b"ie", b"i--1e", b"i+1e", b"-1:", b"2-", b"l7-7", b"d1:ai1ei2ee", b"dle1:ae",
+                     b"1" * 30, b"i" + b"1" * 30, b"i1e4:rest"):
             with self.assertRaises(ValueError) as caught:
                 decode(data)
             self.assertNotIsInstance(caught.exception, Incomplete)
