@@ -170,7 +170,10 @@ class Audio:
         if is_rtcp(data):
             self._take_rtcp(data, arrived)
             return
-        captured, due, left = stamps_of(data)
+        try:
+            captured, due, left = stamps_of(data)
+        except ValueError:  # of a phone that is none of ours
+            return
         # When it would have come if this machine had sent it in time.
         entered = due + (arrived - left)
         self.ear.take(data, self._lines.down.passed(entered) - captured)

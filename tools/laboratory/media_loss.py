@@ -23,12 +23,10 @@ class Losses:
     """
 
     def __init__(self) -> None:
-        self._now: dict[tuple[str, str], float] = {}
         self.set({})
 
     def set(self, losses: Mapping[tuple[str, str], float]) -> None:
         """Have just these from now on, by (network, host), from 0 to 1; all others lose nothing."""
-        self._now = dict(losses)
         rules = [rule for (network, host), loss in losses.items() if loss > 0
                  for rule in _rules(network, host, round(loss * PARTS))]
         _nft("\n".join([
@@ -39,10 +37,6 @@ class Losses:
         """Return how many packets these losses have cost since they were set."""
         words = _nft("", "list", "table", "inet", TABLE).split()
         return sum(int(after) for word, after in pairwise(words) if word == "packets")
-
-    def close(self) -> None:
-        """Lose nothing any more."""
-        _nft(f"delete table inet {TABLE}\n")
 
 
 def _rules(network: str, host: str, parts: int) -> list[str]:

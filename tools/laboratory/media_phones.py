@@ -48,12 +48,6 @@ class MediaPhones:
         self.loop.paced(self.phones, rate, MediaPhone.enter)
         self.wait(lambda: all(phone.is_registered for phone in self.phones), "registration of all phones", seconds)
 
-    def call(self, caller: MediaPhone, callee: MediaPhone, hold_seconds: float) -> MediaCall:
-        """Let one phone call another one, now; both have to be free."""
-        made = self._made(caller, callee, hold_seconds)
-        self.loop.do(made.begin)
-        return made
-
     def call_on(self, rate: float, hold_seconds: tuple[float, float]) -> None:
         """Let free phones call each other from now on, so many in a second; they talk for a time between these two.
 
