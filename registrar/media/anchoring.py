@@ -29,6 +29,9 @@ STEP_SECONDS = 0.1
 ACK_SECONDS = 0.5
 """A call that has just been answered is left alone for so long: its ACK is on the way."""
 
+SETTLED_SECONDS = 2.0
+"""After so long every registrar knows what has become of a call that was moved."""
+
 BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -64,6 +67,7 @@ class Anchoring:
         self._nodes: dict[str, MediaNode] = {}
         self._waiting: deque[_Task] = deque()
         self._known: set[str] = set()
+        self._recent: set[str] = set()
         self._under_way = 0
         self._next: Timer | None = None
         self._later: set[Timer] = set()
@@ -107,7 +111,9 @@ class Anchoring:
         self._add(lost, 0.0)
 
     def _changed(self, before: Session | None, after: Session | None) -> None:
-        """See whether a call is answered, or becomes ours, only now that its node is dead."""
+        """See whether a call is answered, or becomes ours, only now that its node is dead; or ends in our hands."""
+        if after is None and before is not None and (before.call_id in self._known or before.call_id in self._recent):
+            start(self._moving.hang_up(before), self._broke)
         if after is None or not after.is_answered or after.owner != self._sessions.owner:
             return
         node = self._nodes.get(after.node)
@@ -181,6 +187,8 @@ class Anchoring:
         self.outcomes[outcome] += 1
         took = self._now() - task.lost_at
         if outcome == "moved":
+            self._recent.add(task.call_id)
+            self._wheel.call_later(SETTLED_SECONDS, self._recent.discard, task.call_id)
             self._log.info("a call of {node} goes on after {seconds:.2f} s: {id}", node=task.node, seconds=took,
                            id=task.call_id, log_rationed=True)
             for tell in self.on_moved:

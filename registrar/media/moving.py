@@ -31,6 +31,8 @@ AGAIN_SECONDS = 2.0
 OWNER_WAITS = (2.1, 4.0)
 OTHER_WAITS = (0.0, 2.0)
 
+WHO: tuple[Who, Who] = ("caller", "callee")
+
 BUSY = frozenset({430, 480, 491, 500, 503})
 """The phone is in the midst of something: of a re-INVITE of its own, or of its peer's (RFC 3261 §14.2: 500), or of
 finding back to us."""
@@ -90,6 +92,21 @@ class Moving:
             raise Failed("unreadable") from problem
         if address != node.address:
             await self._let_go(session, address)
+
+    async def hang_up(self, session: Session) -> None:
+        """End a call that was hung up while it was moved, for each side that has heard us in the other's name.
+
+        The BYE may have passed another registrar before that knew how far we had counted: then it was refused as older
+        than our re-INVITE. Who has taken it has no such call any more, and says so.
+        """
+        for who in WHO:
+            if session.side(who).offsets:
+                try:
+                    number, _ = session.side(who).spoken_for()
+                    await self._speaking.bye(session, who, number)
+                except (NoAnswer, ParseError) as problem:
+                    self._log.info("a phone may not know that its call is over: {why}", why=str(problem),
+                                   log_rationed=True)
 
     def _chosen(self, session: Session, lost: str) -> MediaNode:
         current = self._choosing.node(session.node)

@@ -1,4 +1,4 @@
-"""Re-INVITEs in a phone's name: made as it would make them, sent over the way of its peer (RFC 3261 §14.1).
+"""Requests in a phone's name: made as it would make them, sent over the way of its peer (RFC 3261 §§14.1, 15.1).
 
 The phone that is spoken for never hears of them. Its peer answers to us: whatever it says ends here.
 """
@@ -58,8 +58,15 @@ class Speaking:
 
         Raises NoAnswer.
         """
+        return await self._ask(session, who, lambda: _invite(session, who, number, sdp))
+
+    async def bye(self, session: Session, who: Who, number: int) -> Response:
+        """Let `who` hang up, as far as its peer can see. Raises NoAnswer."""
+        return await self._ask(session, who, lambda: _request("BYE", session, who, number))
+
+    async def _ask(self, session: Session, who: Who, made: Callable[[], Request]) -> Response:
         try:
-            request = _invite(session, who, number, sdp)
+            request = made()
             way = self._dialogs.take_own(request)
             attempt = await self._found(way.phone, request) if isinstance(way, Moved) else way
         except Refusal as problem:
@@ -89,15 +96,15 @@ class Speaking:
 
 
 class _Asked:
-    """One re-INVITE on its way: the trunk of its only branch."""
+    """One request on its way: the trunk of its only branch."""
 
     log = Logger()
-    is_invite = True
 
     def __init__(self, forwarded: Forwarded, attempt: Attempt, sender: Sender, transactions: Transactions,
                  config: ProxyConfig) -> None:
         self.forwarded = forwarded
         self.request = forwarded.request
+        self.is_invite = forwarded.request.method == "INVITE"
         self.sender = sender
         self.transactions = transactions
         self.config = config
@@ -122,11 +129,12 @@ class _Asked:
         """See Trunk: it rings, or thinks."""
 
     def succeeded(self, branch: Branch, response: Response) -> None:
-        """Acknowledge a 2xx, each time it comes (RFC 3261 §13.2.2.4)."""
-        if self._ack is None:
-            self._ack = _ack(self.request, response)
-        start(self.sender.pass_on(evolve(self.forwarded, request=self._ack), _towards(branch.attempt, response)),
-              self._ack_was_lost)
+        """Acknowledge a 2xx to an INVITE, each time it comes (RFC 3261 §13.2.2.4)."""
+        if self.is_invite:
+            if self._ack is None:
+                self._ack = _ack(self.request, response)
+            start(self.sender.pass_on(evolve(self.forwarded, request=self._ack), _towards(branch.attempt, response)),
+                  self._ack_was_lost)
         self._end(response)
 
     def failed(self, branch: Branch, response: Response) -> None:
@@ -210,16 +218,21 @@ class _Ourselves(Flow):
 
 def _invite(session: Session, who: Who, number: int, sdp: bytes) -> Request:
     """Return a re-INVITE as `who` would send it, with this CSeq."""
+    fields = [("Contact", session.side(who).contact), ("Allow", ALLOW), ("Supported", "timer"),
+              *_refreshing(session, who), ("Content-Type", "application/sdp")]
+    return _request("INVITE", session, who, number, fields, sdp)
+
+
+def _request(method: str, session: Session, who: Who, number: int, further: Sequence[tuple[str, str]] = (),
+             body: bytes = b"") -> Request:
     own, peer = session.side(who), session.side(other(who))
     fields = [
         # Our own Via will stand above it, as if it had come from the phone.
         ("Via", f"SIP/2.0/TCP 127.0.0.1;branch={MAGIC_COOKIE}{random_name()}"),
         ("Max-Forwards", "70"), *(("Route", route) for route in own.routes),
-        ("From", own.address), ("To", peer.address), ("Call-ID", session.call_id), ("CSeq", f"{number} INVITE"),
-        ("Contact", own.contact), ("Allow", ALLOW), ("Supported", "timer"), *_refreshing(session, who),
-        ("Content-Type", "application/sdp"),
+        ("From", own.address), ("To", peer.address), ("Call-ID", session.call_id), ("CSeq", f"{number} {method}"),
     ]
-    return Request.new("INVITE", peer.target, fields, sdp)
+    return Request.new(method, peer.target, [*fields, *further], body)
 
 
 def _refreshing(session: Session, who: Who) -> Sequence[tuple[str, str]]:

@@ -38,6 +38,10 @@ class StrictCall(MediaCall):
     answers: dict[str, list[int]] = field(factory=dict)
     """What was said to the requests that the callee has sent within the call, by method."""
     _known: dict[str, Known] = field(factory=dict)
+    may_be_told_later: bool = False
+    """Whether a BYE may be refused as too old, if another one follows."""
+    _has_bye: set[str] = field(factory=set)
+    _is_owed_bye: bool = False
     _back: Leg | None = None
     _back_cseq: int = 0
     _invites: dict[str, set[int]] = field(factory=dict)
@@ -52,7 +56,8 @@ class StrictCall(MediaCall):
             if message.cseq not in numbers:
                 self.faults.append(f"{phone.who.user} got an ACK of {message.cseq}, INVITEs were {sorted(numbers)}")
         elif message.cseq <= heard.cseq:
-            self.faults.append(f"{phone.who.user} got {message.start} with CSeq {message.cseq} after {heard.cseq}")
+            if not (message.method == "BYE" and self.may_be_told_later):
+                self.faults.append(f"{phone.who.user} got {message.start} with CSeq {message.cseq} after {heard.cseq}")
             phone.answer(message, 500, "CSeq Too Low")
             return
         else:
@@ -63,10 +68,28 @@ class StrictCall(MediaCall):
             if phone is self.callee and self._back is None:
                 self._back = Leg(message.contact, tuple(message.routes),
                                  f"{message.get('to')};tag=callee{phone.number}", message.get("from"))
-        if message.method == "BYE" and phone is self.caller:
-            phone.answer(message, 200, "OK")
+        if message.method == "BYE" and self.state is State.ENDING:
+            self._has_bye.add(phone.who.user)
+            if self._is_owed_bye:
+                self._over_at_last()
+        if message.method == "BYE" and (phone is self.caller or self.is_over):
+            phone.answer(message, 481 if self.is_over else 200, "OK")
             return
         super().asked(phone, message)
+
+    def _end(self, answer: Message) -> None:
+        """Take the answer to a BYE: who hangs up has hung up, but the other side has to hear of it all the same."""
+        other = self.callee if answer.get("from").partition("tag=")[2].startswith("caller") else self.caller
+        if answer.status == 200 or other.who.user in self._has_bye:
+            self._over_at_last()
+        elif answer.status == 500 and self.may_be_told_later:
+            self._is_owed_bye = True
+        else:
+            super()._end(answer)
+
+    def _over_at_last(self) -> None:
+        self.state = State.ENDED
+        self._over()
 
     def answered(self, phone: MediaPhone, answer: Message) -> None:
         """Take an answer; those to what the callee has asked, too."""

@@ -265,16 +265,37 @@ class InTheWayTests(AnchoringCase):
         self.assertEqual(self.anchoring.outcomes, {"refused by a node": 1})
 
     def test_hung_up_meanwhile(self) -> None:
-        """A call that ends while one side is asked is over, and nobody is asked any more."""
+        """A call that ends while one side is asked is over; that side hears of it once more, with a newer CSeq."""
         self.dies()
         self.bob.heard()
         self.ask(self.from_alice("BYE"))
         self.assertEqual(self.bob.heard(), ["BYE"])
         self.bob.answer(200, "BYE")
+        self.assertEqual(self.bob.heard(), ["BYE"])
+        self.assertEqual(self.bob.requests["BYE"].get("CSeq"), f"{2 + 2 * CSEQ_JUMP - 1} BYE")
+        self.bob.answer(481, "BYE")
         self.says(self.bob, 200, sdp("bob", 2))
         self.assertEqual(self.anchoring.outcomes, {"over": 1})
         self.assertEqual([answer.status for answer in self.answers()], [200])
-        self.assertEqual(self.alice.heard(), [])
+        self.assertEqual((self.bob.heard(), self.alice.heard()), (["ACK"], []))
+
+    def test_hung_up_at_once(self) -> None:
+        """The same for a call that ends right after it was moved, for both sides; not for one that ends later."""
+        for seconds, byes in ((0.0, 1), (3.0, 0)):
+            self.setUp()
+            self.dies()
+            self.bob.heard()
+            self.says(self.bob, 200, sdp("bob", 2))
+            self.alice.heard()
+            self.says(self.alice, 200, sdp("alice", 2))
+            self.wait(seconds)
+            for phone in (self.alice, self.bob):
+                phone.heard()
+            self.sessions._drop(self.session)
+            self.assertEqual((self.bob.heard().count("BYE"), self.alice.heard().count("BYE")), (byes, 0))
+            if byes:
+                self.bob.answer(481, "BYE")
+                self.assertEqual(self.alice.heard(), ["BYE"])
 
     def test_moved_by_a_phone(self) -> None:
         """A call that a phone's own re-INVITE has led through another node is left alone."""
