@@ -4,7 +4,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from balancer.tenants import READ_SECONDS, Tenants
+from balancer.tenants import READ_SECONDS, SAY, TENANTS, Tenants
 from rollcall.ops.admin import AdminConfig, AdminSite
 from rollcall.ops.metrics import Metrics
 from tests.rollcall.cluster.stream_redis import StreamRedis
@@ -16,7 +16,9 @@ CONFIGURED = {"x.example": "gold"}
 class TenantsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
+        self.clock.advance(1_000.0)
         self.redis = StreamRedis(self.clock)
+        self.redis.scripts[SAY.sha] = self.say
         self.changes = 0
         self.tenants, self.admin = self.balancer(self.redis)
         self.other, _ = self.balancer(self.redis)
@@ -30,6 +32,15 @@ class TenantsTests(SynchronousTestCase):
         tenants.start()
         self.addCleanup(lambda: self.successResultOf(Deferred.fromCoroutine(tenants.stop())))
         return tenants, admin
+
+    def say(self, key: bytes, name: bytes, group: bytes, moment: bytes) -> bytes:
+        """Do what the script does, see tests/cluster/test_media_scripts.py."""
+        held = self.redis.hashes.setdefault(key, {})
+        last = int(held.get(name, b"0").partition(b" ")[0])
+        said = int(moment) or max(round(self.clock.seconds() * 1000), last + 1)
+        if not int(moment) or last < said:
+            held[name] = b"%d %b" % (said, group)
+        return held[name]
 
     def changed(self) -> None:
         """Count."""
@@ -71,6 +82,28 @@ class TenantsTests(SynchronousTestCase):
         for name, group in (("x.example", "a b"), ("x.example", 7), ("x" * 256, "gold"), ("%00", "gold")):
             self.assertEqual(self.put(name, group).status, 400, name)
         self.assertEqual((self.redis.hashes, self.changes), ({}, 0))
+
+    def test_redis_emptied(self) -> None:
+        """What Redis has lost any balancer that knows it puts back; what was taken back stays so."""
+        self.put("y.example", "silver")
+        self.put("z.example", "silver")
+        ask(self.admin.site, "DELETE", "/v1/tenants/z.example")
+        self.clock.advance(READ_SECONDS)
+        self.redis.clear()
+        self.clock.pump([READ_SECONDS] * 3)
+        later, _ = self.balancer(self.redis)
+        wanted = {"x.example": "gold", "y.example": "silver"}
+        self.assertEqual([each.groups for each in (self.tenants, self.other, later)], [wanted] * 3)
+
+    def test_newest_word_lost(self) -> None:
+        """When Redis has lost only the newest word, that is put back in the place of the one before it."""
+        self.put("y.example", "silver")
+        old = dict(self.redis.hashes[TENANTS])
+        self.clock.advance(READ_SECONDS)
+        self.put("y.example", "bronze")
+        self.redis.hashes[TENANTS] = old
+        self.clock.pump([READ_SECONDS] * 2)
+        self.assertEqual((self.tenants.groups["y.example"], self.other.groups["y.example"]), ("bronze", "bronze"))
 
     def test_redis_away(self) -> None:
         """While Redis is away all stays as it is, and who says something hears that it does not count."""

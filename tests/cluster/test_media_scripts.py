@@ -6,6 +6,7 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from balancer.standby import GIVE_BACK, TAKE
+from balancer.tenants import SAY
 from rollcall.cluster.snapshots import APPEND
 from rollcall.cluster.streams import text_of
 from rollcall.media.telling import TELL
@@ -81,6 +82,18 @@ class ScriptTests(AccessCase):
         await self.redis.evaluate(GIVE_BACK, self.key, "a")
         _, next_one, *_ = await self.take("b")
         self.assertEqual(int(next_one), int(greater) + 1)
+
+    async def test_tenants(self) -> None:
+        """A later word replaces an earlier one, also within a millisecond; one that was lost comes back, no older."""
+        key = b"tenants"
+        words = [await self.redis.evaluate(SAY, key, "x", group, 0) for group in ("a", "b", "")]
+        moments = [int(word.partition(b" ")[0]) for word in words]
+        self.assertEqual(moments, sorted(set(moments)))
+        self.assertEqual(words[2], b"%d " % moments[2])
+        self.assertEqual(await self.redis.evaluate(SAY, key, "x", "a", moments[0]), words[2])
+        await self.redis.ask(key, "DEL", key)
+        self.assertEqual(await self.redis.evaluate(SAY, key, "x", "b", moments[1]), words[1])
+        self.assertEqual(await self.redis.ask(key, "HGETALL", key), [b"x", words[1]])
 
     async def test_tell(self) -> None:
         """Reports are kept for so long, and no longer than the stream needs to drop whole pieces of it."""
