@@ -41,7 +41,7 @@ class _Task:
 
     call_id: str
     node: str
-    """Which one."""
+    """Which one; empty: it has another already."""
     moves: int
     """How many nodes it had outlived before."""
     lost_at: float
@@ -86,8 +86,8 @@ class Anchoring:
             self._lost([session for session in self._sessions.own if session.node in dead])
 
     def stranded(self, session: Session) -> None:
-        """Lead this call through another node: one of its sides still sends to where nobody is."""
-        self._add([session], ACK_SECONDS)
+        """Have both sides hear of the node that this call has by now: one of them still sends to where nobody is."""
+        self._add([session], ACK_SECONDS, has_lost=False)
 
     def stop(self) -> None:
         """Begin nothing any more."""
@@ -121,11 +121,12 @@ class Anchoring:
         if is_new and node is not None and node.state is NodeState.DOWN and after.kind == "rtpengine":
             self._add([after], ACK_SECONDS)
 
-    def _add(self, sessions: Iterable[Session], seconds: float) -> None:
+    def _add(self, sessions: Iterable[Session], seconds: float, has_lost: bool = True) -> None:
         for session in sessions:
             if session.call_id not in self._known:
                 self._known.add(session.call_id)
-                self._put_off(_Task(session.call_id, session.node, session.moves, self._now()), seconds)
+                lost = session.node if has_lost else ""
+                self._put_off(_Task(session.call_id, lost, session.moves, self._now()), seconds)
         self._go_on()
 
     def _put_off(self, task: _Task, seconds: float) -> None:
