@@ -63,6 +63,16 @@ def rating(heard: Heard, codec: str) -> float:
 
 def mean_rating(epoch: Epoch, call: Call, node: str, load: float) -> float:
     """Return the mean R of both receivers of a call at a moment."""
+    if load > FREE_LOAD:
+        return _mean_rating(epoch, call, node, load)
+    key = (call.sides, call.codec, node)
+    known = epoch.known.get(key)
+    if known is None:
+        known = epoch.known[key] = _mean_rating(epoch, call, node, load)
+    return known
+
+
+def _mean_rating(epoch: Epoch, call: Call, node: str, load: float) -> float:
     ours, theirs = call.sides
     return (rating(heard(epoch, ours, theirs, node, load), call.codec)
             + rating(heard(epoch, theirs, ours, node, load), call.codec)) / 2

@@ -6,7 +6,7 @@ who chooses: every policy plays in the same world. What nodes do when they are l
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from random import Random
 
 from attrs import field, frozen
@@ -119,6 +119,8 @@ class Epoch:
     ways: Ways
     sick: dict[str, Sickness]
     """By node."""
+    known: dict[Hashable, float] = field(factory=dict, eq=False, repr=False)
+    """What was worked out of it once."""
 
 
 @frozen(kw_only=True)
