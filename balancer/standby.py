@@ -72,8 +72,6 @@ class Mastership:
         """`name` is what we are called; `life` differs from that of every other balancer and start."""
         self.fence = 0
         """That of our lease, or of the last that we had."""
-        self.master = ""
-        """The name of who had the lease last, as far as we know."""
         self.on_change: list[Callable[[], None]] = []
         """Called when we have become the master, with a new fence, or are none any more."""
         self.changes = 0
@@ -81,6 +79,7 @@ class Mastership:
         self._reactor = reactor
         self._redis = redis
         self._name = name
+        self._holder = ""
         self._life = life or token_hex(8)
         self._seconds = config.lease_seconds
         self._until = float("-inf")
@@ -113,6 +112,11 @@ class Mastership:
         return bool(self._reactor.seconds() < self._until)
 
     @property
+    def master(self) -> str:
+        """The name of who has the lease, as far as we know; empty when we do not."""
+        return "" if self._holder == self._name and not self.is_master else self._holder
+
+    @property
     def problem(self) -> str | None:
         """Why Redis could not be asked last."""
         return self._polling.problem
@@ -132,11 +136,11 @@ class Mastership:
         asked_at = self._reactor.seconds()
         is_ours, fence, left, name = await self._redis.evaluate(
             TAKE, MASTER, self._life, self._name, round(self._seconds * 1000), self._least)
-        self.master = name.decode(errors="replace")
+        self._holder = name.decode(errors="replace")
         if is_ours == 1 and not self._is_stopping:
             self._have(int(fence), asked_at + self._seconds)
         elif is_ours == 0:
-            self._end(f"{self.master} has the lease")
+            self._end(f"{self._holder} has the lease")
             self._ask_after(left / 1000 + LATE_SECONDS)
 
     def _have(self, fence: int, until: float) -> None:
