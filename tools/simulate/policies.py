@@ -50,8 +50,10 @@ def _baseline(name: str) -> Make:
 
 
 GREEDY = "greedy quality"
+LOAD_FIRST = "quality, load first"
 COMPARED: dict[str, Make] = {
     REFERENCE: Variant(),
+    LOAD_FIRST: _rule(Rule(free_load=0.4, load_penalty=80.0)),
     **{name: _baseline(name) for name in BASELINES if name != "oracle"},
     GREEDY: _rule(Rule(margin_r=0.0, load_penalty=0.0)),
     "oracle": _baseline("oracle"),

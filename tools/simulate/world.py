@@ -32,7 +32,7 @@ class Scenario:
     nodes_per_site: int = 4
     capacities: tuple[int, ...] = (40, 60, 80)
     """Each node has one of these."""
-    seconds: float = 300.0
+    seconds: float = 240.0
     warm_up_seconds: float = 60.0
     """Calls that begin earlier are not scored."""
     call_seconds: float = 90.0

@@ -28,7 +28,7 @@ class DemandTests(SynchronousTestCase):
     def test_load(self) -> None:
         """In quiet times as many are going on as the scenario says."""
         quiet = Demand(build(Scenario(flash_crowds=0), 1), 1).calls()
-        moments = range(30, 300, 10)
+        moments = range(30, 240, 10)
         load = sum(call.at <= moment < call.at + call.seconds for moment in moments for call in quiet)
         self.assertLess(abs(load / len(moments) / WORLD.capacity - 0.70), 0.07)
 
