@@ -162,7 +162,7 @@ class Sessions:
     def connected(self) -> None:
         """See registrar.clustering.Listener."""
         self._copies = {call_id: copy for call_id, copy in self._copies.items() if call_id in self._unwritten}
-        self._stale.update(self._own, self._copies)
+        self._stale = {*self._own, *self._copies, *(self._stale & self._looking.keys())}
         self._unanswered.clear()
         start(self._catch_up(), self._broke)
 
@@ -175,8 +175,8 @@ class Sessions:
             if not key.startswith(PREFIX):
                 continue
             call_id = call_id_of(key)
-            if call_id not in self._unwritten:
-                self._copies.pop(call_id, None)
+            if call_id not in self._unwritten and self._copies.pop(call_id, None) is not None:
+                self._forget_marks(call_id)
             if call_id in self._own or call_id in self._looking or call_id in self._unwritten:
                 self._stale.add(call_id)
                 start(self._look(call_id), self._broke)

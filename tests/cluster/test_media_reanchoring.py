@@ -11,6 +11,7 @@ from tests.cluster.strict_calls import StrictCall, StrictPhones
 from tools.laboratory.lab import Lab
 from tools.laboratory.media_call import State
 from tools.laboratory.media_servers import subscribers
+from tools.laboratory.node import Node
 
 CALLS = 20
 HOLD_SECONDS = 300.0
@@ -103,8 +104,7 @@ class ReanchoringTests(ClusterCase):
 
     def counted(self) -> float:
         """Return how many calls both registrars count."""
-        return sum(sum(found.get("rollcall_media_calls", {}).values())
-                   for found in (node.metrics() for node in self.lab.registrars))
+        return sum(self.calls_of(node) for node in self.lab.registrars)
 
     def end(self, calls: list[StrictCall]) -> None:
         """Let half the calls be ended by their caller, the others by their callee; nothing may be left of any."""
@@ -178,3 +178,32 @@ class ReanchoringTests(ClusterCase):
         while not any(call.reinvited for call in calls) and time.monotonic() < deadline:
             time.sleep(0.005)
         self.end(calls)
+
+    def test_owner_dies(self) -> None:
+        """Calls of a registrar that is killed are counted by the other one, and end with the BYE that comes to that."""
+        owner, other = self.lab.registrars
+        calls = self.talking()
+        self.assertEqual(self.calls_of(owner), CALLS)
+        owner.kill()
+        killed_at = time.monotonic()
+        try:
+            self.wait_until_counted(other, CALLS)
+            took = time.monotonic() - killed_at
+            self.figure(f"{CALLS} calls have another owner {took:.1f} s after kill -9 of theirs")
+            for call in calls:
+                self.phones.loop.do(call.hang_up_by_callee)
+            self.wait_until_counted(other, 0)
+        finally:
+            owner.start()
+
+    def calls_of(self, node: Node) -> float:
+        """Return how many calls a registrar counts."""
+        return sum(node.metrics().get("rollcall_media_calls", {}).values())
+
+    def wait_until_counted(self, node: Node, number: int) -> None:
+        """Return once a registrar counts so many calls."""
+        deadline = time.monotonic() + 20
+        while self.calls_of(node) != number:
+            if time.monotonic() > deadline:
+                self.fail(f"{node.name} counts {self.calls_of(node)} calls instead of {number}")
+            time.sleep(0.1)
