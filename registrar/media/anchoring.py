@@ -186,16 +186,16 @@ class Anchoring:
     def _done(self, task: _Task, outcome: str) -> None:
         self._known.discard(task.call_id)
         self.outcomes[outcome] += 1
-        took = self._now() - task.lost_at
+        took, lost = self._now() - task.lost_at, task.node or "a node that has left it"
         if outcome == "moved":
             self._recent.add(task.call_id)
             self._wheel.call_later(SETTLED_SECONDS, self._recent.discard, task.call_id)
-            self._log.info("a call of {node} goes on after {seconds:.2f} s: {id}", node=task.node, seconds=took,
+            self._log.info("a call of {node} goes on after {seconds:.2f} s: {id}", node=lost, seconds=took,
                            id=task.call_id, log_rationed=True)
             for tell in self.on_moved:
                 tell(took)
         elif outcome != "over":
-            self._log.warn("a call of {node} is not led through another node ({why}): {id}", node=task.node,
+            self._log.warn("a call of {node} is not led through another node ({why}): {id}", node=lost,
                            why=outcome, id=task.call_id, log_rationed=True)
 
     def _broke(self, failure: Failure) -> None:

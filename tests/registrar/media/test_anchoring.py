@@ -14,6 +14,7 @@ from rollcall.ops.metrics import Metrics
 from rollcall.sip.headers import parse_via
 from rollcall.sip.message import Request
 from tests.flows import an_answer
+from tests.registrar.examples import a_binding
 from tests.registrar.media.scripted import SDP_TYPE, MediaCase, a_node, address, sdp, version
 from tests.registrar.network import Phone
 
@@ -316,6 +317,38 @@ class InTheWayTests(AnchoringCase):
         self.anchoring.stop()
         self.wait(1)
         self.assertEqual((self.bob.heard(), self.anchoring.waiting), ([], 0))
+
+
+class ElsewhereTests(AnchoringCase):
+    """Bob's phone is behind something that is found by its URI."""
+
+    def stands(self, offer: bytes | None = None) -> None:
+        """Have a call that he has taken there."""
+        (self.bob,) = self.network.server("bob@203.0.113.9", ("TCP", "203.0.113.9", 5060))
+        self.bind(a_binding("sip:bob@203.0.113.9", direct=False))
+        self.call()
+        self.bob.heard()
+        self.bobs_invite = self.bob.requests["INVITE"]
+        recorded = tuple(("Record-Route", value) for value in self.bobs_invite.values("Record-Route"))
+        answer = an_answer(self.bobs_invite, 200, None, "bob", (
+            ("Contact", "<sip:bob@203.0.113.9>"), *recorded, SDP_TYPE))
+        answer.body = sdp("bob")
+        self.bob.reply(answer)
+        (self.ok,) = [each for each in self.answers() if each.status == 200]
+        self.nodes.told()
+
+    def test_both_sides(self) -> None:
+        """He is found again by his Contact, and Alice over her connection."""
+        self.dies()
+        to_bob = self.asked(self.bob)
+        self.assertEqual((address(to_bob), to_bob.uri), ("m2", "sip:bob@203.0.113.9"))
+        answer = an_answer(to_bob, 200, None, "bob", (("Contact", "<sip:bob@203.0.113.9>"), SDP_TYPE))
+        answer.body = sdp("bob", 2)
+        self.bob.reply(answer)
+        self.assertEqual(self.bob.heard(), ["ACK"])
+        self.assertEqual(address(self.asked(self.alice)), "m2")
+        self.says(self.alice, 200, sdp("alice", 2))
+        self.assertEqual(self.anchoring.outcomes, {"moved": 1})
 
 
 class PacedTests(AnchoringCase):
