@@ -28,6 +28,8 @@ PRIOR_PACKETS = 1000.0
 """A prior weighs like one phone."""
 DISTRUSTED_SHARE = 0.1
 """At least so many of a way's phones are left out at the upper end, where there are more of them than distrusted."""
+PHONES_PER_LIAR = 3
+"""Among so few phones one is distrusted; for each further one there have to be as many more."""
 LEAST_LOSS = 0.0005
 """Nobody is believed to lose less than this when blame is divided: who never gets blame could never be guilty."""
 LEAST_JITTER_MS = 0.5
@@ -195,13 +197,18 @@ class NodeBeliefs:
             way.rtt_ms = trusted[(len(trusted) - 1) // 2][0] if trusted else None
 
     def _trusted(self, said: Said) -> list[tuple[float, float]]:
-        """Return (amount per packet, packets) of the phones that are believed, the smallest amount first.
+        """Return (amount per packet, packets) of all phones, the smallest amount first.
 
-        Whoever has spoken on several calls, or for both ways, still is one phone.
+        Whoever has spoken on several calls, or for both ways, still is one phone. Those that are not trusted count as
+        if they had said what the worst that is trusted says; where nobody is, nobody has said anything.
         """
         rows = sorted([(amount / packets, min(packets, PHONE_PACKETS)) for packets, amount in said.values()])
-        left_out = max(self._distrusted, int(DISTRUSTED_SHARE * len(rows)) if self._distrusted else 0)
-        return rows[: max(0, len(rows) - left_out)]
+        few = min(self._distrusted, max(1, len(rows) // PHONES_PER_LIAR))
+        trusted = len(rows) - (max(few, int(DISTRUSTED_SHARE * len(rows))) if self._distrusted else 0)
+        if trusted <= 0:
+            return []
+        worst = rows[trusted - 1][0]
+        return rows[:trusted] + [(worst, packets) for _, packets in rows[trusted:]]
 
 
 def _divided(said: Iterable[tuple[Voice, float, float]], beliefs: dict[str, float]) -> dict[str, Said]:

@@ -69,10 +69,18 @@ class NodeBeliefsTests(SynchronousTestCase):
         self.assertEqual(self.losses()["a"], 0.0)
 
     def test_few_phones(self) -> None:
-        """A way with no more phones than may lie stays at its prior."""
-        self.hear("a", None, 0.5, phones=2)
+        """One phone alone is not believed; of up to five the worst is not, so that it moves nothing."""
+        self.hear("a", None, 0.5, phones=1)
         self.assertEqual(self.losses(), {"a": 0.0})
-        self.assertEqual((self.beliefs.ways["a"].weight, self.beliefs.ways["a"].phones), (0.0, 2))
+        self.assertEqual((self.beliefs.ways["a"].weight, self.beliefs.ways["a"].phones), (0.0, 1))
+        for number in range(4):
+            self.beliefs.heard(Reported(BEGAN_AT, f"honest{number}", "a", None, 500.0, 0.0))
+        self.assertEqual(self.losses(), {"a": 0.0})
+
+    def test_two_phones_that_agree(self) -> None:
+        """What two phones say, both of them, is believed as far as two outweigh the prior."""
+        self.hear("a", None, 0.08, phones=2)
+        self.assertEqual(self.losses(), {"a": 0.04})
 
     def test_forgetting(self) -> None:
         """After a half-life what was reported counts half of what is reported now."""
