@@ -31,7 +31,7 @@ class QualityConfig:
     ahead_seconds: float = field(default=2.0, validator=at_least(0))
     """So far a node's clock may be ahead of ours; reports from later than that do not count."""
     distrusted: int = field(default=2, validator=at_least(0))
-    """Of each way so many of the phones that report the most are not believed, for they may lie; one of a few phones."""
+    """Of each way so many of the phones that report the most are not believed, for they may lie; of few phones one."""
     max_calls: int = field(default=50_000, validator=at_least(1))
     """Of so many calls it is kept what was reported last; of more, those unheard for longest are forgotten."""
     max_voices: int = field(default=100_000, validator=at_least(1))
