@@ -7,7 +7,7 @@ from statistics import fmean
 from attrs import frozen
 
 from rollcall.media.emodel import POOR_R
-from tools.laboratory.packet_world import PROXIES, CallSeen, Proxy, Run
+from tools.laboratory.packet_world import PROXIES, CallSeen, Proxy, Run, Way
 
 LEAVE_SECONDS = 15.0
 """After the first report new calls may take the bad way for so long."""
@@ -23,6 +23,8 @@ class Figures:
     failed: int
     bad: int
     """Calls that were answered whose mean R was below 70 for one of both."""
+    disturbed: int
+    """Such calls that had nothing to do with the bad way: so much is the machine's fault. A busy one cannot do this."""
     mean_r: float
     low_r: float
     """Five of a hundred calls were worse."""
@@ -45,13 +47,14 @@ def figures_of(run: Run) -> Figures:
     """Return the figures of a run."""
     answered = [call for call in run.calls if not call.failed]
     ratings = sorted(call.r for call in answered)
-    of_way = [call.begun_at for call in run.calls if run.way.carrier in call.carriers and call.host == run.way.host]
+    of_way = [call.begun_at for call in run.calls if _is_of(run.way, call)]
     reported = run.first_report_at
     taken = [at for at in of_way if reported is not None and reported < at < run.healed_at]
     return Figures(
         calls=len(run.calls),
         failed=len(run.calls) - len(answered),
         bad=sum(rating < POOR_R for rating in ratings),
+        disturbed=sum(call.r < POOR_R for call in answered if not _is_of(run.way, call)),
         mean_r=fmean(ratings) if ratings else 0.0,
         low_r=ratings[len(ratings) // 20] if ratings else 0.0,
         most_at_a_node=max((_most(call for call in answered if call.host == host)
@@ -71,9 +74,9 @@ def table(runs: Iterable[Run]) -> list[str]:
     by_proxy: dict[Proxy, list[Figures]] = {}
     for run in runs:
         by_proxy.setdefault(run.proxy, []).append(figures_of(run))
-    lines = ["| | seeds | calls | failed | bad (R < 70) | mean R | 5 % worse than R | most at a node | "
+    lines = ["| | seeds | calls | failed | bad (R < 70) | elsewhere | mean R | 5 % worse than R | most at a node | "
              "first report s | left s later | calls there after 15 s | others at the node | back s |",
-             "|---" * 13 + "|"]
+             "|---" * 14 + "|"]
     return lines + [_row(PROXIES[proxy], found) for proxy, found in by_proxy.items()]
 
 
@@ -82,6 +85,7 @@ def _row(name: str, found: Sequence[Figures]) -> str:
     cells = [
         name, str(len(found)), str(calls), str(sum(each.failed for each in found)),
         f"{bad} ({100 * bad / calls:.1f} %: {', '.join(str(each.bad) for each in found)})",
+        str(sum(each.disturbed for each in found)),
         f"{fmean(each.mean_r for each in found):.1f}", f"{fmean(each.low_r for each in found):.1f}",
         f"{max(each.most_at_a_node for each in found)} of {max(each.most_at_once for each in found)}",
         _seconds(each.reported_after for each in found), _seconds(each.left_after for each in found),
@@ -95,6 +99,10 @@ def _row(name: str, found: Sequence[Figures]) -> str:
 
 def _seconds(values: Iterable[float | None]) -> str:
     return ", ".join("never" if value is None else f"{value:.0f}" for value in values)
+
+
+def _is_of(way: Way, call: CallSeen) -> bool:
+    return way.carrier in call.carriers and call.host == way.host
 
 
 def _left_after(taken: Sequence[float], reported: float, healed_at: float) -> float | None:

@@ -28,6 +28,11 @@ class FiguresTests(SynchronousTestCase):
         self.assertEqual((found.calls, found.failed, found.bad), (3, 1, 1))
         self.assertAlmostEqual(found.mean_r, (69.9 + 70.0) / 2)
 
+    def test_disturbed(self) -> None:
+        """Bad calls that had nothing to do with the bad way are told apart."""
+        found = figures_of(a_run(a_call(60, r=60.0), a_call(61, "two", r=60.0), a_call(62, carrier="beta", r=60.0)))
+        self.assertEqual((found.bad, found.disturbed), (3, 2))
+
     def test_leaving(self) -> None:
         """A way is left with the last new call of its carrier to its node before a long pause."""
         way_calls = [a_call(at) for at in (10, 51, 55, 59)]
@@ -69,9 +74,9 @@ class FiguresTests(SynchronousTestCase):
         run = a_run(a_call(1, r=50.0), a_call(2))
         lines = table([run, evolve(run, seed=2), evolve(run, proxy="kamailio", calls=[a_call(1)])])
         self.assertEqual(len(lines), 4)
-        self.assertIn("| Rollcall | 2 | 4 | 0 | 2 (50.0 %: 1, 1) |", lines[2])
-        self.assertIn("| Kamailio, rtpengine hash | 1 | 1 | 0 | 0 (0.0 %: 0) |", lines[3])
-        self.assertEqual({line.count("|") for line in lines}, {14})
+        self.assertIn("| Rollcall | 2 | 4 | 0 | 2 (50.0 %: 1, 1) | 0 |", lines[2])
+        self.assertIn("| Kamailio, rtpengine hash | 1 | 1 | 0 | 0 (0.0 %: 0) | 0 |", lines[3])
+        self.assertEqual({line.count("|") for line in lines}, {15})
 
 
 class WorldTests(SynchronousTestCase):
