@@ -16,6 +16,10 @@ from rollcall.net.flow import Flow
 from rollcall.ops.coroutines import start
 from rollcall.sip.message import Response, response_to
 
+MOST_WAITING = 32
+"""So many answers of one phone wait for their change. A phone that rings says a few; what is more is dropped: who means
+it says it again (RFC 3262 §3, RFC 3261 §13.3.1.4). A refusal, which is said once, always waits."""
+
 
 class Passage(Protocol):
     """What becomes of one request and its answers while they pass."""
@@ -50,6 +54,8 @@ class PassingBranch(Branch):
 
     def hand_on(self, response: Response) -> None:
         """Give an answer to the fork, after those that came before."""
+        if len(self._waiting) >= MOST_WAITING and response.status < 300:
+            return
         self._waiting.append(response)
         if len(self._waiting) == 1:
             start(self._hand_on_all(), self._broke)

@@ -27,7 +27,7 @@ from rollcall.media.selection import NoNode, Wanted
 from rollcall.media.snapshot import MediaNode
 from rollcall.net.flow import Flow
 from rollcall.sip.errors import ParseError
-from rollcall.sip.headers import parse_name_addr
+from rollcall.sip.headers import parse_name_addr, parse_via
 from rollcall.sip.message import Request
 from rollcall.sip.uri import SipUri, parse_uri
 
@@ -58,12 +58,13 @@ class Calls:
         request = forwarded.request
         call_id = request.get("Call-ID") or ""
         if tag_of(request, "To"):
-            return way, await self._within(forwarded, call_id)
+            return way, None if self._came_before(request) else await self._within(forwarded, call_id)
         # A node knows callers by their tags; those of RFC 2543 may have none.
         if request.method != "INVITE" or not tag_of(request, "From") or self.trusts(forwarded.source):
             return way, None
-        # Whoever comes past us a second time goes through a node already.
-        if self._sessions.known(call_id) is not None:
+        # Whoever comes past us a second time, or has come past another one of us, goes through a node already; and who
+        # has only learnt the Call-ID of a call must not have its node take him for one of its phones.
+        if await self._sessions.find(call_id) is not None:
             return way, None
         wanted = self._wanted(forwarded, way, call_id)
         node = self._choosing.choose(wanted)
@@ -80,8 +81,19 @@ class Calls:
 
     async def acknowledged(self, forwarded: Forwarded) -> Forwarded:
         """Return what is sent on of an ACK."""
-        session = await self._sessions.find(forwarded.request.get("Call-ID") or "")
+        request = forwarded.request
+        session = None if self._came_before(request) else await self._sessions.find(request.get("Call-ID") or "")
         return forwarded if session is None else await acknowledged(self._parts, session, forwarded)
+
+    def _came_before(self, request: Request) -> bool:
+        """Say whether a request has passed us already, on its way to somebody who sent it on to us (a spiral)."""
+        return any(self._is_ours(via) for via in request.values("Via")[1:])
+
+    def _is_ours(self, via: str) -> bool:
+        try:
+            return self._domains.is_own_via(parse_via(via).sent_by.lower())
+        except ParseError:
+            return False
 
     async def _within(self, forwarded: Forwarded, call_id: str) -> Passage | None:
         session = await self._sessions.find(call_id)

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from registrar.authorising import Refusal
 from registrar.media.choosing import Place
-from registrar.media.flags import End, delete, is_browser
+from registrar.media.flags import End, is_browser
 from registrar.media.parts import Parts, agreed, cseq_of, tag_of
 from registrar.media.relaying import Exchange, Lost, NoPlace, Relayed, Unacceptable
 from registrar.media.sdp import describe, described, is_webrtc
@@ -21,6 +21,9 @@ from rollcall.sip.message import Request, Response
 
 OFFERING = frozenset({"INVITE", "UPDATE", "PRACK"})
 """What may carry an offer, and an answer in what is said to it."""
+
+REFRESHING = frozenset({"INVITE", "UPDATE"})
+"""Whose 2xx says anew where both phones are and for how long the call lasts (RFC 3261 §12.2, RFC 4028 §7.2)."""
 
 TRY_AGAIN = frozenset({401, 407, 491})
 """Who is told this has not ended anything."""
@@ -34,7 +37,10 @@ class Dialogue:
         self._parts = parts
         self._session = session
         self._request = request
-        self._relays = session.kind == "rtpengine" and request.method in OFFERING
+        # Whoever has heard of a call, or has rung for it, may write its Call-ID: a node would lead its media to him.
+        is_theirs = is_of(session, request)
+        self._relays = is_theirs and session.kind == "rtpengine" and request.method in OFFERING
+        self._refreshes = is_theirs and request.method in REFRESHING
         found = described(request) if self._relays else None
         self._sdp = found.sdp if found is not None else b""
         who = session.who(tag_of(request, "From"))
@@ -44,6 +50,7 @@ class Dialogue:
         self._place = place_of(parts, session)
         self._node: MediaNode | None = None
         self._reply = b""
+        self._has_moved = False
 
     async def going(self, branch: object, attempt: Attempt, forwarded: Forwarded, transport: str) -> Forwarded:
         """See registrar.passing.Passage."""
@@ -66,6 +73,13 @@ class Dialogue:
             await self._take(response)
         elif response.status >= 300 and self._node is not None and not self._is_answer:
             self._go_back(self._node)
+        if 200 <= response.status < 300:
+            self._parts.change(self._session, lambda session: self._taken(session, response))
+            self._has_moved = False
+        elif response.status >= 300 and self._has_moved:
+            # Neither side has the new node's address: the call goes there without this request.
+            self._has_moved = False
+            self._parts.stranded(self._session.call_id)
         restore(response, self._request, self._now())
         return response
 
@@ -74,9 +88,9 @@ class Dialogue:
         session = self._now()
         if self._request.method != "BYE" or status in TRY_AGAIN or not is_of(session, self._request):
             return
-        if session.kind == "rtpengine":
-            self._parts.relaying.delete(session.address, delete(session))
-        self._parts.end(session)
+        # A call that nobody has taken ends with its INVITE: not at the word of one of the phones that ring.
+        if session.is_answered:
+            self._parts.end(session)
 
     def _now(self) -> Session:
         """Return the call as it is now."""
@@ -95,7 +109,7 @@ class Dialogue:
         if self._place.node is None:
             raise NoPlace
         relayed = await self._parts.relaying.answered(self._place.node, exchange)
-        self._parts.change(self._session.call_id, self._with_callers_answer)
+        self._parts.change(self._session, self._with_callers_answer)
         return relayed
 
     def _with_callers_answer(self, session: Session) -> Session:
@@ -113,9 +127,14 @@ class Dialogue:
                                      log_rationed=True)
             else:
                 describe(response, relayed.sdp)
-        if response.status >= 200 and self._request.method != "PRACK":
-            self._parts.change(self._session.call_id, lambda session: agreed(
-                session, self._request, response, (self._sdp, self._reply), self._parts))
+
+    def _taken(self, session: Session, response: Response) -> Session:
+        """Return the call after a 2xx: what both have agreed on, and whether another node has it now."""
+        if self._has_moved:
+            session = evolve(session, moves=session.moves + 1)
+        if not self._refreshes:
+            return session
+        return agreed(session, self._request, response, (self._sdp, self._reply), self._parts)
 
     async def _relayed(self) -> Relayed:
         relaying = self._parts.relaying
@@ -146,10 +165,10 @@ class Dialogue:
                 return session
             caller, callee = (evolve(side, version_offset=side.version_offset + 1)
                               for side in (session.caller, session.callee))
-            return evolve(session, node=node.id, address=node.address, kind=node.kind, caller=caller, callee=callee,
-                          moves=session.moves + 1)
+            return evolve(session, node=node.id, address=node.address, kind=node.kind, caller=caller, callee=callee)
 
-        self._parts.change(self._session.call_id, update)
+        self._has_moved = True
+        self._parts.change(self._session, update)
 
     def _go_back(self, node: MediaNode) -> None:
         """Have the node go on with what both sides agreed on before (RFC 3261 §14.1: a refusal changes nothing)."""
@@ -165,7 +184,7 @@ class Dialogue:
 async def acknowledged(parts: Parts, session: Session, forwarded: Forwarded) -> Forwarded:
     """Return an ACK as its receiver has to read it: it may answer what the 2xx has offered."""
     request = forwarded.request.copy()
-    found = described(request) if session.kind == "rtpengine" else None
+    found = described(request) if session.kind == "rtpengine" and is_of(session, request) else None
     if found is not None:
         await _acknowledge_offer(parts, session, request, found.sdp, is_browser(forwarded.source.transport))
     adjust(request, parts.sessions.known(session.call_id) or session)
@@ -189,7 +208,7 @@ async def _acknowledge_offer(parts: Parts, session: Session, ack: Request, sdp: 
         return
     describe(ack, relayed.sdp)
     if who is not None:
-        parts.change(session.call_id, lambda known: known.with_side(who, evolve(
+        parts.change(session, lambda known: known.with_side(who, evolve(
             known.side(who).with_request(cseq_of(ack)), sdp=sdp)))
 
 

@@ -8,6 +8,7 @@ from twisted.python.failure import Failure
 
 from registrar.media import timers
 from registrar.media.choosing import Choosing
+from registrar.media.flags import delete
 from registrar.media.relaying import Exchange, Relaying, Stranded
 from registrar.media.session import Session, Side, other
 from registrar.media.sessions import Sessions
@@ -35,13 +36,26 @@ class Parts:
     """See MediaConfig."""
     log: Logger
 
-    def change(self, call_id: str, update: Callable[[Session], Session]) -> None:
-        """Note a change of a call: here at once, elsewhere without anybody who waits for it."""
-        start(self.sessions.change(call_id, update), self._broke)
+    def change(self, session: Session, update: Callable[[Session], Session]) -> None:
+        """Note a change of a call: here at once, elsewhere without anybody who waits for it.
+
+        Another call of the same Call-ID stays as it is.
+        """
+        start(self.sessions.change(session.call_id, lambda known: update(known) if known.id == session.id else known),
+              self._broke)
+
+    def forget(self, session: Session) -> None:
+        """Forget a call that its node has been told of: here at once, elsewhere soon."""
+        start(self.sessions.end(session), self._broke)
 
     def end(self, session: Session) -> None:
-        """Forget a call: here at once, elsewhere soon."""
-        start(self.sessions.end(session), self._broke)
+        """Forget a call: here at once, elsewhere and at its node soon."""
+        start(self._end(session), self._broke)
+
+    async def _end(self, session: Session) -> None:
+        # The node knows another call of the same Call-ID by the same name.
+        if await self.sessions.end(session) and session.kind == "rtpengine":
+            self.relaying.delete(session.address, delete(session))
 
     def again(self, node: MediaNode, exchange: Exchange) -> None:
         """Have a node go back to what was agreed on before, without anybody who waits for it."""

@@ -15,8 +15,8 @@ _BOUNDARY = re.compile(r";[ \t]*boundary[ \t]*=[ \t]*(?:\"([^\"]{1,70})\"|([^\s;
 _PART_TYPE = re.compile(rb"^content-type[ \t]*:[ \t]*application/sdp[ \t]*(?:;|$)", re.IGNORECASE | re.MULTILINE)
 _ENCODED_PART = re.compile(rb"^content-(?:transfer-)?encoding[ \t]*:[ \t]*(?!binary|8bit|7bit|identity)",
                            re.IGNORECASE | re.MULTILINE)
-_MEDIA = re.compile(rb"^m=([a-z]+) ([0-9]+)(?:/[0-9]+)? ([^ \r\n]+) ([^ \r\n]+)", re.MULTILINE)
-_RTPMAP = re.compile(rb"^a=rtpmap:([0-9]+) ([^/\s]+)/([0-9]+)", re.MULTILINE)
+_MEDIA = re.compile(rb"^m=([a-z]+) ([0-9]{1,5})(?:/[0-9]+)? ([^ \r\n]+) ([^ \r\n]+)", re.MULTILINE)
+_RTPMAP = re.compile(rb"^a=rtpmap:([0-9]{1,3}) ([^/\s]{1,40})/([0-9]{1,6})(?![0-9])", re.MULTILINE)
 
 # RFC 3551 §6: what needs no rtpmap.
 _STATIC = {"0": ("PCMU", 8000), "3": ("GSM", 8000), "4": ("G723", 8000), "8": ("PCMA", 8000), "9": ("G722", 8000),

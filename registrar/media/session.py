@@ -29,9 +29,9 @@ a digit) pass other nodes without a word to us; there are fewer of them than thi
 KEPT_OFFSETS = 4
 """An ACK may still be on its way for a request from before the last change, hardly for one from before the fourth."""
 
-_ORIGIN = re.compile(rb"^(o=[^ \r\n]+ [^ \r\n]+ )([0-9]+)(?= )", re.MULTILINE)
+_ORIGIN = re.compile(rb"^(o=[^ \r\n]+ [^ \r\n]+ )([0-9]{1,18})(?= )", re.MULTILINE)
 _SETUP = re.compile(rb"^a=setup:(?:active|passive)[ \t]*(?=\r?$)", re.MULTILINE)
-_RACK = re.compile(r"([0-9]+)[ \t]+([0-9]+)[ \t]+(.+)")
+_RACK = re.compile(r"([0-9]{1,10})[ \t]+([0-9]{1,10})[ \t]+(.+)")
 
 
 @frozen(kw_only=True)

@@ -39,6 +39,9 @@ PAGE = 100
 MOST_UNANSWERED = 1000
 """So many questions that Redis did not answer are remembered, for calls that end before it does."""
 
+SET_UP_SECONDS = 180.0
+"""So long a call may take to be answered whose registrar has ended: its phones ring no longer than that."""
+
 Changed = Callable[[Session | None, Session | None], None]
 """Gets a call of ours before and after a change: None before it has begun, and after its end.
 
@@ -153,8 +156,16 @@ class Sessions:
 
     async def take_over(self, call_id: str, is_over: Callable[[str], bool]) -> bool:
         """Make a call ours if its owner's life is over; say whether it is ours now."""
-        session = await self.change(
-            call_id, lambda found: evolve(found, owner=self.owner) if is_over(found.owner) else found)
+        latest = self._now() + SET_UP_SECONDS
+
+        def mine(found: Session) -> Session:
+            if not is_over(found.owner):
+                return found
+            # Nobody is left who would hear of it that nobody takes this call.
+            until = found.expires_at if found.is_answered else min(found.expires_at, latest)
+            return evolve(found, owner=self.owner, expires_at=until)
+
+        session = await self.change(call_id, mine)
         return session is not None and session.owner == self.owner
 
     # --- what Redis says

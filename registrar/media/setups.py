@@ -5,7 +5,7 @@ answer (early media), and the last that does is heard. A caller who offers nothi
 it with ACK or PRACK: see `registrar.media.dialogues`.
 """
 
-from attrs import define, evolve
+from attrs import define, evolve, field
 
 from registrar.authorising import Refusal
 from registrar.media.choosing import Place
@@ -18,6 +18,9 @@ from registrar.sending import Attempt, Forwarded
 from rollcall.media.snapshot import MediaNode
 from rollcall.sip.chance import random_name
 from rollcall.sip.message import Response
+
+MOST_TAKERS = 16
+"""So many phones behind one branch may take the call, as far as we remember their answers; one does."""
 
 
 @define(eq=False)
@@ -34,6 +37,9 @@ class Leg:
     """What it is offered; empty when it is to offer itself."""
     sdp: bytes = b""
     """What it has said itself."""
+    taken: dict[str, tuple[bytes, bytes]] = field(factory=dict)
+    """By its tag: what its 2xx said, and what the caller reads in its place. It comes again until it is acknowledged,
+    when the call may have gone on already."""
     is_stranded: bool = False
     is_over: bool = False
 
@@ -86,17 +92,22 @@ class Setup:
             leg.is_over = True
             self._drop(leg)
             return response
-        found = described(response)
+        found, tag = described(response), tag_of(response, "To")
+        if found is not None and response.status >= 200 and leg.taken.get(tag, (b"",))[0] == found.sdp:
+            describe(response, leg.taken[tag][1])
+            return response
         if found is not None and not (self._sdp and leg.node is None):
             leg.sdp = found.sdp
             try:
-                relayed = await self._relayed(leg, tag_of(response, "To"))
+                relayed = await self._relayed(leg, tag)
             except (NoPlace, Unacceptable) as problem:
                 self._parts.log.warn("no media node takes the answer of {host}: {why}", host=leg.host,
                                      why=str(problem), log_rationed=True)
             else:
                 self._was_relayed(leg, relayed)
                 describe(response, relayed.sdp)
+                if response.status >= 200 and len(leg.taken) < MOST_TAKERS:
+                    leg.taken[tag] = found.sdp, relayed.sdp
         if response.status >= 200 and leg.node is not None:
             self._accepted(leg, response)
         return response
@@ -109,7 +120,7 @@ class Setup:
             leg.is_over = True
             self._drop(leg)
         if self._session is not None:
-            self._parts.end(self._session)
+            self._parts.forget(self._session)
 
     async def _relayed(self, leg: Leg, tag: str) -> Relayed:
         """Tell the node what a phone says: its answer, or its own offer when the caller has made none."""
@@ -125,7 +136,7 @@ class Setup:
         if self._session is None:
             self._begin(leg)
         elif moved:
-            self._parts.change(self._call_id, lambda session: _at(session, relayed.node))
+            self._parts.change(self._session, lambda session: _at(session, relayed.node))
 
     def _leg(self, branch: object, attempt: Attempt, wants_webrtc: bool) -> Leg:
         """Return the leg of a branch; a new one when the phone is tried another way that wants something else."""
@@ -150,10 +161,11 @@ class Setup:
         if node is None:
             return
         is_shared = any(other.node is not None and other.node.id == node.id for other in self._legs.values())
-        if not is_shared:
+        if not is_shared and self._session is not None:
             self._parts.relaying.delete(node.address, delete_arguments(self._call_id))
         elif self._sdp:
-            # A phone that made the offer itself has no branch there, and goes with the call.
+            # A phone that made the offer itself has no branch there, and goes with the call. And when another call of
+            # the same Call-ID was there before us, the node must not forget that one.
             self._parts.relaying.delete(node.address, delete_arguments(self._call_id, self._caller.tag, leg.name))
 
     def _begin(self, leg: Leg) -> None:
@@ -162,7 +174,7 @@ class Setup:
             assert leg.node is not None
             node = leg.node
             if node.id != self._session.node:
-                self._parts.change(self._call_id, lambda session: _at(session, node))
+                self._parts.change(self._session, lambda session: _at(session, node))
             return
         session = self._new_session(leg)
         if self._parts.sessions.begin(session):
@@ -184,18 +196,20 @@ class Setup:
         """Note who has taken the call, the first who does, and see that the media come along."""
         node = leg.node
         assert node is not None
+        if self._session is None:
+            return
         callee = self._callee(leg, response)
 
         def update(session: Session) -> Session:
-            if session.is_answered and session.callee.tag != callee.tag:
+            if session.is_answered:
                 return session
             caller = evolve(session.caller, routes=tuple(reversed(callee.routes)))
             answered = evolve(
                 _at(session, node), branch=leg.name, caller=caller, callee=callee,
-                answered_at=session.answered_at or self._parts.now())
+                answered_at=self._parts.now())
             return self._parts.timed(answered, self._request, response)
 
-        self._parts.change(self._call_id, update)
+        self._parts.change(self._session, update)
         if leg.is_stranded:
             leg.is_stranded = False
             self._parts.stranded(self._call_id)

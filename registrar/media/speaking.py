@@ -29,6 +29,9 @@ from rollcall.sip.message import Request, Response
 ANSWER_SECONDS = 10.0
 """How long a phone may take for its answer. It has nobody to ask, and its user hears nothing meanwhile."""
 
+ANYBODY = "192.0.2.1"
+"""Who speaks from somewhere that we do not know may have us speak to what everybody may: to nothing on this machine."""
+
 FLOW_IS_GONE = 430  # RFC 5626 §5.3.1
 
 ALLOW = "INVITE, ACK, BYE, CANCEL, UPDATE, PRACK, INFO, OPTIONS, MESSAGE, REFER, NOTIFY"
@@ -76,7 +79,7 @@ class Speaking:
         side = session.side(who)
         if isinstance(attempt.hop, ByUri):
             # What the phone may have us speak to, we may, too.
-            attempt = evolve(attempt, asked_from=side.host)
+            attempt = evolve(attempt, asked_from=side.host or ANYBODY)
         forwarded = Forwarded(request, _Ourselves(), loop_mark(request), False, dialog_context(request, side.tag), 1)
         response = await self._asked(forwarded, attempt)
         if response.status == FLOW_IS_GONE:

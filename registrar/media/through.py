@@ -35,7 +35,7 @@ class Through:
     async def coming(self, branch: object, response: Response) -> Response:
         """See registrar.passing.Passage."""
         if 200 <= response.status < 300 and self._session is not None:
-            self._parts.change(self._session.call_id, lambda session: self._answered(session, response))
+            self._parts.change(self._session, lambda session: self._answered(session, response))
         return response
 
     def ended(self, status: int) -> None:
@@ -45,7 +45,7 @@ class Through:
 
     def _goes_to(self, node: MediaNode) -> None:
         if self._session is not None:
-            self._parts.change(self._session.call_id, lambda session: evolve(
+            self._parts.change(self._session, lambda session: evolve(
                 session, node=node.id, address=node.address, kind=node.kind))
             return
         request, parts = self._request, self._parts

@@ -111,7 +111,11 @@ Report: TypeAlias = RtcpReport | PhoneReport | CallFacts | CallOver | Counts
 
 def encode_reports(reports: Iterable[Report]) -> bytes:
     """Return them as JSON."""
-    return msgspec.json.encode(list(reports))
+    told = list(reports)
+    try:
+        return msgspec.json.encode(told)
+    except UnicodeEncodeError:
+        return msgspec.json.encode([_readable(report) for report in told])
 
 
 def decode_reports(data: bytes) -> list[Report]:
@@ -120,3 +124,11 @@ def decode_reports(data: bytes) -> list[Report]:
         return msgspec.json.decode(data, type=list[Report])
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise ValueError(f"no reports: {problem}") from problem
+
+
+def _readable(report: Report) -> Report:
+    """Return a report whose Call-ID is text, as it stands in the reports of nodes: phones may write any bytes."""
+    if isinstance(report, Counts):
+        return report
+    readable = report.call_id.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return msgspec.structs.replace(report, call_id=readable)

@@ -4,6 +4,7 @@ from twisted.internet.defer import Deferred
 
 from registrar.authorising import Refusal
 from registrar.forking import Fork
+from registrar.passing import MOST_WAITING
 from registrar.sending import Attempt, Forwarded
 from rollcall.net.transactions import ServerTransaction
 from rollcall.sip.forwarding import loop_mark
@@ -88,6 +89,21 @@ class PassingTests(ForkCase):
         for status in (180, 183, 200):
             self.passage.open()
             self.assertEqual(self.hears(), [status])
+
+    def test_many(self) -> None:
+        """A phone that says more than anybody can change in time fills no memory; its refusal is heard all the same."""
+        self.begin(self.bob)
+        self.bob.heard()
+        self.passage.holds = True
+        for _ in range(2 * MOST_WAITING):
+            self.bob.answer(180)
+        self.bob.answer(486)
+        for _ in range(MOST_WAITING):
+            self.passage.open()
+        self.assertEqual(self.hears(), [180] * MOST_WAITING)
+        self.passage.open()
+        self.assertEqual((self.hears(), self.passage.gates), ([486], []))
+        self.acknowledge()
 
     def test_refused(self) -> None:
         """A branch that may not go out ends as the passage says; another one goes on."""

@@ -223,6 +223,13 @@ class MovedTests(MediaCase):
         self.assertEqual((address(ok), version(ok)), ("m2", 2))
         self.assertEqual((self.session.node, self.session.moves, self.stranded), ("m2", 1, []))
 
+    def test_refused(self) -> None:
+        """When the offer that would lead the call elsewhere is refused, the call is led there all the same."""
+        self.nodes.dead.add("m1")
+        self.ask(self.from_alice("INVITE", body=sdp("alice", 2)))
+        self.answers_with(self.bob, 491, b"")
+        self.assertEqual((self.session.node, self.session.moves, self.stranded), ("m2", 0, [CALL_ID]))
+
     def test_known_to_be_dead(self) -> None:
         """A node that is published as dead is not asked at all."""
         self.publish(a_node("m1", state=NodeState.DOWN), a_node("m2"))

@@ -77,3 +77,9 @@ class ReadingTests(SynchronousTestCase):
                     "", 8000)), (b"", Codec("", 8000)),
         ):
             self.assertEqual(codec(text), found, text)
+
+    def test_codec_of_nonsense(self) -> None:
+        """Numbers that are none in SDP are not read: others read them as integers of a few bytes."""
+        for text in (b"m=audio " + b"9" * 5000 + b" RTP/AVP 0\r\n",
+                     b"m=audio 4000 RTP/AVP 97\r\na=rtpmap:97 opus/" + b"9" * 5000 + b"\r\n"):
+            self.assertEqual(codec(text), Codec("", 8000))

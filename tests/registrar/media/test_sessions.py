@@ -13,7 +13,7 @@ from registrar.media.config import MediaConfig
 from registrar.media.counting import Counting
 from registrar.media.kept import ENDED_SECONDS, call_key, read
 from registrar.media.session import Session
-from registrar.media.sessions import Sessions
+from registrar.media.sessions import SET_UP_SECONDS, Sessions
 from registrar.media.timers import SECOND_LOOK_SECONDS, Timers
 from rollcall.media.ng import NgRefused
 from rollcall.media.reports import CallOver, Report
@@ -187,6 +187,17 @@ class SharingTests(SessionsCase):
         self.assertTrue(self.successResultOf(taking))
         self.assertEqual((self.first.counting.calls, self.second.counting.calls), ({}, {"m1": 1}))
         self.assertEqual([each for each in self.first.told if isinstance(each, CallOver)], [])
+
+
+    def test_taken_over_while_it_rings(self) -> None:
+        """Nobody hears what becomes of a call whose registrar has ended while it rang: it lapses soon."""
+        self.first.sessions.begin(a_session(answered_at=0.0, expires_at=NOW + 14400))
+        self.settle()
+        taking = Deferred.fromCoroutine(self.second.sessions.take_over("c1", lambda owner: owner == "n1:1"))
+        self.settle()
+        self.assertTrue(self.successResultOf(taking))
+        taken = self.second.sessions.known("c1")
+        self.assertEqual(taken and taken.expires_at, self.clock.seconds() + SET_UP_SECONDS)
 
 
 class RedisAwayTests(SessionsCase):

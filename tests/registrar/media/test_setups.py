@@ -1,5 +1,7 @@
 """Tests of calls that are set up through media nodes: which node, which description, in which order (RFC 3264)."""
 
+from attrs import evolve
+
 from registrar.media.relaying import MOST_AWAY
 from registrar.media.session import Session
 from registrar.media.timers import GRACE_SECONDS
@@ -57,6 +59,17 @@ class SetupTests(MediaCase):
         self.nodes.answer()
         self.assertEqual([answer.status for answer in self.answers()], [200])
 
+    def test_said_again(self) -> None:
+        """A 200 that comes again is the same again, and takes nothing back of what has become of the call since."""
+        self.stands()
+        session = evolve(self.session, node="m2", address="m2:22222", callee=self.session.callee.with_request(7))
+        self.sessions._keep(session)
+        body, self.nodes.dead = self.ok.body, {"m1"}
+        self.bob.requests["INVITE"] = self.bobs_invite
+        (again,) = self.answers_with(self.bob, 200)
+        self.assertEqual((again.status, again.body, self.nodes.told()), (200, body, []))
+        self.assertEqual((self.session, self.stranded), (session, []))
+
     def test_an_answer_that_waits_is_an_answer(self) -> None:
         """While the node thinks about one phone's 200, the refusal of the last other phone does not end the call."""
         carol = self.network.phone("carol")
@@ -103,7 +116,7 @@ class SetupTests(MediaCase):
         self.nodes.holds = False
         self.nodes.answer()
         self.assertEqual(self.bob.heard(), [])
-        self.assertEqual(self.nodes.told(), ["m1 offer alice", "m1 delete"])
+        self.assertEqual(self.nodes.told(), ["m1 offer alice", "m1 delete alice"])
         self.assertEqual(len(self.sessions), 0)
 
     def test_multipart(self) -> None:

@@ -53,6 +53,19 @@ class ThroughTests(ThroughCase):
         self.answers_with(self.first, 200, b"", "BYE")
         self.assertEqual((len(self.sessions), self.nodes.told()), (0, []))
 
+    def test_refreshed(self) -> None:
+        """A call whose phones refresh it lasts as long as they do (RFC 4028)."""
+        timer = (("Session-Expires", "600;refresher=uac"),)
+        self.call()
+        (self.ok,) = self.answers_with(self.first, 200, headers=timer)
+        self.ok.set("Contact", "<sip:conference@192.0.2.61:5060>")
+        self.network.resolver.known["sip:conference@192.0.2.61:5060"] = [Target("UDP", HOSTS["f1"], 5060)]
+        before = self.session.expires_at
+        self.registrar.clock.advance(5)
+        self.receive(self.from_alice("UPDATE", callee="node"), self.alice.flow)
+        self.answers_with(self.first, 200, b"", "UPDATE", timer)
+        self.assertEqual(self.session.expires_at, before + 5)
+
     def test_refused(self) -> None:
         """A call that the node refuses counts nowhere."""
         self.call()

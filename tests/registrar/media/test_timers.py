@@ -153,6 +153,8 @@ class SessionTimerTests(SynchronousTestCase):
         session = agreed(a_session(), request, response, NOW, 3600)
         self.assertEqual((session.interval, session.refresher, session.expires_at),
                          (90, "callee", NOW + 90 + GRACE_SECONDS))
+        long = Response.new(200, None, (("Session-Expires", "9999999999"),))
+        self.assertEqual(agreed(a_session(), request, long, NOW, 3600).expires_at, NOW + 3600 + GRACE_SECONDS)
         session = agreed(session, request, Response.new(200), NOW + 50, 3600)
         self.assertEqual((session.interval, session.refresher, session.expires_at), (0, "", NOW - 10 + 3600))
 

@@ -42,6 +42,14 @@ class TellingTests(SynchronousTestCase):
         """Let all happen that happens in this time."""
         self.clock.pump([0.05] * round(seconds / 0.05))
 
+    def test_any_bytes(self) -> None:
+        """A Call-ID that is no text holds up nobody's reports, and reads as in those of media nodes."""
+        for report in (CallOver(call_id="a\udcffb"), over(1)):
+            self.telling.tell(report)
+        self.pass_time(1.0)
+        self.assertEqual(self.heard, [CallOver(call_id="a\ufffdb"), over(1)])
+        self.end()
+
     def test_batches(self) -> None:
         """What comes within a moment goes together, and arrives in order."""
         reports = [over(number) for number in range(MOST_AT_ONCE + 10)]
