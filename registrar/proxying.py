@@ -65,6 +65,9 @@ class Media(Protocol):
     async def acknowledged(self, forwarded: Forwarded) -> Forwarded:
         """Return what is sent on of an ACK from outside."""
 
+    def refused(self, request: Request, status: int) -> None:
+        """Hear of a request from outside that was refused before it came to a passage."""
+
 
 class Proxying:
     """Forwards requests to bindings, over dialogs' flows, and for subscribers to other domains."""
@@ -170,6 +173,8 @@ class Proxying:
         except Refusal as refusal:
             server.turn_away(refusal.status, refusal.reason, refusal.headers)
             self._refused(server, refusal.status)
+            if self._media is not None and not server.flow.member:
+                self._media.refused(request, refusal.status)
         except ParseError as problem:
             server.turn_away(problem.status, problem.reason)
         except (LocationUnavailable, StoreUnavailable) as problem:

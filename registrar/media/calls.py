@@ -14,7 +14,7 @@ from registrar.authorising import Refusal
 from registrar.forking import Way
 from registrar.media.choosing import Choosing, Place, host_of
 from registrar.media.config import MediaConfig
-from registrar.media.dialogues import Dialogue, acknowledged
+from registrar.media.dialogues import Dialogue, acknowledged, is_of
 from registrar.media.parts import Parts, tag_of
 from registrar.media.relaying import Relaying, Stranded
 from registrar.media.sessions import Sessions
@@ -26,10 +26,14 @@ from registrar.sending import Attempt, Forwarded
 from rollcall.media.selection import NoNode, Wanted
 from rollcall.media.snapshot import MediaNode
 from rollcall.net.flow import Flow
+from rollcall.ops.coroutines import start
 from rollcall.sip.errors import ParseError
 from rollcall.sip.headers import parse_name_addr, parse_via
 from rollcall.sip.message import Request
 from rollcall.sip.uri import SipUri, parse_uri
+
+GONE = frozenset({430, 480})
+"""What we say ourselves to a request within a dialog whose receiver has lost its connection, and is nowhere else."""
 
 
 class Calls:
@@ -84,6 +88,16 @@ class Calls:
         request = forwarded.request
         session = None if self._came_before(request) else await self._sessions.find(request.get("Call-ID") or "")
         return forwarded if session is None else await acknowledged(self._parts, session, forwarded)
+
+    def refused(self, request: Request, status: int) -> None:
+        """End a call that was hung up by one side when the other one was gone."""
+        if request.method == "BYE" and status in GONE:
+            start(self._end(request), lambda failure: self._log.failure("a call did not end", failure=failure))
+
+    async def _end(self, request: Request) -> None:
+        session = await self._sessions.find(request.get("Call-ID") or "")
+        if session is not None and session.is_answered and is_of(session, request):
+            self._parts.end(session)
 
     def _came_before(self, request: Request) -> bool:
         """Say whether a request has passed us already, on its way to somebody who sent it on to us (a spiral)."""

@@ -337,6 +337,15 @@ class ElsewhereTests(AnchoringCase):
         (self.ok,) = [each for each in self.answers() if each.status == 200]
         self.nodes.told()
 
+    def test_nowhere_on_this_machine(self) -> None:
+        """A Contact on loopback is spoken to for nobody whose own address is not known."""
+        (server,) = self.network.server("bob@127.0.0.1", ("TCP", "127.0.0.1", 5060))
+        session = self.session
+        self.sessions._keep(evolve(session, caller=evolve(session.caller, host=""),
+                                   callee=evolve(session.callee, contact="<sip:bob@127.0.0.1>")))
+        self.dies()
+        self.assertEqual((server.heard(), self.bob.heard()), ([], []))
+
     def test_both_sides(self) -> None:
         """He is found again by his Contact, and Alice over her connection."""
         self.dies()

@@ -142,6 +142,14 @@ class EndTests(MediaCase):
         self.answers_with(self.bob, 407, b"", "BYE")
         self.assertEqual((self.nodes.told(), len(self.sessions)), ([], 1))
 
+    def test_nobody_is_there(self) -> None:
+        """A BYE that goes nowhere ends the call, too: its phone has lost its connection and is not registered."""
+        del self.network.transports.flows[self.bob.flow.id]
+        self.bind()
+        refused = self.ask(self.from_alice("BYE"))
+        self.assertEqual([answer.status for answer in refused], [430])
+        self.assertEqual((self.nodes.told(), len(self.sessions)), (["m1 delete"], 0))
+
     def test_dead_node(self) -> None:
         """A call whose node is dead ends all the same."""
         self.nodes.dead.add("m1")
