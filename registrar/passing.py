@@ -18,7 +18,7 @@ from rollcall.sip.message import Response, response_to
 
 MOST_WAITING = 32
 """So many answers of one phone wait for their change. A phone that rings says a few; what is more is dropped: who means
-it says it again (RFC 3262 §3, RFC 3261 §13.3.1.4). A refusal, which is said once, always waits."""
+it says it again (RFC 3262 §3, RFC 3261 §13.3.1.4). A refusal, which is said once, always waits, and so does a 2xx."""
 
 
 class Passage(Protocol):
@@ -55,7 +55,10 @@ class PassingBranch(Branch):
     def hand_on(self, response: Response) -> None:
         """Give an answer to the fork, after those that came before."""
         if len(self._waiting) >= MOST_WAITING and response.status < 300:
-            return
+            if response.status < 200 or self._waiting[-1].status >= 200:
+                return
+            # The first 2xx stops our timers, so it must come through: the last that was said before gives way.
+            self._waiting.pop()
         self._waiting.append(response)
         if len(self._waiting) == 1:
             start(self._hand_on_all(), self._broke)

@@ -113,8 +113,9 @@ class Calls:
         session = await self._sessions.find(call_id)
         if session is not None:
             return Dialogue(self._parts, session, forwarded)
-        if forwarded.request.method == "BYE":
-            self._sessions.owe_end(call_id)
+        request = forwarded.request
+        if request.method == "BYE":
+            self._sessions.owe_end(call_id, frozenset({tag_of(request, "From"), tag_of(request, "To")}))
         return None
 
     def _wanted(self, forwarded: Forwarded, way: Way, call_id: str) -> Wanted:

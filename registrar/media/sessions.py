@@ -73,7 +73,8 @@ class Sessions:
         self._stale: set[str] = set()
         self._unwritten: set[str] = set()
         self._written: dict[str, bool] = {}  # those of ours that Redis has had for certain, or may have had
-        self._owed: dict[tuple[str, str], None] = {}  # Call-IDs and ids; "" when that is not known
+        # By Call-ID and id; "" when that is not known, but only the tags of who has hung up.
+        self._owed: dict[tuple[str, str], frozenset[str]] = {}
         self._ending: set[str] = set()  # ids that Redis is being told of
         self._unanswered: dict[str, None] = {}
         self._looking: dict[str, list[Deferred[None]]] = {}
@@ -116,6 +117,7 @@ class Sessions:
         known = self.known(session.call_id)
         if known is not None and known.id != session.id:
             return False
+        self._unanswered.pop(session.call_id, None)
         new = evolve(session, version=session.version + 1, changed_by=self.owner)
         self._keep(new)
         start(self._write(new, ""), self._broke)
@@ -149,10 +151,10 @@ class Sessions:
         self._drop(session)
         return await self._end(session.call_id, session.id)
 
-    def owe_end(self, call_id: str) -> None:
-        """Remember that a call has ended which is not known here only because Redis has not answered."""
+    def owe_end(self, call_id: str, tags: frozenset[str]) -> None:
+        """Remember that a call between these two has ended which is not known here only because Redis is away."""
         if call_id in self._unanswered:
-            self._owe(call_id, "")
+            self._owe(call_id, "", tags)
 
     async def take_over(self, call_id: str, is_over: Callable[[str], bool]) -> bool:
         """Make a call ours if its owner's life is over; say whether it is ours now."""
@@ -203,16 +205,17 @@ class Sessions:
                 await each
 
     async def _pay(self, call_id: str, identity: str) -> None:
-        self._owed.pop((call_id, identity), None)
+        tags = self._owed.pop((call_id, identity), frozenset())
         if identity:
             await self._end(call_id, identity)
             return
         await self._look(call_id)
         known = self.known(call_id)
         if known is not None:
-            await self.end(known)
+            if tags == {known.caller.tag, known.callee.tag}:
+                await self.end(known)
         elif call_id in self._unanswered:
-            self._owe(call_id, "")
+            self._owe(call_id, "", tags)
 
     # --- asking and writing
 
@@ -326,9 +329,9 @@ class Sessions:
         finally:
             self._ending.discard(identity)
 
-    def _owe(self, call_id: str, identity: str) -> None:
+    def _owe(self, call_id: str, identity: str, tags: frozenset[str] = frozenset()) -> None:
         if len(self._owed) < self._max_owed:
-            self._owed[call_id, identity] = None
+            self._owed[call_id, identity] = tags
         else:
             self.forgotten_ends += 1
 

@@ -167,7 +167,7 @@ class MediaSessionsTests(AccessCase):
         server.signal(signal.SIGSTOP)
         try:
             self.assertIsNone(await self.second.sessions.find("owed"))
-            self.second.sessions.owe_end("owed")
+            self.second.sessions.owe_end("owed", frozenset({"a", "b"}))
         finally:
             server.signal(signal.SIGCONT)
         await self.until(lambda: not len(self.first.sessions), "end")

@@ -105,6 +105,18 @@ class PassingTests(ForkCase):
         self.assertEqual((self.hears(), self.passage.gates), ([486], []))
         self.acknowledge()
 
+    def test_taken_after_many(self) -> None:
+        """The call that such a phone takes is taken, however often it says so."""
+        self.begin(self.bob)
+        self.bob.heard()
+        self.passage.holds = True
+        for status in [180] * 2 * MOST_WAITING + [200] * 3:
+            self.bob.answer(status)
+        for _ in range(MOST_WAITING):
+            self.passage.open()
+        self.assertEqual(self.hears(), [180] * (MOST_WAITING - 1) + [200])
+        self.assertEqual(self.passage.gates, [])
+
     def test_refused(self) -> None:
         """A branch that may not go out ends as the passage says; another one goes on."""
         carol = self.network.phone("carol")

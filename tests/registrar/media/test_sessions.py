@@ -13,7 +13,7 @@ from registrar.media.config import MediaConfig
 from registrar.media.counting import Counting
 from registrar.media.kept import ENDED_SECONDS, call_key, read
 from registrar.media.session import Session
-from registrar.media.sessions import SET_UP_SECONDS, Sessions
+from registrar.media.sessions import MOST_UNANSWERED, SET_UP_SECONDS, Sessions
 from registrar.media.timers import SECOND_LOOK_SECONDS, Timers
 from rollcall.media.ng import NgRefused
 from rollcall.media.reports import CallOver, Report
@@ -21,6 +21,7 @@ from rollcall.net.wheel import TimerWheel
 from tests.registrar.media.examples import NOW, a_session
 from tests.registrar.media.redis_model import ModelRedis, ModelServer
 
+TAGS = frozenset({"a", "b"})
 CONFIG = MediaConfig(check_seconds=20, max_call_seconds=3600)
 
 
@@ -213,6 +214,17 @@ class RedisAwayTests(SessionsCase):
         self.assertEqual(self.first.sessions.unwritten, 0)
         self.assertIsNotNone(self.found(self.second))
 
+    def test_many_begin_while_away(self) -> None:
+        """Calls that begin without Redis take no place of those whose ends it has to learn."""
+        self.first.redis.break_off()
+        for number in range(MOST_UNANSWERED):
+            self.assertIsNone(self.found(self.first, f"n{number}"))
+            self.first.sessions.begin(a_session(call_id=f"n{number}", id=f"n{number}"))
+        self.assertIsNone(self.found(self.first, "theirs"))
+        before = self.first.sessions.unwritten
+        self.first.sessions.owe_end("theirs", TAGS)
+        self.assertEqual(self.first.sessions.unwritten, before + 1)
+
     def test_ended_while_away(self) -> None:
         """A call that ended without Redis is ended there when it is back."""
         session = self.begun()
@@ -229,15 +241,25 @@ class RedisAwayTests(SessionsCase):
         self.begun()
         self.second.redis.break_off()
         self.assertIsNone(self.found(self.second))
-        self.second.sessions.owe_end("c1")
+        self.second.sessions.owe_end("c1", TAGS)
         self.second.come_back()
         self.settle()
         self.assertEqual((len(self.first.sessions), self.second.sessions.unwritten), (0, 0))
 
+    def test_end_by_a_stranger(self) -> None:
+        """A BYE of somebody who knows no more than the Call-ID ends nothing then, either."""
+        self.begun()
+        self.second.redis.break_off()
+        self.assertIsNone(self.found(self.second))
+        self.second.sessions.owe_end("c1", frozenset({"a", "mallory"}))
+        self.second.come_back()
+        self.settle()
+        self.assertEqual((len(self.first.sessions), self.second.sessions.unwritten), (1, 0))
+
     def test_end_of_no_call_of_ours(self) -> None:
         """The end of a call that Redis has denied to know is nobody's debt."""
         self.assertIsNone(self.found(self.second))
-        self.second.sessions.owe_end("c1")
+        self.second.sessions.owe_end("c1", TAGS)
         self.assertEqual(self.second.sessions.unwritten, 0)
 
     def test_ended_by_others_meanwhile(self) -> None:
