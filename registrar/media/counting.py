@@ -10,6 +10,7 @@ from registrar.media.session import Session
 from registrar.media.sessions import Sessions
 from registrar.media.timers import Timers
 from rollcall.media.reports import CallFacts, CallOver, Counts, Report
+from rollcall.media.vqrtcpxr import CALL_ID_CHARS
 from rollcall.ops.metrics import Metrics
 
 COUNT_SECONDS = 1.0
@@ -62,6 +63,10 @@ class Counting:
                 del self._calls[before.node]
         if mine is not None:
             self._calls[mine.node] += 1
+        session = after or before
+        if session is None or len(session.call_id) > CALL_ID_CHARS:
+            # Nobody hears how it sounds: balancers take no reports of such.
+            return
         if after is None and before is not None:
             self._tell(CallOver(call_id=before.call_id))
         elif mine is not None and mine.is_answered and (before is None or _facts(before) != _facts(mine)):

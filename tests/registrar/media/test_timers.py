@@ -199,6 +199,14 @@ class CountingTests(TimersCase):
             self.successResultOf(Deferred.fromCoroutine(self.sessions.end(session)))
         self.assertEqual(self.of(CallOver), [CallOver(call_id="c1")])
 
+    def test_long_names(self) -> None:
+        """Of a call whose Call-ID is longer than balancers read only the count is told."""
+        session = a_session(call_id="c" * 10_000)
+        self.sessions.begin(session)
+        self.assertEqual(self.counting.calls, {"m1": 1})
+        self.successResultOf(Deferred.fromCoroutine(self.sessions.end(session)))
+        self.assertEqual((self.counting.calls, self.told), ({}, []))
+
     def test_a_listener_fails(self) -> None:
         """Whoever is told and fails is logged; others are told all the same."""
 
