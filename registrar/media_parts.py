@@ -16,6 +16,7 @@ from registrar.media.anchoring import Anchoring, watch_anchoring
 from registrar.media.calls import Calls
 from registrar.media.choosing import Choosing
 from registrar.media.counting import Counting, watch_sessions
+from registrar.media.freshness import Freshness
 from registrar.media.moving import Moving
 from registrar.media.publishing import Publishing, PublishingParts
 from registrar.media.relaying import Relaying
@@ -59,6 +60,7 @@ class MediaParts:
         self.access = AccessGroups(config.access)
         self.choosing = Choosing(reactor.seconds, config.media.left_out_seconds)
         self.following = Following(reactor, self.redis, self._followed)
+        self._freshness = Freshness(reactor, self.following)
         self.telling = Telling(reactor, self.redis, name)
         self.sessions = Sessions(self.redis, name, reactor.seconds)
         self._ng = NgClient(reactor)
@@ -110,6 +112,7 @@ class MediaParts:
         if self._clustering is None:
             self.redis.start()
         self.following.start()
+        self._freshness.start()
         self.telling.start()
         self._counting.start()
         self._adopting.start()
@@ -124,6 +127,7 @@ class MediaParts:
         self._adopting.stop()
         self._timers.stop()
         self._counting.stop()
+        self._freshness.stop()
         await self.following.stop()
         await self.telling.stop()
         if self._clustering is None:

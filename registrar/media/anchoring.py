@@ -107,7 +107,8 @@ class Anchoring:
                 start(self._sessions.end(session), self._broke)
         lost = [session for session in sessions if session.kind == "rtpengine" and session.is_answered]
         if lost:
-            self._log.warn("{count} calls have lost their media nodes and get others", count=len(lost))
+            self._log.warn("running calls have lost {nodes} and are led through other nodes: {count}", count=len(lost),
+                           nodes=", ".join(sorted({session.node for session in lost})))
         self._add(lost, 0.0)
 
     def _changed(self, before: Session | None, after: Session | None) -> None:
@@ -190,8 +191,8 @@ class Anchoring:
         if outcome == "moved":
             self._recent.add(task.call_id)
             self._wheel.call_later(SETTLED_SECONDS, self._recent.discard, task.call_id)
-            self._log.info("a call of {node} goes on after {seconds:.2f} s: {id}", node=lost, seconds=took,
-                           id=task.call_id, log_rationed=True)
+            self._log.info("a call of {node} goes on through another, {seconds:.2f} s after that was heard of: {id}",
+                           node=lost, seconds=took, id=task.call_id, log_rationed=True)
             for tell in self.on_moved:
                 tell(took)
         elif outcome != "over":

@@ -4,17 +4,28 @@ A node that did not answer is left out for a while, whatever is published: we kn
 """
 
 from collections.abc import Callable
+from ipaddress import ip_address
 from random import random
 
 from attrs import define, evolve, field
+from twisted.logger import Logger
 
-from rollcall.media.selection import Board, Chosen, NoNode, Placements, Wanted
+from rollcall.media.selection import Board, Chosen, NoNode, Placements, Reason, Wanted
 from rollcall.media.snapshot import MediaNode, NodeState, Snapshot, node_group
 from rollcall.ops.allowed import is_address
+
+WHY_NONE = {
+    Reason.NO_NODE: "none is in it",
+    Reason.FULL: "all are full",
+    Reason.DRAINING: "all are draining",
+    Reason.DOWN: "all are down",
+}
 
 
 class Choosing:
     """One registrar's choices."""
+
+    _log = Logger()
 
     def __init__(self, now: Callable[[], float], left_out_seconds: float, chance: Callable[[], float] = random) -> None:
         """`now` is any clock that only goes forward, in seconds; `chance` gives numbers from 0 to 1."""
@@ -48,6 +59,8 @@ class Choosing:
         if isinstance(choice, NoNode) and self._left_out:
             choice = self._board.choose(wanted, self.placements, self._chance)
         if not isinstance(choice, Chosen):
+            self._log.warn("no media node of group {group} can have a call: {why}", group=wanted.group,
+                           why=WHY_NONE[choice.reason], log_rationed=True)
             return choice
         self.placements.placed(choice.node.id, now)
         return choice.node
@@ -111,6 +124,6 @@ class Place:
 
 
 def host_of(address: str) -> str:
-    """Return the numeric address in host:port, without brackets; empty when it is a name."""
+    """Return the numeric address in host:port as flows write it, without brackets; empty when it is a name."""
     host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
-    return host if is_address(host) else ""
+    return str(ip_address(host)) if is_address(host) else ""

@@ -1,6 +1,7 @@
 """Tests of which media node a registrar gives a call."""
 
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.media.choosing import Choosing, Place, host_of
@@ -47,7 +48,12 @@ class ChoosingTests(SynchronousTestCase):
     def test_none(self) -> None:
         """Without a node there is a reason."""
         self.follow(a_node("m1", state=NodeState.DOWN))
-        self.assertEqual((self.chosen(), self.choosing.serves("m1")), (Reason.DOWN, False))
+        with capturedLogs() as events:
+            self.assertEqual((self.chosen(), self.choosing.serves("m1")), (Reason.DOWN, False))
+            self.choosing.choose(Wanted(group="gold"))
+        self.assertEqual([formatEvent(event) for event in events], [
+            "no media node of group general can have a call: all are down",
+            "no media node of group gold can have a call: none is in it"])
 
     def test_unpublished(self) -> None:
         """A node that is not published any more may still be asked about its calls."""
@@ -59,7 +65,7 @@ class ChoosingTests(SynchronousTestCase):
                     a_node("f2", "other", address="[2001:db8::60]:5060"), a_node("f3", "other", address="f3.test:5060"))
         hosts = ("192.0.2.50", "192.0.2.60", "2001:db8::60", "f3.test", "")
         self.assertEqual([self.choosing.is_node(host) for host in hosts], [False, True, True, False, False])
-        self.assertEqual(host_of("[2001:db8::60]:5060"), "2001:db8::60")
+        self.assertEqual(host_of("[2001:DB8:0::60]:5060"), "2001:db8::60")
 
 
 class PlaceTests(ChoosingTests):
