@@ -85,6 +85,8 @@ class Publication:
         """Publish what was offered last. Raises RedisUnavailable and RedisRefused."""
         offered = self._offered
         if offered is None or not self._mastership.is_master or not self._is_ready():
+            # Who has nothing to publish has no trouble with it, and is not to say that it works again.
+            self._polling.problem = None
             return
         if self._publisher is None or self._fence != self._mastership.fence:
             self._fence = self._mastership.fence

@@ -87,7 +87,8 @@ class Mastership:
         self._is_known = self._is_stopping = False
         self._lapse: IDelayedCall | None = None
         self._sooner: IDelayedCall | None = None
-        self._polling = Polling(reactor, config.lease_seconds / RENEWALS, self.ask, "the lease of the master")
+        self._polling = Polling(
+            reactor, config.lease_seconds / RENEWALS, self.ask, "asking for the lease of the master")
 
     def start(self) -> None:
         """Ask for the lease, and renew it."""
@@ -136,11 +137,14 @@ class Mastership:
         asked_at = self._reactor.seconds()
         is_ours, fence, left, name = await self._redis.evaluate(
             TAKE, MASTER, self._life, self._name, round(self._seconds * 1000), self._least)
-        self._holder = name.decode(errors="replace")
+        before, self._holder = self._holder, name.decode(errors="replace")
         if is_ours == 1 and not self._is_stopping:
             self._have(int(fence), asked_at + self._seconds)
         elif is_ours == 0:
             self._end(f"{self._holder} has the lease")
+            if self._holder != before:
+                self._log.info("{master} is the master of the media nodes, {name} stands by", master=self._holder,
+                               name=self._name)
             self._ask_after(left / 1000 + LATE_SECONDS)
 
     def _have(self, fence: int, until: float) -> None:

@@ -2,6 +2,7 @@
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 
 from balancer.publication import Publication, PublicationConfig
 from balancer.standby import Mastership
@@ -97,6 +98,19 @@ class PublicationTests(StandbyCase):
         self.pass_time(1.5)
         self.assertEqual(self.kinds(), ["whole"])
         self.assertEqual(self.following.snapshot, at(19))
+
+    def test_a_lease_that_lapses_without_redis(self) -> None:
+        """A master that has lost Redis and then his lease does not say that publishing works again, for it does not."""
+        publication = self.publication(self.balancer("b1"))
+        publication.offer(at(1))
+        self.redis.problem = "away"
+        with capturedLogs() as events:
+            publication.offer(at(2))
+            self.pass_time(2 * LEASE)
+        self.assertIsNone(publication.problem)
+        told = [formatEvent(event) for event in events]
+        self.assertIn("publishing the media nodes does not work: away", told)
+        self.assertNotIn("publishing the media nodes works again", told)
 
     def test_not_ready(self) -> None:
         """A balancer that does not know its nodes yet tells nobody that they are doubtful."""

@@ -2,6 +2,7 @@
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from balancer.standby import LATE_SECONDS, MASTER, RENEWALS, Mastership, StandbyConfig
@@ -50,6 +51,19 @@ class MastershipTests(StandbyCase):
         self.pass_time(10 * LEASE)
         self.assertEqual((first.is_master, second.is_master), (True, False))
         self.assertEqual((second.master, self.told), ("b1", ["b1 is the master"]))
+
+    def test_told(self) -> None:
+        """Who stands by says once who the master is, and so does a master who has become none."""
+        with capturedLogs() as events:
+            first, _ = self.balancer("b1"), self.balancer("b2")
+            self.pass_time(10 * LEASE)
+            self.end(first)
+            self.pass_time(LEASE)
+        told = [formatEvent(event) for event in events if event["log_namespace"].endswith("Mastership")]
+        self.assertEqual([each.partition(",")[0] for each in told], [
+            "b1 is the master of the media nodes", "b1 is the master of the media nodes",
+            "b1 is not the master of the media nodes any more: it stops", "b2 is the master of the media nodes"])
+        self.assertEqual(told[1], "b1 is the master of the media nodes, b2 stands by")
 
     def test_fence(self) -> None:
         """The fence is the time of Redis in ms; the next master has a greater one, also when that clock goes back."""
