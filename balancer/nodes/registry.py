@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from attrs import frozen
+from attrs import asdict, frozen
 from twisted.logger import Logger
 
 from balancer.nodes.config import NodeConfig, NodesConfig
@@ -14,6 +14,9 @@ from balancer.nodes.statistics import Load
 from balancer.nodes.whose import Whose
 from rollcall.media.reports import Counts
 from rollcall.media.snapshot import MediaNode, NodeState
+
+THEN = {NodeState.DOWN: "; it gets no calls", NodeState.DRAINED: "; it may be switched off"}
+"""What the log adds about a state."""
 
 
 class NotAccepted(Exception):
@@ -123,7 +126,8 @@ class Nodes:
                            address=config.address)
             self._tell("joined", node, now)
         elif node.config != config:
-            self._log.info("media node {node} has changed: {config!r}", node=config.id, config=config)
+            self._log.info("media node {node} says of itself now: {words}", node=config.id,
+                           words=_different(node.config, config))
             node.set(config, now)
         self._whose = None
         node.leased_until = leased_until
@@ -135,10 +139,12 @@ class Nodes:
         if node is not None and node.leased_until is None:
             raise NotAccepted("a node of this id is in the configuration")
         others = [other for other in self._nodes.values() if other is not node]
-        if any(other.config.address == config.address for other in others):
-            raise NotAccepted("another node has this address")
-        if config.capture_id and any(other.config.capture_id == config.capture_id for other in others):
-            raise NotAccepted("another node has this capture_id")
+        taken = [other for other in others if other.config.address == config.address]
+        if taken:
+            raise NotAccepted(f"node {taken[0].config.id} has this address")
+        taken = [other for other in others if config.capture_id and other.config.capture_id == config.capture_id]
+        if taken:
+            raise NotAccepted(f"node {taken[0].config.id} has this capture_id")
         announced = sum(other.leased_until is not None for other in others)
         if node is None and announced >= self.limits.max_announced:
             raise NotAccepted(f"no more than {self.limits.max_announced} nodes may announce themselves")
@@ -188,8 +194,8 @@ class Nodes:
         state = node.state(now)
         if state is not node.told:
             log = self._log.warn if state is NodeState.DOWN else self._log.info
-            log("media node {node} is {state}: {why}", node=node.config.id, state=state.value,
-                why=node.why(now) or "it answers")
+            log("media node {node} is {state}: {why}{then}", node=node.config.id, state=state.value,
+                why=node.why(now) or "it answers", then=THEN.get(state, ""))
             node.told = state
             self._tell("state", node, now)
 
@@ -197,3 +203,9 @@ class Nodes:
         happening = Happening(kind, node.config.id, node.state(now), node.said_draining is not None)
         for told in self.on_change:
             told(happening)
+
+
+def _different(old: NodeConfig, new: NodeConfig) -> str:
+    """Return the settings that are different, as they are now."""
+    before = asdict(old)
+    return ", ".join(f"{name} = {value!r}" for name, value in asdict(new).items() if value != before[name])

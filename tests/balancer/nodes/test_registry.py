@@ -1,6 +1,7 @@
 """All nodes that a balancer knows, and what becomes of them."""
 
 from attrs import evolve
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from balancer.nodes.config import NodeConfig
@@ -240,6 +241,17 @@ class AnnouncementTests(NodesCase):
         self.assertEqual(self.nodes.nodes(1.0)["m9"].weight, 5)
         self.assertEqual(self.nodes.node_of(None, "", "198.18.0.1"), "m9")
 
+    def test_what_the_log_says(self) -> None:
+        """Of new facts those are told that differ, and of a state what it means for the node."""
+        self.nodes.announce(JOINED, 15.0, 0.0)
+        self.answer("m9", 1.0, a_load())
+        with capturedLogs() as events:
+            self.nodes.announce(evolve(JOINED, weight=5, groups=("gold",)), 15.0, 1.0)
+            self.lose("m9", 2.0)
+        told = [formatEvent(event) for event in events]
+        self.assertEqual(told[0], "media node m9 says of itself now: weight = 5, groups = ('gold',)")
+        self.assertEqual(told[-1], "media node m9 is down: silence; it gets no calls")
+
     def test_leaving(self) -> None:
         """A node that says that it leaves is gone at once."""
         self.nodes.announce(JOINED, 15.0, 0.0)
@@ -250,8 +262,13 @@ class AnnouncementTests(NodesCase):
 
     def test_refused(self) -> None:
         """Nobody takes a configured node's id, another's address or capture id, or more places than there are."""
-        for config in (evolve(JOINED, id="m1"), evolve(JOINED, address=M1.address), evolve(JOINED, capture_id=1)):
-            self.assertRaises(NotAccepted, self.nodes.announce, config, 15.0, 0.0)
+        for config, why in (
+            (evolve(JOINED, id="m1"), "this id is in the configuration"),
+            (evolve(JOINED, address=M1.address), "node m1 has this address"),
+            (evolve(JOINED, capture_id=1), "node m1 has this capture_id"),
+        ):
+            with self.assertRaisesRegex(NotAccepted, why):
+                self.nodes.announce(config, 15.0, 0.0)
         for number in (10, 11):
             self.nodes.announce(evolve(JOINED, id=f"m{number}", address=f"192.0.2.{number}:1", capture_id=0), 15.0, 0.0)
         self.assertRaises(NotAccepted, self.nodes.announce, JOINED, 15.0, 0.0)
