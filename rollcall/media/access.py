@@ -104,7 +104,7 @@ def _prefixes(file: Path) -> radix.Radix:
     try:
         lines = file.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as problem:
-        raise ValueError(f"{file}: {problem}") from problem
+        raise ValueError(f"{file}: {_said(problem)}") from problem
     for number, words in _words(lines):
         try:
             prefix, carrier, region = words
@@ -133,7 +133,11 @@ def _database(file: Path | None) -> maxminddb.Reader | None:
     try:
         return maxminddb.open_database(file)
     except (OSError, maxminddb.InvalidDatabaseError) as problem:
-        raise ValueError(f"{file}: {problem}") from problem
+        raise ValueError(f"{file}: {_said(problem)}") from problem
+
+
+def _said(problem: Exception) -> str:
+    return (problem.strerror if isinstance(problem, OSError) else None) or str(problem)
 
 
 def _found(database: maxminddb.Reader | None, address: str) -> dict[str, Any]:
