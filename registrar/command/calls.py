@@ -42,7 +42,8 @@ def calls(settings: Settings, since: str | None, party: str | None, limit: int) 
     if settings.as_json:
         print_json({"calls": [_for_programs(row) for row in found]})
     elif found:
-        print_table(("began", "caller", "callee", "status", "talked", "hung up", "node", "Call-ID"),
+        print_table(("began", "caller", "callee", "status", "talked", "hung up", "node", "media node",
+                     "Call-ID"),
                     (_for_people(row) for row in found))
     else:
         click.echo("There is no such call in the database.", err=True)
@@ -111,7 +112,7 @@ def _for_programs(row: Row) -> dict[str, Any]:
 def _for_people(row: Row) -> tuple[str, ...]:
     status = "" if row["status"] is None else str(row["status"])
     return (f"{row['started_at']:%Y-%m-%d %H:%M:%S}Z", row["caller"] or "?", row["callee"] or "?", status,
-            _talked(row), row["hung_up_by"] or "", row["node"] or "", row["call_id"])
+            _talked(row), row["hung_up_by"] or "", row["node"] or "", row["media_node"] or "", row["call_id"])
 
 
 def _talked(row: Row) -> str:

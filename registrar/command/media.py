@@ -33,7 +33,9 @@ def media(settings: Settings, ways: bool) -> None:
     if answer["ways"]:
         click.echo()
         _show_scores(answer)
-    if ways:
+    else:
+        click.echo("Of no way anything is known yet: no phone has reported.", err=True)
+    if ways and answer["ways"]:
         click.echo()
         print_table(("access group", "node", "R", "loss", "delay"), (
             (_group(way), way["node"], f"{way['r']:.0f}", f"{way['loss']:.2%}", f"{way['delay_ms']:.0f} ms")
