@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 from attrs import evolve, frozen
 
+from registrar.media.sdp import describe, described
 from rollcall.media.snapshot import Kind
 from rollcall.sip.errors import ParseError
 from rollcall.sip.headers import MAX_CSEQ, parse_cseq, parse_name_addr
@@ -205,12 +206,6 @@ def version_of(sdp: bytes) -> int:
     return int(found[2]) if found is not None else 0
 
 
-def is_sdp(message: Message) -> bool:
-    """Say whether the body is a session description, and nothing else."""
-    kind = (message.get("Content-Type") or "").partition(";")[0].strip().lower()
-    return bool(message.body) and kind == "application/sdp"
-
-
 def encode_session(session: Session) -> bytes:
     """Return it as JSON."""
     try:
@@ -232,9 +227,10 @@ def decode_session(data: bytes) -> Session:
 
 
 def _raise_body(message: Message, offset: int) -> bool:
-    if not offset or not is_sdp(message):
+    found = described(message) if offset else None
+    if found is None:
         return False
-    message.body = with_version(message.body, offset)
+    describe(message, with_version(found.sdp, offset))
     return True
 
 

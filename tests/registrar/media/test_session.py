@@ -144,6 +144,13 @@ class CountingTests(SynchronousTestCase):
         self.assertFalse(adjust(other, session))
         self.assertEqual(with_version(b"v=0\r\n", 4), b"v=0\r\n")
 
+    def test_version_in_a_part(self) -> None:
+        """A description that is a part of the body is raised there."""
+        body = b"--x\r\nContent-Type: application/sdp\r\n\r\n" + ALICE_SDP + b"\r\n--x--\r\n"
+        request = a_request("INVITE", 2, "a", ("Content-Type", "multipart/mixed;boundary=x"), body=body)
+        self.assertTrue(adjust(request, a_session(caller=evolve(a_session().caller, version_offset=2))))
+        self.assertEqual(request.body, body.replace(b"o=alice 5 7", b"o=alice 5 9"))
+
     def test_answer_as_offer(self) -> None:
         """Who has answered that it begins the DTLS handshake leaves that open when the same is offered."""
         answer = b"v=0\r\na=setup:active\r\nm=audio 1 RTP/AVP 0\r\na=setup:passive\r\na=setup:holdconn\r\n"
