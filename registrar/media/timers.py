@@ -24,6 +24,9 @@ from rollcall.sip.message import Request, Response
 GRACE_SECONDS = 32.0
 """RFC 4028 §10: who does not refresh hangs up that long before the end at most; after the end nobody may be there."""
 
+LONGEST_SECONDS = 86400.0
+"""A Session-Expires of more than a day says nothing of when a call is over."""
+
 SECOND_LOOK_SECONDS = 10.0
 """A media node that does not know a call may have been started again: balancers tell us of that before then, and the
 call gets another node."""
@@ -66,7 +69,7 @@ def agreed(session: Session, request: Request, response: Response, now: float, m
     if found is None:
         return evolve(session, interval=0, refresher="", expires_at=session.answered_at + max_call_seconds)
     who: Who = asker if found.by_asker else other(asker)
-    seconds = min(found.seconds, max_call_seconds)
+    seconds = min(found.seconds, LONGEST_SECONDS)
     return evolve(session, interval=found.seconds, refresher=who, expires_at=now + seconds + GRACE_SECONDS)
 
 

@@ -12,7 +12,15 @@ from registrar.media.config import MediaConfig
 from registrar.media.counting import Counting, watch_sessions
 from registrar.media.session import Session, Side
 from registrar.media.sessions import Sessions
-from registrar.media.timers import GRACE_SECONDS, SECOND_LOOK_SECONDS, Refreshing, Timers, agreed, refreshing
+from registrar.media.timers import (
+    GRACE_SECONDS,
+    LONGEST_SECONDS,
+    SECOND_LOOK_SECONDS,
+    Refreshing,
+    Timers,
+    agreed,
+    refreshing,
+)
 from rollcall.media.ng import NgRefused, NgUnreachable
 from rollcall.media.reports import CallFacts, CallOver, Counts, Report
 from rollcall.net.wheel import TimerWheel
@@ -154,7 +162,8 @@ class SessionTimerTests(SynchronousTestCase):
         self.assertEqual((session.interval, session.refresher, session.expires_at),
                          (90, "callee", NOW + 90 + GRACE_SECONDS))
         long = Response.new(200, None, (("Session-Expires", "9999999999"),))
-        self.assertEqual(agreed(a_session(), request, long, NOW, 3600).expires_at, NOW + 3600 + GRACE_SECONDS)
+        self.assertEqual(agreed(a_session(), request, long, NOW, 3600).expires_at,
+                         NOW + LONGEST_SECONDS + GRACE_SECONDS)
         session = agreed(session, request, Response.new(200), NOW + 50, 3600)
         self.assertEqual((session.interval, session.refresher, session.expires_at), (0, "", NOW - 10 + 3600))
 
