@@ -1,5 +1,6 @@
 """The balancer as a twistd service: `twistd -n balancer --config etc/balancer.toml`."""
 
+import sys
 from pathlib import Path
 from signal import SIGHUP, signal
 from typing import Any
@@ -9,6 +10,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from balancer.config import BalancerConfig
+from balancer.describing import described
 from balancer.joining import COUNT_SECONDS, Parts
 from rollcall.ops.config import ConfigError, load
 from rollcall.ops.logs import LoggedService
@@ -20,6 +22,7 @@ class Options(usage.Options):
     synopsis = "[options]"
     longdesc = "Answers which media node a call should go to."
     optParameters = [["config", "c", "etc/balancer.toml", "The configuration file"]]
+    optFlags = [["check", None, "Only say what the configuration would do, and what is wrong with it"]]
 
 
 class BalancerService(LoggedService):
@@ -47,6 +50,8 @@ class BalancerService(LoggedService):
         """Begin to ask nodes, to listen and to publish."""
         if self._parts.sharing is not None:
             self._parts.sharing.start()
+        else:
+            self._log.info("registrars and other balancers hear nothing of this one: [publication] enabled is false")
         self._parts.tenants.start()
         super().startService()
         self._parts.counting.start(COUNT_SECONDS)
@@ -83,12 +88,19 @@ class BalancerService(LoggedService):
 
 
 def makeService(options: Options, reactor: Any = None) -> BalancerService:
-    """Build every part and join them; nothing listens until startService. Raises SystemExit for a bad configuration."""
+    """Build every part and join them; nothing listens until startService.
+
+    Raises SystemExit for a bad configuration, and with --check for a good one, which it has described then.
+    """
     if reactor is None:
         from twisted.internet import reactor
     try:
         file = Path(options["config"]).absolute()
         config = load(file, BalancerConfig)
-        return BalancerService(config, Parts(config, reactor), reactor, file, getattr(options, "parent", None))
+        parts = Parts(config, reactor)
+        if options["check"]:
+            sys.stdout.write("\n".join((*described(config, parts.name), f"{file} is good.\n")))
+            raise SystemExit(0)
+        return BalancerService(config, parts, reactor, file, getattr(options, "parent", None))
     except (ConfigError, OSError, ValueError) as problem:
         raise SystemExit(f"The balancer cannot start:\n{problem}") from problem

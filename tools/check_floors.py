@@ -104,6 +104,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.worker",
         "registrar.command",
         "balancer.config",
+        "balancer.describing",
         "balancer.sharing",
         "balancer.observing",
         "balancer.joining",

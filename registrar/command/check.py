@@ -56,6 +56,7 @@ def _checked_as_json(settings: Settings, checked: Checked) -> dict[str, Any]:
         "redis": checked.redis or None,
         "internal": checked.internal or None,
         "mysql": checked.mysql or None,
+        "media": checked.media or None,
         "findings": [{"kind": each.kind, "text": each.text} for each in checked.findings],
     }
 
@@ -75,6 +76,8 @@ def _print_checked(settings: Settings, checked: Checked) -> None:
         grid.add_row("other nodes", f"reach it at {checked.internal}")
     if checked.mysql:
         grid.add_row("users", f"are in MySQL, {checked.mysql}")
+    if checked.media:
+        grid.add_row("calls", f"go through media nodes that balancers publish in Redis, {checked.media}")
     grid.add_row("admin site", checked.admin)
     console().print(grid)
     for finding in checked.findings:

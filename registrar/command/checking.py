@@ -11,6 +11,8 @@ from attrs import evolve, frozen
 from registrar.command.certificates import belong_together, describe
 from registrar.config import RegistrarConfig
 from registrar.keys import SECRET_BYTES
+from rollcall.cluster.config import RedisConfig
+from rollcall.media.access import AccessConfig, AccessGroups
 from rollcall.net.config import CertificateConfig, ListenerConfig
 from rollcall.net.listening import has_no_way_out
 from rollcall.sql.config import MysqlConfig
@@ -64,6 +66,9 @@ class Checked:
     mysql: str = ""
     """Where users are; empty when they are in a file."""
 
+    media: str = ""
+    """Where balancers publish by which media nodes calls are placed; empty when calls go through none."""
+
     @property
     def is_good(self) -> bool:
         """Whether nothing stands in the way; warnings do not."""
@@ -88,6 +93,11 @@ def check(config: RegistrarConfig, now: datetime) -> Checked:
     elif config.mysql != MysqlConfig():
         findings.append(Finding("warning", '[mysql] is not used: users are in a file until [subscribers] says kind = '
                                            '"mysql"'))
+    if config.media.enabled:
+        checked = evolve(checked, media=_check_media(config, now, findings))
+    elif config.access != AccessConfig():
+        findings.append(Finding("warning", "[access] is not used: calls go through media nodes only with [media] "
+                                           "enabled = true"))
     return evolve(checked, findings=tuple(findings))
 
 
@@ -95,9 +105,7 @@ def _with_cluster(checked: Checked, config: RegistrarConfig, now: datetime, find
     """Check what this node needs to be one of several, and add what is shown of it."""
     redis, cluster = config.redis, config.cluster
     _check_secret(config, findings)
-    if redis.tls:
-        _check_pair(redis.tls_certificate_file, redis.tls_key_file, now, findings)
-        _check_authority(redis.tls_authority_file, findings)
+    _check_redis(redis, now, findings)
     if cluster.internal_tls:
         _check_pair(cluster.internal_certificate_file, cluster.internal_key_file, now, findings)
         _check_authority(cluster.internal_authority_file, findings)
@@ -108,9 +116,30 @@ def _with_cluster(checked: Checked, config: RegistrarConfig, now: datetime, find
     shown = f"[{told}]" if ":" in told else told
     return evolve(
         checked,
-        redis=f"{redis.mode} at {', '.join(redis.addresses)}{' (TLS)' if redis.tls else ''}",
+        redis=_shown(redis),
         internal=f"{shown}:{cluster.internal_port}{' (TLS)' if cluster.internal_tls else ''}",
     )
+
+
+def _check_redis(redis: RedisConfig, now: datetime, findings: list[Finding]) -> None:
+    if redis.tls:
+        _check_pair(redis.tls_certificate_file, redis.tls_key_file, now, findings)
+        _check_authority(redis.tls_authority_file, findings)
+
+
+def _shown(redis: RedisConfig) -> str:
+    return f"{redis.mode} at {', '.join(redis.addresses)}{' (TLS)' if redis.tls else ''}"
+
+
+def _check_media(config: RegistrarConfig, now: datetime, findings: list[Finding]) -> str:
+    """Return where balancers are followed. No server is asked: the registrar starts without any."""
+    if config.location.kind != "redis":
+        _check_redis(config.redis, now, findings)
+    try:
+        AccessGroups(config.access)
+    except ValueError as problem:
+        findings.append(Finding("problem", f"{problem} ([access])"))
+    return _shown(config.redis)
 
 
 def _check_ports(config: RegistrarConfig, findings: list[Finding]) -> None:

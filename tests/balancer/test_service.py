@@ -5,6 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.request import urlopen
@@ -51,6 +53,43 @@ class MakeServiceTests(SynchronousTestCase):
         error = self.assertRaises(SystemExit, makeService, self.options, MemoryReactorClock())
         self.assertIn("node[0].address", str(error))
         self.assertIn("admin.port", str(error))
+
+
+class CheckTests(SynchronousTestCase):
+    """`twistd balancer --check`."""
+
+    def said(self, text: str) -> str:
+        """Return what is said of a configuration, which starts nothing."""
+        path = Path(self.enterContext(TemporaryDirectory())) / "balancer.toml"
+        path.write_text(text)
+        options = Options()
+        options.parseOptions(["--config", str(path), "--check"])
+        reactor = MemoryReactorClock()
+        with redirect_stdout(StringIO()) as printed:
+            ended = self.assertRaises(SystemExit, makeService, options, reactor)
+        self.assertEqual((reactor.tcpServers, reactor.tcpClients), ([], []))
+        return printed.getvalue() + ("" if ended.code == 0 else str(ended))
+
+    def test_alone(self) -> None:
+        """A balancer that publishes nothing is told to be one; groups without a node are named."""
+        said = self.said(NODES + "[tenants]\n'example.com' = 'silver'\n[admin]\nport = 8123\n")
+        for text in ("m1 at ", "nothing: [publication] enabled is false", "no [[node]] is in: silver",
+                     "http://127.0.0.1:8123", "balancer.toml is good."):
+            self.assertIn(text, said)
+
+    def test_published(self) -> None:
+        """It is told where reports are taken, and as whom and where it publishes."""
+        said = self.said(NODES + "[ingest]\nhep_udp = ['127.0.0.1:9060']\n[publication]\nenabled = true\n"
+                                 "[standby]\nname = 'b1'\n[redirect]\nudp = ['127.0.0.1:5060']\n")
+        for text in ("HEP over UDP at 127.0.0.1:9060", "as b1 in Redis, single at 127.0.0.1:6379",
+                     "redirects    at 127.0.0.1:5060"):
+            self.assertIn(text, said)
+
+    def test_mistakes(self) -> None:
+        """Mistakes are named as at a start, files of [access] among them."""
+        said = self.said(NODES + "[access]\nprefix_file = 'none.txt'\n")
+        self.assertIn("none.txt: No such file", said)
+        self.assertNotIn("is good", said)
 
 
 class TwistdTests(SynchronousTestCase):

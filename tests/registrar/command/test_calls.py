@@ -1,6 +1,7 @@
 """`rollcall calls` with an SQLite file, and with MySQL servers that are not there."""
 
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from registrar.calls.parts import CallPart
 from registrar.calls.rows import values_of, write
@@ -45,6 +46,13 @@ class CallsTests(CommandCase):
             ["2023-11-14", "22:13:20Z", "sip:alice@example.com", "sip:bob@example.com", "200", "1:02:05", "callee",
              "n1", "call-1"]])
         self.assertIn("hung up", heading)
+
+    def test_media_node(self) -> None:
+        """People see through which media node a call went."""
+        self.record(replace(an_answer(1, BEGAN), media_node="m7"))
+        heading, line = self.run_ok("calls").splitlines()
+        self.assertEqual(line.split()[-2:], ["m7", "call-1"])
+        self.assertIn("media node", heading)
 
     def test_json(self) -> None:
         """Programs get all there is."""

@@ -133,6 +133,23 @@ class CheckTests(CommandCase):
         self.assertIn(f"are in MySQL, {there}", " ".join(self.run_ok("check").split()))
         self.assertEqual(self.run_json("check")["mysql"], there)
 
+    def test_media(self) -> None:
+        """Where balancers are followed is told, without asking there; unusable files of [access] are problems."""
+        with self.config.open("a") as file:
+            file.write('[access]\nprefix_file = "prefixes.txt"\n')
+        (warning,) = self.problems()
+        self.assertIn("warning: [access] is not used", warning)
+        with self.config.open("a") as file:
+            file.write('[redis]\naddresses = ["192.0.2.1:6379"]\n[media]\nenabled = true\n')
+        self.assertEqual(self.problems(), [
+            f"problem: {self.directory}/prefixes.txt: No such file or directory ([access])"])
+        (self.directory / "prefixes.txt").write_text("192.0.2.0/24 tel\n")
+        (problem,) = self.problems()
+        self.assertIn("prefixes.txt, line 1: a line is PREFIX CARRIER REGION", problem)
+        (self.directory / "prefixes.txt").write_text("192.0.2.0/24 tel north\n")
+        self.assertIn("publish in Redis, single at 192.0.2.1:6379", " ".join(self.run_ok("check").split()))
+        self.assertEqual(self.run_json("check")["media"], "single at 192.0.2.1:6379")
+
     def test_data_directory(self) -> None:
         """A data directory that is a file, or below one, is a problem."""
         (self.directory / "data").write_text("a file")
