@@ -75,7 +75,7 @@ class MediaParts:
             clustering.listeners.append(self)
             clustering.leases.on_change.append(self._adopting.ended)
         self.calls = Calls(config.media, self._relaying, self.choosing, self.sessions, domains, self.access.group,
-                           self._stranded, reactor.seconds, retry_after)
+                           self._stranded, reactor.seconds, retry_after, wheel)
         self._anchoring: Anchoring
         self._publishing: Publishing
 

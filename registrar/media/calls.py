@@ -8,6 +8,7 @@ the next hop, and what they make of it comes back to us as calls of their own.
 from collections.abc import Callable
 
 from attrs import evolve
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from registrar.authorising import Refusal
@@ -26,11 +27,15 @@ from registrar.sending import Attempt, Forwarded
 from rollcall.media.selection import NoNode, Wanted
 from rollcall.media.snapshot import MediaNode
 from rollcall.net.flow import Flow
+from rollcall.net.wheel import TimerWheel
 from rollcall.ops.coroutines import start
 from rollcall.sip.errors import ParseError
 from rollcall.sip.headers import parse_name_addr, parse_via
 from rollcall.sip.message import Request
 from rollcall.sip.uri import SipUri, parse_uri
+
+LOOK_SECONDS = 0.25
+"""So long the set-up of a call waits for what Redis knows of its Call-ID: nothing, nearly always."""
 
 GONE = frozenset({430, 480})
 """What we say ourselves to a request within a dialog whose receiver has lost its connection, and is nowhere else."""
@@ -43,12 +48,13 @@ class Calls:
 
     def __init__(self, config: MediaConfig, relaying: Relaying, choosing: Choosing, sessions: Sessions,
                  domains: Domains, group_of: Callable[[str], str], stranded: Stranded, now: Callable[[], float],
-                 retry_after: Callable[[], int]) -> None:
+                 retry_after: Callable[[], int], wheel: TimerWheel) -> None:
         """`group_of` knows the access groups of numeric addresses, `now` gives seconds since the epoch."""
         self._choosing = choosing
         self._sessions = sessions
         self._domains = domains
         self._retry_after = retry_after
+        self._wheel = wheel
         self._parts = Parts(
             relaying=relaying, choosing=choosing, sessions=sessions, group_of=group_of, stranded=stranded, now=now,
             max_call_seconds=config.max_call_seconds, when_none=config.when_none, log=self._log)
@@ -68,7 +74,7 @@ class Calls:
             return way, None
         # Whoever comes past us a second time, or has come past another one of us, goes through a node already; and who
         # has only learnt the Call-ID of a call must not have its node take him for one of its phones.
-        if await self._sessions.find(call_id) is not None:
+        if await self._is_known(call_id):
             return way, None
         wanted = self._wanted(forwarded, way, call_id)
         node = self._choosing.choose(wanted)
@@ -117,6 +123,24 @@ class Calls:
         if request.method == "BYE":
             self._sessions.owe_end(call_id, frozenset({tag_of(request, "From"), tag_of(request, "To")}))
         return None
+
+    async def _is_known(self, call_id: str) -> bool:
+        """Say whether there is a call of this Call-ID. Who begins a new one does not wait long for a slow Redis."""
+        if self._sessions.known(call_id) is None:
+            answered: Deferred[None] = Deferred()
+
+            async def look() -> None:
+                try:
+                    await self._sessions.find(call_id)
+                finally:
+                    patience.cancel()
+                    if not answered.called:
+                        answered.callback(None)
+
+            patience = self._wheel.call_later(LOOK_SECONDS, answered.callback, None)
+            start(look(), lambda failure: self._log.failure("while a call was looked for", failure=failure))
+            await answered
+        return self._sessions.known(call_id) is not None
 
     def _wanted(self, forwarded: Forwarded, way: Way, call_id: str) -> Wanted:
         request = forwarded.request

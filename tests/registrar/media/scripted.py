@@ -127,7 +127,8 @@ class MediaCase(ProxyCase):
         self.sessions = Sessions(None, "n1:1", clock)
         self.relaying = Relaying(self.nodes, self.choosing, config.offer_seconds)
         return Calls(config, self.relaying, self.choosing, self.sessions, registrar.domains,
-                     lambda host: f"net/{host}", self.stranded.append, clock, lambda: 17)
+                     lambda host: f"net/{host}", self.stranded.append, clock, lambda: 17,
+                     registrar.layer.wheel)
 
     def publish(self, *nodes: MediaNode, **changes: Any) -> None:
         """Have these nodes and no others."""

@@ -2,6 +2,7 @@
 
 from attrs import evolve
 
+from registrar.media.calls import LOOK_SECONDS
 from registrar.media.kept import call_key, value_of
 from rollcall.sip.message import Request
 from tests.flows import a_request
@@ -101,6 +102,19 @@ class CallIdTests(MediaCase):
             redis.reach_client()
         self.bob.heard()
         self.assertEqual((address(self.bob.requests["INVITE"]), self.nodes.told()), ("phone", []))
+
+    def test_silent_redis(self) -> None:
+        """A new call does not wait long for a Redis that does not answer, and its late answer changes nothing."""
+        self.sessions._redis = redis = ModelRedis(ModelServer(self.registrar.clock.seconds))
+        self.call()
+        self.assertEqual(self.bob.heard(), [])
+        self.layer.wait(LOOK_SECONDS + 0.1)
+        self.assertEqual((self.bob.heard(), self.nodes.told()), (["INVITE"], ["m1 offer alice"]))
+        while redis.asked or redis.replies:
+            redis.reach_server()
+            redis.reach_client()
+        *_, ok = self.answers_with(self.bob, 200)
+        self.assertEqual((ok.status, address(ok), self.session.is_answered), (200, "m1", True))
 
     def test_at_the_same_moment(self) -> None:
         """Of two calls that begin at once the one that was first counts; when the other ends the node keeps it."""
