@@ -94,11 +94,9 @@ class Node:
 
     def why(self, now: float) -> str:
         """Return why it is not up; empty when it is."""
-        if self.health.why:
+        if self.health.state is NodeState.DOWN or not self.is_draining(now):
             return self.health.why
-        if self.has_lapsed(now):
-            return "it has not announced itself again"
-        return "it was said to drain" if self.is_draining(now) else ""
+        return "it has not announced itself again" if self.has_lapsed(now) else "it was said to drain"
 
     def sessions(self, now: float) -> tuple[int, float]:
         """Return how many calls it has, and since when that is so."""

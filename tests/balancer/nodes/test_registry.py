@@ -209,6 +209,14 @@ class AnnouncementTests(NodesCase):
         self.assertIs(self.answer("m9", 1.0, a_load()).state, NodeState.UP)
         self.assertTrue(self.nodes.shown(1.0)[-1]["is_announced"])
 
+    def test_a_lease_that_had_ended_before(self) -> None:
+        """Of one whose lease had ended before it was asked it is told that, and not that it was not asked."""
+        self.nodes.announce(JOINED, 15.0, 16.0)
+        self.assertEqual(self.nodes.shown(16.0)[-1]["state"], "draining")
+        self.assertEqual(self.nodes.shown(16.0)[-1]["why"], "it has not announced itself again")
+        self.lose("m9", 17.0)
+        self.assertEqual(self.nodes.shown(17.0)[-1]["why"], "silence")
+
     def test_a_lease_that_ends(self) -> None:
         """A node that does not announce itself again gets no new calls; it is up again when it does."""
         self.nodes.announce(JOINED, 15.0, 0.0)
