@@ -153,14 +153,6 @@ def sender_of(message: Message, session: Session) -> Who | None:
     return session.who(_tag(message, "From"))
 
 
-def heard(session: Session, request: Request) -> Session:
-    """Return `session` after a request from one of its sides, as it came: its CSeq is noted."""
-    who = sender_of(request, session)
-    if who is None:
-        return session
-    return session.with_side(who, session.side(who).with_request(parse_cseq(request.get("CSeq") or "").number))
-
-
 def adjust(request: Request, session: Session) -> bool:
     """Have a request within the call count as its receiver has heard the sender count; say whether that changed it.
 

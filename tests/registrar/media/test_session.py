@@ -13,7 +13,6 @@ from registrar.media.session import (
     as_offer,
     decode_session,
     encode_session,
-    heard,
     restore,
     with_version,
 )
@@ -112,11 +111,6 @@ class CountingTests(SynchronousTestCase):
         """A phone that has counted nearly to the end is not spoken for."""
         with self.assertRaises(ParseError):
             Side(cseq=MAX_CSEQ - CSEQ_JUMP).spoken_for()
-
-    def test_heard(self) -> None:
-        """A request of a side is noted, a stranger's is not."""
-        self.assertEqual(heard(a_session(), a_request("INVITE", 7)).caller.cseq, 7)
-        self.assertEqual(heard(a_session(), a_request("INVITE", 7, "z")), a_session())
 
     def test_rack(self) -> None:
         """A PRACK names the INVITE by the number that its receiver has heard."""
