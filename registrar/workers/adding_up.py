@@ -18,6 +18,7 @@ LEAST = frozenset({
 LARGEST = frozenset({
     # The same for all of them, or nearly so.
     "python_info", "rollcall_call_spool_bytes", "rollcall_directory_domains", "rollcall_sql_lag_seconds",
+    "rollcall_media_nodes", "rollcall_media_snapshot_age_seconds",
 })
 LARGEST_WORDS = ("_longest_", "_max_", "_highest_")
 

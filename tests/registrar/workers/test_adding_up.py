@@ -72,3 +72,16 @@ class AddedUpTests(SynchronousTestCase):
         """The page of one process stays what it is, byte for byte."""
         page = a_page(3, 0.5, True)
         self.assertEqual(added_up([page]).decode(), page)
+
+    def test_media_nodes(self) -> None:
+        """All workers follow the same balancers: there are no more media nodes than published, nor an older snapshot."""
+        pages = []
+        for age in (0.25, -1.0, 0.5):
+            metrics = Metrics(process=False)
+            metrics.gauge("rollcall_media_nodes", "Nodes.", ("state",), lambda: {("up",): 3.0})
+            metrics.gauge("rollcall_media_snapshot_age_seconds", "Age.", (), partial(float, age))
+            metrics.gauge("rollcall_media_calls_unwritten", "Calls.", (), lambda: 2.0)
+            pages.append(metrics.render().decode())
+        self.assertEqual(samples(added_up(pages)), {
+            ("rollcall_media_nodes", "up"): 3, ("rollcall_media_snapshot_age_seconds",): 0.5,
+            ("rollcall_media_calls_unwritten",): 6})
