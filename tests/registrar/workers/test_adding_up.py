@@ -74,7 +74,7 @@ class AddedUpTests(SynchronousTestCase):
         self.assertEqual(added_up([page]).decode(), page)
 
     def test_media_nodes(self) -> None:
-        """All workers follow the same balancers: there are no more media nodes than published, nor an older snapshot."""
+        """All workers follow the same balancers: there are no more media nodes than published."""
         pages = []
         for age in (0.25, -1.0, 0.5):
             metrics = Metrics(process=False)
