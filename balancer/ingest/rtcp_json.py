@@ -124,7 +124,7 @@ def _tightened(data: bytes) -> _CompoundJson:
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise RtcpError(f"no RTCP as JSON: {problem}") from problem
     if said.ssrc is None:
-        raise RtcpError("it does not say whose it is")
+        raise RtcpError("RTCP as JSON without the ssrc of who has sent it")
     sender = said.sender_information
     return _CompoundJson(
         _whole(said.ssrc),
