@@ -4,6 +4,7 @@
 #   make test   lint and every test, real clients included, with the compiled modules and then with their twins in Python
 #                                                                       (PYTEST="-k name" to choose)
 #   make test-compiled, make test-pure    one half of it
+#   make test-long      tests that take long and show by other ways, or at more servers, what others show
 #   make fuzz   five minutes of messages that the scanner, its twin and the parser must agree about
 #   make lint   ruff, mypy, the floor check, changelog fragments
 #   make bench  CPU and memory of the server beside Debian's Kamailio    (BENCH="--case tcp-digest" to choose)
@@ -39,7 +40,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe \
 	--strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --build-deps-for editable
 
-.PHONY: run test test-compiled test-pure fuzz lint bench bench-full bench-million simulate media-bench soak lock clean
+.PHONY: run test test-compiled test-pure test-long fuzz lint bench bench-full bench-million simulate media-bench soak lock clean
 .DELETE_ON_ERROR:
 # What compiles comes after what installs the compiler, and both after what installs Cython.
 .NOTPARALLEL:
@@ -49,14 +50,19 @@ run: $(RUN_READY) $(COMPILED)
 
 test: lint test-compiled test-pure
 
-# Three at a time, for most of them wait most of the time. Whole clusters are tried once: their nodes share nothing compiled.
+# Three at a time, for most of them wait most of the time. Whole clusters and calls through media nodes are tried once: what is
+# compiled has no part in them.
 SIDE_BY_SIDE := -n 3 --dist loadfile
 
 test-compiled: $(BROWSER_READY) $(COMPILED)
 	@$(BIN)/python -m pytest $(or $(PYTEST),$(SIDE_BY_SIDE))
 
 test-pure: $(BROWSER_READY)
-	@ROLLCALL_PURE=1 $(BIN)/python -m pytest $(or $(PYTEST),$(SIDE_BY_SIDE) --ignore tests/cluster)
+	@ROLLCALL_PURE=1 $(BIN)/python -m pytest $(or $(PYTEST),$(SIDE_BY_SIDE) --ignore tests/cluster \
+		--ignore-glob 'tests/interop/test_media_*')
+
+test-long: $(BROWSER_READY) $(COMPILED)
+	@$(BIN)/python -m pytest -m long $(PYTEST)
 
 fuzz: $(TEST_READY) $(COMPILED)
 	@exec $(BIN)/python -m tools.fuzz_scanner --seconds 300

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+import pytest
+
 from tests.cluster.media_lab_case import MediaLabCase
 from tools.laboratory.media_call import MediaCall
 from tools.laboratory.media_phones import MediaPhones
@@ -18,6 +20,7 @@ LOOK_SECONDS = 12.0
 BACK_SECONDS = 150.0
 
 
+@pytest.mark.long
 class MediaChoiceTests(MediaLabCase):
     """Twenty phones of each of three carriers, and three rtpengines that are half full."""
 

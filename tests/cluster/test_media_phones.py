@@ -9,6 +9,7 @@ from struct import unpack_from
 from typing import Any, ClassVar
 from unittest import SkipTest
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from rollcall.media.emodel import POOR_R
@@ -156,6 +157,7 @@ class MediaPhonesTests(SynchronousTestCase):
         self.talk(("A1", "A2"))
         self.assertEqual([each.lost for each in self.calls[0].heard.values()], [0, 0])
 
+    @pytest.mark.long
     def test_random_calls(self) -> None:
         """Calls between phones that are free go on until they are told not to, and all end as they should."""
         self.phones.call_on(2.0, (2.0, 3.0))

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from time import sleep, time
 from typing import Any, ClassVar
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from balancer.standby import StandbyConfig
@@ -206,6 +207,7 @@ class SingleTests(PublicationCase):
         self.check()
 
 
+@pytest.mark.long
 class SentinelTests(SingleTests):
     """A master that the Sentinels replace."""
 
@@ -232,6 +234,7 @@ class SentinelTests(SingleTests):
         self.check()
 
 
+@pytest.mark.long
 class ClusterTests(SingleTests):
     """A Redis Cluster, of which one node has the stream and another may have the lease."""
 

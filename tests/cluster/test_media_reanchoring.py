@@ -6,6 +6,8 @@ import time
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from tests.cluster.case import ClusterCase, spread
 from tests.cluster.strict_calls import StrictCall, StrictPhones
 from tools.laboratory.lab import Lab
@@ -153,6 +155,7 @@ class ReanchoringTests(ClusterCase):
         self.figure(f"{CALLS} calls after a restart of their rtpengine: audio both ways again {spread(took)}")
         self.end(calls)
 
+    @pytest.mark.long
     def test_killed_twice(self) -> None:
         """A call may outlive two nodes; both phones take what comes next for newer than all before."""
         calls = self.talking()

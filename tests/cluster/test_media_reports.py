@@ -8,6 +8,7 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
+import pytest
 from twisted.internet.epollreactor import EPollReactor
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -192,6 +193,7 @@ class HepTests(ReportsCase):
             self.callee.send_rtp(number)
         self.assertFalse(self.turn_until(lambda: self.heard, QUIET_SECONDS), self.heard)
 
+    @pytest.mark.long
     def test_kept_reports(self) -> None:
         """What a node kept while it could not reach us comes half a minute later, with the times when it was said."""
         self.listen(hep_tcp=(f"{LOOPBACK}:{self.port}",), idle_seconds=0.3)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tools.measure_select import RATE, a_balancer, ask_steadily, at_share, shown
@@ -15,6 +16,7 @@ ROUNDS = 5
 """The machine of the tests may have other things to do: so often it is tried until it has not."""
 
 
+@pytest.mark.long
 class SelectRateTests(SynchronousTestCase):
     """One balancer, three rtpengines."""
 

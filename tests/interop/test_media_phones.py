@@ -4,6 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
+
 from tests.interop.baresip import check_call
 from tests.interop.browser_phone import Browser, BrowserPhone
 from tests.interop.case import ALICE, BOB
@@ -102,6 +104,7 @@ class BrowserTests(MediaCase):
         bob.wait_ended()
         self.wait_no_calls()
 
+    @pytest.mark.long
     def test_browser_calls_browser(self) -> None:
         """Browsers hear each other through the node, too."""
         alice, bob = self.a_browser(ALICE, "jssip", "ws"), self.a_browser(BOB, "sipjs", "wss")

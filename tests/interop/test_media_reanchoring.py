@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
+
 from tests.interop.baresip import Baresip
 from tests.interop.browser_phone import Browser, BrowserPhone
 from tests.interop.case import ALICE, BOB
@@ -129,6 +131,7 @@ class BrowserTests(ReanchoringCase):
         alice.wait_ended()
         self.wait_no_calls()
 
+    @pytest.mark.long
     def test_browser_calls_browser(self) -> None:
         """Both ends are browsers, of two libraries."""
         alice, bob = self.a_browser(ALICE, "jssip", "ws"), self.a_browser(BOB, "sipjs", "wss")
