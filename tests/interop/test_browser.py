@@ -1,56 +1,21 @@
 """JsSIP and SIP.js in headless Chromium, over WS and WSS (RFC 7118): registering, calling each other, writing."""
 
-import tempfile
-from pathlib import Path
-from typing import ClassVar
-
-from tests.interop.browser_phone import Browser, BrowserPhone
-from tests.interop.case import ALICE, BOB, InteropCase
+from tests.interop.browser_phone import BrowserPhone
+from tests.interop.browsers import CAROL, BrowserCase
+from tests.interop.case import ALICE, BOB
 from tests.interop.process import InteropError
 
-CAROL = ("carol", "singer")
 
-
-class BrowserTests(InteropCase):
-    """One Chromium for the class, whose TLS keys let tshark read what went over WSS."""
-
-    browser: ClassVar[Browser]
-    _profile: ClassVar["tempfile.TemporaryDirectory[str]"]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.registrar.add_users([CAROL])
-        cls._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        cls.browser = Browser(Path(cls._profile.name) / "browser")
-        cls.browser.__enter__()
-        cls.keys = cls.browser.keys
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.browser.__exit__(None)
-        cls._profile.cleanup()
-        super().tearDownClass()
-
-    def page(self, user: tuple[str, str], library: str, transport: str) -> BrowserPhone:
-        """Open a page with a phone that is not registered yet."""
-        phone = self.browser.phone(f"{user[0]}-{library}-{transport}", library)
-        self.addCleanup(phone.close)
-        return phone
+class BrowserTests(BrowserCase):
+    """Phones in the pages of one Chromium, and a baresip."""
 
     def registered(self, user: tuple[str, str], library: str, transport: str) -> BrowserPhone:
-        """Open a page with a registered phone."""
-        phone = self.page(user, library, transport)
-        server = f"{transport}://{self.registrar.address(transport)}"
-        self.assertEqual(phone.register(server, f"sip:{user[0]}@{self.registrar.domain}", *user), "200")
+        """Open a page with a registered phone; its binding is one of a browser."""
+        phone = super().registered(user, library, transport)
         (contact,) = self.registrar.wait_contacts(user[0], 1)
         self.assertEqual(contact["transport"], transport.upper())
         self.assertIn(".invalid", contact["contact"])
         return phone
-
-    def aor(self, user: tuple[str, str]) -> str:
-        """Return a user's address-of-record."""
-        return f"sip:{user[0]}@{self.registrar.domain}"
 
     def check_call(self, caller: BrowserPhone, callee: BrowserPhone, target: str) -> None:
         caller.call(target)

@@ -1,18 +1,15 @@
 """Real phones call each other through real rtpengines: baresip, and browsers with WebRTC (RFC 8827)."""
 
-import tempfile
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from tests.interop.baresip import check_call
-from tests.interop.browser_phone import Browser, BrowserPhone
+from tests.interop.browser_phone import BrowserPhone
+from tests.interop.browsers import CAROL, BrowserCase
 from tests.interop.case import ALICE, BOB
 from tests.interop.media_case import MediaCase
 from tests.interop.process import wait_until
-
-CAROL = ("carol", "singer")
 
 
 class BaresipTests(MediaCase):
@@ -41,43 +38,13 @@ class BaresipTests(MediaCase):
                 phone.stop()
 
 
-class BrowserTests(MediaCase):
+class BrowserTests(BrowserCase, MediaCase):
     """Browsers and a baresip."""
-
-    browser: ClassVar[Browser]
-    _profile: ClassVar["tempfile.TemporaryDirectory[str]"]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.registrar.add_users([CAROL])
-        cls._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        cls.browser = Browser(Path(cls._profile.name) / "browser")
-        cls.browser.__enter__()
-        cls.keys = cls.browser.keys
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.browser.__exit__(None)
-        cls._profile.cleanup()
-        super().tearDownClass()
 
     def setUp(self) -> None:
         super().setUp()
         self.desk = self.phone(CAROL, "udp")
         self.desk.wait_registered()
-
-    def a_browser(self, user: tuple[str, str], library: str, transport: str) -> BrowserPhone:
-        """Open a page with a registered phone."""
-        phone = self.browser.phone(f"{user[0]}-{library}-{transport}", library)
-        self.addCleanup(phone.close)
-        server = f"{transport}://{self.registrar.address(transport)}"
-        self.assertEqual(phone.register(server, f"sip:{user[0]}@{self.registrar.domain}", *user), "200")
-        return phone
-
-    def aor(self, user: tuple[str, str]) -> str:
-        """Return a user's address-of-record."""
-        return f"sip:{user[0]}@{self.registrar.domain}"
 
     def check_media(self, browser: BrowserPhone) -> None:
         """See that the browser and the desk phone hear each other through the node."""
@@ -87,7 +54,7 @@ class BrowserTests(MediaCase):
 
     def test_browser_calls_phone(self) -> None:
         """JsSIP over WSS calls a phone that knows RTP only."""
-        alice = self.a_browser(ALICE, "jssip", "wss")
+        alice = self.registered(ALICE, "jssip", "wss")
         alice.call(self.aor(CAROL))
         self.check_media(alice)
         alice.hangup()
@@ -96,7 +63,7 @@ class BrowserTests(MediaCase):
 
     def test_phone_calls_browser(self) -> None:
         """A phone that knows RTP only calls SIP.js over WS."""
-        bob = self.a_browser(BOB, "sipjs", "ws")
+        bob = self.registered(BOB, "sipjs", "ws")
         self.desk.dial("bob")
         bob.wait_in_call()
         self.check_media(bob)
@@ -107,7 +74,7 @@ class BrowserTests(MediaCase):
     @pytest.mark.long
     def test_browser_calls_browser(self) -> None:
         """Browsers hear each other through the node, too."""
-        alice, bob = self.a_browser(ALICE, "jssip", "ws"), self.a_browser(BOB, "sipjs", "wss")
+        alice, bob = self.registered(ALICE, "jssip", "ws"), self.registered(BOB, "sipjs", "wss")
         alice.call(self.aor(BOB))
         bob.wait_in_call()
         for phone in (alice, bob):

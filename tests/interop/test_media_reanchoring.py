@@ -3,21 +3,19 @@
 They get re-INVITEs that nobody of them has sent, and go on with the call as they know it.
 """
 
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from tests.interop.baresip import Baresip
-from tests.interop.browser_phone import Browser, BrowserPhone
+from tests.interop.browser_phone import BrowserPhone
+from tests.interop.browsers import CAROL, BrowserCase
 from tests.interop.case import ALICE, BOB
 from tests.interop.media_case import MediaCase
 from tests.interop.process import wait_until
 
-CAROL = ("carol", "singer")
 PACKETS = 50
 """A second of audio."""
 HOLD_SECONDS = 0.5
@@ -87,34 +85,13 @@ class BaresipTests(ReanchoringCase):
         self.end(phones, phones[1])
 
 
-class BrowserTests(ReanchoringCase):
+class BrowserTests(BrowserCase, ReanchoringCase):
     """Browsers and a baresip."""
-
-    browser: ClassVar[Browser]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.registrar.add_users([CAROL])
-        profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        cls.addClassCleanup(profile.cleanup)
-        cls.browser = Browser(Path(profile.name) / "browser")
-        cls.browser.__enter__()
-        cls.addClassCleanup(cls.browser.__exit__, None)
-        cls.keys = cls.browser.keys
 
     def setUp(self) -> None:
         super().setUp()
         self.desk = self.phone(CAROL, "udp")
         self.desk.wait_registered()
-
-    def a_browser(self, user: tuple[str, str], library: str, transport: str) -> BrowserPhone:
-        """Open a page with a registered phone."""
-        phone = self.browser.phone(f"{user[0]}-{library}-{transport}", library)
-        self.addCleanup(phone.close)
-        server = f"{transport}://{self.registrar.address(transport)}"
-        self.assertEqual(phone.register(server, f"sip:{user[0]}@{self.registrar.domain}", *user), "200")
-        return phone
 
     def counted(self, browser: BrowserPhone) -> Received:
         """Return how to count what a browser hears."""
@@ -122,7 +99,7 @@ class BrowserTests(ReanchoringCase):
 
     def test_browser_calls_phone(self) -> None:
         """A browser and a phone that knows RTP only: ICE and DTLS begin anew with the other node."""
-        alice = self.a_browser(ALICE, "jssip", "wss")
+        alice = self.registered(ALICE, "jssip", "wss")
         alice.call(f"sip:carol@{self.registrar.domain}")
         alice.wait_media()
         self.desk.wait_rtp()
@@ -134,7 +111,7 @@ class BrowserTests(ReanchoringCase):
     @pytest.mark.long
     def test_browser_calls_browser(self) -> None:
         """Both ends are browsers, of two libraries."""
-        alice, bob = self.a_browser(ALICE, "jssip", "ws"), self.a_browser(BOB, "sipjs", "wss")
+        alice, bob = self.registered(ALICE, "jssip", "ws"), self.registered(BOB, "sipjs", "wss")
         alice.call(f"sip:bob@{self.registrar.domain}")
         bob.wait_in_call()
         for phone in (alice, bob):

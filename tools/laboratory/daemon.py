@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 import urllib.error
@@ -14,7 +13,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.interop.process import LOOPBACK, WITH_US, InteropError, wait_until
+from tests.interop.process import LOOPBACK, InteropError, wait_until
+from tools.laboratory.child import Child
 
 TWISTD = str(Path(sys.executable).with_name("twistd"))
 START_SECONDS = 45.0
@@ -22,12 +22,13 @@ STOP_SECONDS = 30.0
 ANSWER_SECONDS = 10.0
 
 
-class Daemon:
+class Daemon(Child):
     """One process, or one with its workers, with its data, its configuration and its log in a folder of its own."""
 
     def __init__(self, folder: Path, plugin: str, name: str, admin_port: int, token: str, text: str,
                  outlives: bool = False) -> None:
         """`plugin` is what twistd knows it by; `text` is its configuration file."""
+        super().__init__(outlives)
         self.folder = folder
         self.name = name
         self.config = folder / f"{plugin}.toml"
@@ -35,21 +36,9 @@ class Daemon:
         self.admin_port = admin_port
         self._plugin = plugin
         self._token = token
-        self._before = () if outlives else WITH_US
-        self._child: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(text, encoding="utf-8")
         self.config.chmod(0o600)
-
-    @property
-    def pid(self) -> int:
-        """The process id; 0 before it was started."""
-        return self._child.pid if self._child else 0
-
-    @property
-    def running(self) -> bool:
-        """False once it has ended, by whatever cause. A paused one runs."""
-        return self._child is not None and self._child.poll() is None
 
     # --- what is done to it
 
@@ -57,15 +46,8 @@ class Daemon:
         """Start it, again with the data that is there; `wait_ready` says when it serves."""
         if self.running:
             raise InteropError(f"{self.name} runs already")
-        with self.log_file.open("ab") as output:
-            self._child = subprocess.Popen(
-                [*self._before, TWISTD, "--nodaemon", "--pidfile=", self._plugin, "--config", str(self.config)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=self.folder,
-                start_new_session=True,
-            )
+        self.launch([TWISTD, "--nodaemon", "--pidfile=", self._plugin, "--config", str(self.config)], self.log_file,
+                    self.folder)
 
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
         """Return once /readyz says that it should get work. Raises InteropError with the log's end."""
@@ -84,15 +66,8 @@ class Daemon:
 
     def stop(self) -> None:
         """End it as an operator does."""
-        self._signal(signal.SIGTERM)
-        self._signal(signal.SIGCONT)
-        self._wait(STOP_SECONDS)
-
-    def kill(self) -> None:
-        """End it, workers too, as the kernel does when memory is out; return when it is dead."""
-        if self._child is not None and self.running:
-            os.killpg(self._child.pid, signal.SIGKILL)
-            self._child.wait()
+        self.ask_to_end()
+        self.wait_or_kill(STOP_SECONDS)
 
     def wait_ended(self, seconds: float) -> int:
         """Return its exit status once it has ended by itself. Raises InteropError when it does not in time."""
@@ -103,13 +78,11 @@ class Daemon:
         self.stop()
         self.start()
 
-    def pause(self) -> None:
-        """Let it hang: its connections stay, and nothing is answered."""
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        self._signal(signal.SIGCONT)
+    def signal(self, which: signal.Signals) -> None:
+        """Send a signal to it and its workers, when it still runs."""
+        # They are in the session of their supervisor. SIGTERM is for it alone: it ends them in order.
+        if self._child is not None and self.running:
+            (os.kill if which is signal.SIGTERM else os.killpg)(self._child.pid, which)
 
     # --- what it says
 
@@ -176,15 +149,3 @@ class Daemon:
     def error(self, what: str) -> InteropError:
         """Return the exception that says `what` went wrong, with the last lines of the log."""
         return InteropError(f"{self.name} {what}\n--- end of {self.log_file} ---\n{self.log()[-3000:]}")
-
-    def _signal(self, which: signal.Signals) -> None:
-        # Workers are in the session of their supervisor. SIGTERM is for it alone: it ends them in order.
-        if self._child is not None and self.running:
-            (os.kill if which is signal.SIGTERM else os.killpg)(self._child.pid, which)
-
-    def _wait(self, seconds: float) -> None:
-        if self._child is not None:
-            try:
-                self._child.wait(seconds)
-            except subprocess.TimeoutExpired:
-                self.kill()

@@ -1,9 +1,6 @@
 """One MariaDB server as a value: started in a folder, asked over its port as root, ended by its id."""
 
-import contextlib
 import os
-import signal
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +8,8 @@ from typing import Any
 import pymysql
 from pymysql.constants import CLIENT
 
-from tests.interop.process import LOOPBACK, WITH_US, InteropError, wait_until
+from tests.interop.process import LOOPBACK, InteropError, wait_until
+from tools.laboratory.child import Child
 
 ANSWER_SECONDS = 5.0
 START_SECONDS = 30.0
@@ -38,11 +36,12 @@ ARGUMENTS = (
 Row = tuple[Any, ...]
 
 
-class MariadbProcess:
+class MariadbProcess(Child):
     """A mariadbd with its data in a folder of its own, which mariadb-install-db has filled."""
 
     def __init__(self, folder: Path, port: int, number: int, root_password: str, outlives: bool = False) -> None:
         """`number` is its server-id; without `outlives` the process ends with this one."""
+        super().__init__(outlives)
         self.folder = folder
         self.port = port
         self.address = f"{LOOPBACK}:{port}"
@@ -50,19 +49,7 @@ class MariadbProcess:
         """Whether it is started to refuse changes by anybody but replication and root."""
         self._number = number
         self._root_password = root_password
-        self._before = () if outlives else WITH_US
-        self._child: subprocess.Popen[bytes] | None = None
         self.log = folder.with_suffix(".log")
-
-    @property
-    def pid(self) -> int:
-        """The process id; 0 before it was started."""
-        return self._child.pid if self._child else 0
-
-    @property
-    def running(self) -> bool:
-        """False once it has ended, by whatever cause. A paused one runs."""
-        return self._child is not None and self._child.poll() is None
 
     # --- what is done to it
 
@@ -73,15 +60,7 @@ class MariadbProcess:
         temporary.mkdir(exist_ok=True)
         own = (f"--datadir={self.folder}", f"--tmpdir={temporary}", f"--port={self.port}",
                f"--server-id={self._number}", f"--read-only={int(self.is_read_only)}")
-        with self.log.open("ab") as output:
-            self._child = subprocess.Popen(
-                [*self._before, "mariadbd", *ARGUMENTS, *own, *as_root()],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=self.folder,
-                start_new_session=True,
-            )
+        self.launch(["mariadbd", *ARGUMENTS, *own, *as_root()], self.log, self.folder)
 
     def start(self) -> None:
         """Start it and return once it serves."""
@@ -92,37 +71,14 @@ class MariadbProcess:
         """Return once it serves; raises InteropError when it ends before, or does not in time."""
         wait_until(lambda: self._answers() or None, f"answer of {self.address}", seconds)
 
-    def kill(self) -> None:
-        """End it at once, as a crash does."""
-        self._signal(signal.SIGKILL)
-        if self._child is not None:
-            self._child.wait()
-
-    def pause(self) -> None:
-        """Let it hang: its connections stay, and nobody answers."""
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        self._signal(signal.SIGCONT)
-
     def restart(self) -> None:
         """Start it again, on its port and with its data, after a kill when it runs; return once it serves."""
         self.kill()
         self.start()
 
-    def end(self) -> None:
-        """Ask it to end, also when it is paused, and do not wait."""
-        self._signal(signal.SIGTERM)
-        self._signal(signal.SIGCONT)
-
     def wait_ended(self) -> None:
         """Return when it has ended, and kill it when that takes too long."""
-        if self._child is not None:
-            try:
-                self._child.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.kill()
+        self.wait_or_kill(END_SECONDS)
 
     # --- what it is asked
 
@@ -186,11 +142,6 @@ class MariadbProcess:
             return self.query("SELECT 1") == [(1,)]
         except pymysql.err.OperationalError:
             return False
-
-    def _signal(self, which: signal.Signals) -> None:
-        if self._child is not None and self.running:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._child.pid, which)
 
 
 def as_root() -> tuple[str, ...]:

@@ -84,7 +84,7 @@ class MariadbServers:
     def stop(self) -> None:
         """End all processes, those that are paused too. Their data stay."""
         for server in self.servers:
-            server.end()
+            server.ask_to_end()
         for server in self.servers:
             server.wait_ended()
 

@@ -1,18 +1,15 @@
 """One redis-server as a value: started from a file, asked over its port, ended by its id."""
 
-import contextlib
-import os
-import signal
 import socket
 import ssl
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import hiredis
 from attrs import field, frozen
 
-from tests.interop.process import LOOPBACK, WITH_US, InteropError, wait_until
+from tests.interop.process import LOOPBACK, InteropError, wait_until
+from tools.laboratory.child import Child
 
 ANSWER_SECONDS = 2.0
 END_SECONDS = 5.0
@@ -44,46 +41,27 @@ class Wire:
         return context.wrap_socket(plain, server_hostname=LOOPBACK)
 
 
-class RedisProcess:
+class RedisProcess(Child):
     """A redis-server, or a Sentinel, in a folder of its own."""
 
     def __init__(
         self, folder: Path, role: str, port: int, lines: str, wire: Wire, outlives: bool = False
     ) -> None:
         """`lines` is its configuration file; without `outlives` the process ends with this one."""
+        super().__init__(outlives)
         self.role = role
         self.folder = folder
         self.port = port
         self.address = f"{LOOPBACK}:{port}"
         self.log = folder / "redis.log"
         self._wire = wire
-        self._before = () if outlives else WITH_US
         self._after = ("--sentinel",) if role == "sentinel" else ()
-        self._child: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "redis.conf").write_text(f"dir {folder.resolve()}\n{lines}\n")
 
-    @property
-    def pid(self) -> int:
-        """The process id; 0 before it was started."""
-        return self._child.pid if self._child else 0
-
-    @property
-    def running(self) -> bool:
-        """False once it has ended, by whatever cause. A paused one runs."""
-        return self._child is not None and self._child.poll() is None
-
     def start(self) -> None:
         """Start it with what its folder holds."""
-        with self.log.open("ab") as output:
-            self._child = subprocess.Popen(
-                [*self._before, "redis-server", "redis.conf", *self._after],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=self.folder,
-                start_new_session=True,
-            )
+        self.launch(["redis-server", "redis.conf", *self._after], self.log, self.folder)
 
     def ask(self, *words: str | bytes | int) -> Any:
         """Return the answer to one command. Raises OSError; RuntimeError with the server's text when it refuses."""
@@ -102,25 +80,9 @@ class RedisProcess:
         """Return once it serves; raises InteropError when it does not in time."""
         wait_until(lambda: self.answers() or None, f"answer of {self.address}", seconds)
 
-    def signal(self, which: signal.Signals) -> None:
-        """Send a signal, when it still runs."""
-        if self._child is not None and self.running:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._child.pid, which)
-
-    def kill(self) -> None:
-        """End it at once."""
-        self.signal(signal.SIGKILL)
-        if self._child is not None:
-            self._child.wait()
-
     def end(self) -> None:
         """Wait until it has ended, and kill it when it takes too long."""
-        if self._child is not None:
-            try:
-                self._child.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.kill()
+        self.wait_or_kill(END_SECONDS)
 
 
 def _asked(connection: socket.socket, reader: hiredis.Reader, words: tuple[str | bytes | int, ...]) -> Any:

@@ -1,16 +1,14 @@
 """One rtpengine as a value: a loopback address of its own, its ng port, and the collector it reports RTCP to by HEP."""
 
-import contextlib
 import os
 import secrets
-import signal
 import socket
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.interop.process import LOOPBACK, WITH_US, InteropError, wait_until
+from tests.interop.process import LOOPBACK, InteropError, wait_until
+from tools.laboratory.child import Child
 
 # Every rtpengine has an address of its own, so all may have the same ports.
 NG_PORT = 22222
@@ -25,7 +23,7 @@ PONG = b"d6:result4:ponge"
 ALWAYS = ("--config-file=none", "--table=-1", "--foreground", "--log-stderr", "--num-threads=1", "--delete-delay=0")
 
 
-class RtpengineProcess:
+class RtpengineProcess(Child):
     """An rtpengine that relays between phones of this machine's loopback interface."""
 
     def __init__(
@@ -42,6 +40,7 @@ class RtpengineProcess:
 
         `options` are further arguments, e.g. "--max-sessions=5". Without `outlives` it ends with this process.
         """
+        super().__init__(outlives)
         self.name = name
         self.host = host
         self.capture_id = capture_id
@@ -49,24 +48,12 @@ class RtpengineProcess:
         self.log_file = folder / "rtpengine.log"
         self._hep = hep
         self._options = tuple(options)
-        self._before = () if outlives else WITH_US
-        self._child: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
     @staticmethod
     def address_at(host: str) -> str:
         """Return the ng address of the one at this host."""
         return f"{host}:{NG_PORT}"
-
-    @property
-    def pid(self) -> int:
-        """The process id; 0 before it was started."""
-        return self._child.pid if self._child else 0
-
-    @property
-    def running(self) -> bool:
-        """False once it has ended, by whatever cause. A paused one runs."""
-        return self._child is not None and self._child.poll() is None
 
     def as_node(self, **further: Any) -> dict[str, Any]:
         """Return the balancer's [[node]] for it; `further` are keys such as region and capacity."""
@@ -85,12 +72,10 @@ class RtpengineProcess:
             raise InteropError(f"{self.name} runs already")
         homer = () if self._hep is None else (
             f"--homer={self._hep[0]}:{self._hep[1]}", "--homer-protocol=udp", f"--homer-id={self.capture_id}")
-        with self.log_file.open("ab") as output:
-            self._child = subprocess.Popen(
-                [*self._before, "rtpengine", *ALWAYS, f"--interface={self.host}", f"--listen-ng={self.address}",
-                 f"--port-min={FIRST_RTP_PORT}", f"--port-max={LAST_RTP_PORT}", *homer, "--log-level=4",
-                 *self._options],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        self.launch(
+            ["rtpengine", *ALWAYS, f"--interface={self.host}", f"--listen-ng={self.address}",
+             f"--port-min={FIRST_RTP_PORT}", f"--port-max={LAST_RTP_PORT}", *homer, "--log-level=4", *self._options],
+            self.log_file)
 
     def wait_until_it_answers(self, seconds: float = START_SECONDS) -> None:
         """Return once it answers a ping; raises InteropError when it does not in time."""
@@ -103,33 +88,8 @@ class RtpengineProcess:
 
     def stop(self) -> None:
         """End it in order."""
-        self.signal(signal.SIGTERM)
-        self.signal(signal.SIGCONT)
-        if self._child is not None:
-            try:
-                self._child.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.kill()
-
-    def kill(self) -> None:
-        """End it at once, with all its calls."""
-        self.signal(signal.SIGKILL)
-        if self._child is not None:
-            self._child.wait()
-
-    def pause(self) -> None:
-        """Let it hang: nothing is answered and nothing relayed."""
-        self.signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        self.signal(signal.SIGCONT)
-
-    def signal(self, which: signal.Signals) -> None:
-        """Send a signal, when it still runs."""
-        if self._child is not None and self.running:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._child.pid, which)
+        self.ask_to_end()
+        self.wait_or_kill(END_SECONDS)
 
     # --- what it says
 
