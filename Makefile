@@ -50,16 +50,15 @@ run: $(RUN_READY) $(COMPILED)
 
 test: lint test-compiled test-pure
 
-# Three at a time, for most of them wait most of the time. Whole clusters and calls through media nodes are tried once: what is
-# compiled has no part in them.
+# Three at a time, for most of them wait most of the time. Tried once is what has no compiled part: whole clusters, media, tools.
 SIDE_BY_SIDE := -n 3 --dist loadfile
+TRIED_ONCE := $(addprefix --ignore=tests/,cluster balancer tools rollcall/media) --ignore-glob='tests/interop/test_media_*'
 
 test-compiled: $(BROWSER_READY) $(COMPILED)
 	@$(BIN)/python -m pytest $(or $(PYTEST),$(SIDE_BY_SIDE))
 
 test-pure: $(BROWSER_READY)
-	@ROLLCALL_PURE=1 $(BIN)/python -m pytest $(or $(PYTEST),$(SIDE_BY_SIDE) --ignore tests/cluster \
-		--ignore-glob 'tests/interop/test_media_*')
+	@ROLLCALL_PURE=1 $(BIN)/python -m pytest $(or $(PYTEST),$(SIDE_BY_SIDE) $(TRIED_ONCE))
 
 test-long: $(BROWSER_READY) $(COMPILED)
 	@$(BIN)/python -m pytest -m long $(PYTEST)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
+
 from tests.cluster.case import ClusterCase, spread
 from tests.interop.process import InteropError
 from tools.laboratory.balancer_node import BalancerNode
@@ -138,6 +140,7 @@ class BalancerTests(MediaFailures):
         old.start()
         self.assertIs(self.master(), new)
 
+    @pytest.mark.long
     def test_all_are_killed(self) -> None:
         """Without any balancer registrars go on by the last snapshot."""
         def happens() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.case import TROUBLE
@@ -94,6 +95,7 @@ class JoiningTests(SynchronousTestCase):
     def wait_until_chosen(self, *names: str) -> None:
         wait_until(lambda: (self.announce() and self.chosen() == set(names)) or None, f"calls at {names}")
 
+    @pytest.mark.long
     def test_the_life_of_a_node(self) -> None:
         """It joins by word to one balancer and gets calls from both; drained at the other it gets none, and is empty.
 

@@ -104,6 +104,7 @@ class MediaPhonesTests(SynchronousTestCase):
 
     # --- what is shown
 
+    @pytest.mark.long
     def test_sound(self) -> None:
         """Without losses everybody hears everything, over slower lines later."""
         self.talk(("A1", "A2"), ("B1", "B2"))
@@ -144,6 +145,7 @@ class MediaPhonesTests(SynchronousTestCase):
             self.assertGreater(median, expected)
             self.assertLess(median, expected + 60)
 
+    @pytest.mark.long
     def test_lost_ways_are_chosen(self) -> None:
         """Only the phones of the network that the losses are set for have them, and none when they are gone."""
         self.set_losses({(CARRIERS["A"], self.media.host): 0.2})

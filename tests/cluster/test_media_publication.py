@@ -135,6 +135,7 @@ class SingleTests(PublicationCase):
         self.assertTrue(self.second.is_master)
         self.check()
 
+    @pytest.mark.long
     def test_telling(self) -> None:
         """What balancers tell everybody hears, in order and once, whoever is the master."""
         self.until(lambda: len(self.follower.told_by("b2")) > 20, "reports")
@@ -142,6 +143,7 @@ class SingleTests(PublicationCase):
             heard = self.follower.told_by(name)
             self.assertEqual(heard, list(range(heard[0], heard[0] + len(heard))), name)
 
+    @pytest.mark.long
     def test_master_ends_in_order(self) -> None:
         """A master that ends in order gives its lease back: the standby need not wait for it to lapse."""
         ended_at = time()
@@ -166,6 +168,7 @@ class SingleTests(PublicationCase):
         self.assertEqual(since, {"b2"})
         self.check()
 
+    @pytest.mark.long
     def test_stalled_follower(self) -> None:
         """One who follows is stopped: the others get everything in time, and he has the newest when he goes on."""
         began = time()
@@ -196,6 +199,7 @@ class SingleTests(PublicationCase):
                     f"{back_at - killed_at:.1f} s after its death")
         self.check()
 
+    @pytest.mark.long
     def test_redis_emptied(self) -> None:
         """Redis that has lost everything gets a whole snapshot with the next change, and nobody sees an older one."""
         self.master_server().ask("FLUSHALL")

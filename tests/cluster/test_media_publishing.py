@@ -4,6 +4,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.cluster.case import ClusterCase
 from tests.interop.process import wait_until
 from tools.laboratory.balancer_node import BalancerNode
@@ -36,6 +38,7 @@ class PublishingTests(ClusterCase):
         cls.lab = Lab(Path(cls._folder.name), cls.registrars, "single", cls.users, media=1, balancers=2)
         cls.lab.start()
 
+    @pytest.mark.long
     def test_publish(self) -> None:
         """What a phone says after its call counts at both balancers; about a call that nobody knows, at none."""
         phones = MediaPhones(self.lab.tcp[0], self.lab.domain, subscribers(self.lab.users))

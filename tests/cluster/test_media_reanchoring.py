@@ -145,6 +145,7 @@ class ReanchoringTests(ClusterCase):
         self.assertEqual(self.moved() - before, CALLS)
         self.end(calls)
 
+    @pytest.mark.long
     def test_started_again(self) -> None:
         """An rtpengine that is back before anybody has missed it has lost its calls all the same: they go on."""
         calls = self.talking()
@@ -186,6 +187,7 @@ class ReanchoringTests(ClusterCase):
             time.sleep(0.005)
         self.end(calls)
 
+    @pytest.mark.long
     def test_owner_dies(self) -> None:
         """Calls of a registrar that is killed are counted by the other one, and end with the BYE that comes to that."""
         owner, other = self.lab.registrars

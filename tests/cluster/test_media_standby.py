@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 from typing import Any
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from balancer.standby import StandbyConfig
@@ -65,6 +66,7 @@ class StandbyTests(SynchronousTestCase):
         self.record("figure", f"a balancer was master {took:.2f} s after the other one was stopped")
         self.assertLess(took, TAKEN_OVER_SECONDS)
 
+    @pytest.mark.long
     def test_said_to_the_standby(self) -> None:
         """What an operator says of a tenant to a balancer that stands by, the master knows a moment later, too."""
         master, standby = self.balancers
@@ -72,6 +74,7 @@ class StandbyTests(SynchronousTestCase):
         self.assertEqual(standby.get("/v1/tenants")["tenants"], {"example.com": "gold"})
         wait_until(lambda: master.get("/v1/tenants")["tenants"].get("example.com"), "tenant at the master", 3)
 
+    @pytest.mark.long
     def test_ends_in_order(self) -> None:
         """Both end in order, and leave no trouble in their logs."""
         for balancer in self.balancers:

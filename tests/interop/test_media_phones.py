@@ -61,6 +61,7 @@ class BrowserTests(BrowserCase, MediaCase):
         self.desk.wait_idle()
         self.wait_no_calls()
 
+    @pytest.mark.long
     def test_phone_calls_browser(self) -> None:
         """A phone that knows RTP only calls SIP.js over WS."""
         bob = self.registered(BOB, "sipjs", "ws")

@@ -79,6 +79,7 @@ class BaresipTests(ReanchoringCase):
             self.hear(*map(self.rings_true, phones))
         self.end(phones, phones[0])
 
+    @pytest.mark.long
     def test_callee_hangs_up(self) -> None:
         """The callee, who has sent no request before, hangs up."""
         phones = self.call("tcp", "udp")
