@@ -1,6 +1,7 @@
 """The whole simulation, small."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from attrs import evolve
 from click.testing import CliRunner
@@ -43,15 +44,17 @@ class SimulateTests(SynchronousTestCase):
 class CommandTests(SynchronousTestCase):
     """`python -m tools.simulate`."""
 
+    def setUp(self) -> None:
+        self.folder = Path(self.enterContext(TemporaryDirectory()))
+
     def test_table_and_picture(self) -> None:
         """It prints the table, and writes it with the picture."""
-        folder = Path(self.mktemp())
         found = CliRunner().invoke(main, ["--small", "--seeds", "1", "--world", "equal ways", "--policy", "hash",
-                                          "--out", str(folder)])
+                                          "--out", str(self.folder)])
         self.assertEqual(found.exit_code, 0, found.output)
         self.assertIn("| hash |", found.stdout)
-        self.assertIn("| hash |", (folder / "simulate-baselines.md").read_text(encoding="utf-8"))
-        self.assertIn("<svg", (folder / "simulate-baselines.svg").read_text(encoding="utf-8"))
+        self.assertIn("| hash |", (self.folder / "simulate-baselines.md").read_text(encoding="utf-8"))
+        self.assertIn("<svg", (self.folder / "simulate-baselines.svg").read_text(encoding="utf-8"))
 
     def test_unknown_policy(self) -> None:
         """A policy that is not in the suite is named."""
@@ -63,6 +66,6 @@ class CommandTests(SynchronousTestCase):
         """With --check it fails, and says why, where a claim is not borne out."""
         self.patch(command, "broken", lambda results, reference, equal: [f"{reference} of {len(results)}", equal])
         found = CliRunner().invoke(main, ["--small", "--seeds", "1", "--world", "55 % load", "--policy", "hash",
-                                          "--check", "--out", self.mktemp()])
+                                          "--check", "--out", str(self.folder)])
         self.assertEqual(found.exit_code, 1)
         self.assertIn("not shown:\nquality of 2\nequal ways", found.output)
