@@ -153,6 +153,7 @@ class SingleTests(PublicationCase):
         self.assertLess(seconds, LEASE_SECONDS)
         self.check()
 
+    @pytest.mark.long
     def test_old_master_wakes_up(self) -> None:
         """A master that is stopped for longer than its lease publishes nothing when it wakes up, and stands by."""
         stopped_at = time()

@@ -173,6 +173,7 @@ class ReanchoringTests(ClusterCase):
         self.assertEqual([call.reinvited for call in lost], [4] * len(lost))
         self.end(calls)
 
+    @pytest.mark.long
     def test_hung_up_meanwhile(self) -> None:
         """Calls that are hung up while they get another node end at both sides; nobody counts them on.
 

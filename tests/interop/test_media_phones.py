@@ -52,6 +52,7 @@ class BrowserTests(BrowserCase, MediaCase):
         self.desk.wait_rtp()
         self.assertEqual(self.calls_of(0), 1)
 
+    @pytest.mark.long
     def test_browser_calls_phone(self) -> None:
         """JsSIP over WSS calls a phone that knows RTP only."""
         alice = self.registered(ALICE, "jssip", "wss")
