@@ -11,7 +11,7 @@ from attrs import frozen
 from tools.simulate.scoring import Interval, Result, bootstrap, by_policy
 
 PANEL, HEIGHT, LEFT, TOP, BOTTOM, GAP = 400, 360, 50, 40, 44, 24
-KEY_LINE = 18
+KEY_LINE, KEY_WIDTH = 18, 190
 COLOURS = ("#1565c0", "#c62828", "#2e7d32", "#ef6c00", "#6a1b9a", "#00838f", "#9e9d24", "#5d4037", "#546e7a", "#d81b60",
            "#000000")
 LOWEST_PEAK, HIGHEST_PEAK = 0.6, 1.02
@@ -39,7 +39,8 @@ def svg(results: Sequence[Result]) -> str:
     policies = list(dict.fromkeys(each.policy for each in results))
     colours = {policy: COLOURS[number % len(COLOURS)] for number, policy in enumerate(policies)}
     width = len(worlds) * (LEFT + PANEL + GAP)
-    height = TOP + HEIGHT + BOTTOM + KEY_LINE * (len(policies) // 4 + 1)
+    in_a_row = max(1, (width - LEFT) // KEY_WIDTH)
+    height = TOP + HEIGHT + BOTTOM + KEY_LINE * (len(policies) // in_a_row + 1)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" '
         'font-size="12">',
@@ -48,7 +49,7 @@ def svg(results: Sequence[Result]) -> str:
     for number, world in enumerate(worlds):
         lines += _panel(results, world, LEFT + number * (LEFT + PANEL + GAP), colours)
     for number, (policy, colour) in enumerate(colours.items()):
-        x, y = LEFT + number % 4 * 190, TOP + HEIGHT + BOTTOM + KEY_LINE * (number // 4)
+        x, y = LEFT + number % in_a_row * KEY_WIDTH, TOP + HEIGHT + BOTTOM + KEY_LINE * (number // in_a_row)
         lines += [f'<circle cx="{x}" cy="{y - 4}" r="5" fill="{colour}"/>', _text(x + 10, y, policy)]
     return "\n".join([*lines, "</svg>"]) + "\n"
 
