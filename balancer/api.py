@@ -58,6 +58,8 @@ class SelectRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Their numeric addresses, which have access groups."""
     without: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MOST_WITHOUT)] = ()
     """Nodes that have just failed this call."""
+    codec: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    """What it will be heard by, as in SDP; empty: G.711."""
 
 
 class BalancerApi:
@@ -115,7 +117,7 @@ class BalancerApi:
             sides = (f"/{asked.region}",)
         tenants = self._placing.board.snapshot.tenants
         group = asked.group or node_group(tenants, asked.caller, asked.callee)
-        return Wanted(group, sides, asked.call_id, frozenset(asked.without))
+        return Wanted(group, sides, asked.call_id, frozenset(asked.without), asked.codec)
 
     def _release(self, call: Call) -> None:
         if not self._placing.release(call.parts["id"], self._now()):

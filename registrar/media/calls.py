@@ -18,6 +18,7 @@ from registrar.media.config import MediaConfig
 from registrar.media.dialogues import Dialogue, acknowledged, is_of
 from registrar.media.parts import Parts, tag_of
 from registrar.media.relaying import Relaying, Stranded
+from registrar.media.sdp import codec, described
 from registrar.media.sessions import Sessions
 from registrar.media.setups import Setup
 from registrar.media.through import Through
@@ -146,7 +147,9 @@ class Calls:
         request = forwarded.request
         group = self._choosing.group(self._aor(parse_name_addr(request.get("From") or "").uri), self._aor(request.uri))
         hosts = [forwarded.source.peer[0], *(attempt.asked_from for attempt in (way.groups or [[]])[0][:1])]
-        return Wanted(group, tuple(self._parts.group_of(host) for host in hosts if host), call_id)
+        found = described(request)
+        preferred = codec(found.sdp).name if found is not None else ""
+        return Wanted(group, tuple(self._parts.group_of(host) for host in hosts if host), call_id, codec=preferred)
 
     def _aor(self, text: str) -> str:
         """Return the AOR that a URI names, as in the tenants' list; empty when it is none."""

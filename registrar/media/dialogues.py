@@ -12,7 +12,7 @@ from registrar.media.choosing import Place
 from registrar.media.flags import End, is_browser
 from registrar.media.parts import Parts, agreed, cseq_of, tag_of
 from registrar.media.relaying import Exchange, Lost, NoPlace, Relayed, Unacceptable
-from registrar.media.sdp import describe, described, is_webrtc
+from registrar.media.sdp import codec, describe, described, is_webrtc
 from registrar.media.session import Session, adjust, other, restore
 from registrar.sending import Attempt, Forwarded
 from rollcall.media.selection import Wanted
@@ -214,7 +214,8 @@ async def _acknowledge_offer(parts: Parts, session: Session, ack: Request, sdp: 
 
 def place_of(parts: Parts, session: Session) -> Place:
     """Return the node of a call as the place of its next offer, or another one when it is known to be dead."""
-    wanted = Wanted(session.group, (session.caller.group, session.callee.group), session.call_id)
+    wanted = Wanted(session.group, (session.caller.group, session.callee.group), session.call_id,
+                    codec=codec(session.callee.sdp).name)
     place = Place(parts.choosing, wanted)
     node = parts.choosing.node(session.node) or MediaNode(id=session.node, address=session.address, kind=session.kind)
     if parts.choosing.serves(session.node):

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from registrar.media.choosing import Choosing
 from registrar.media.config import MediaConfig
 from registrar.media.flags import Arguments, answer, delete, offer
-from registrar.media.sdp import described
+from registrar.media.sdp import codec, described
 from registrar.media.session import Session, Who, as_offer, other, version_of, with_version
 from registrar.media.sessions import Sessions
 from registrar.media.speaking import NoAnswer, Speaking
@@ -116,7 +116,8 @@ class Moving:
             return current
         sides = tuple(side.group for side in (session.caller, session.callee))
         without = frozenset({session.node}) if is_dead else frozenset[str]()
-        node = self._choosing.choose(Wanted(session.group, sides, session.call_id, without))
+        heard = codec(session.callee.sdp).name
+        node = self._choosing.choose(Wanted(session.group, sides, session.call_id, without, heard))
         if isinstance(node, NoNode) or node.kind != "rtpengine":
             raise Again("no node", AGAIN_SECONDS)
         return node

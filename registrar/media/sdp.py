@@ -72,7 +72,10 @@ def is_webrtc(sdp: bytes) -> bool:
 
 
 def codec(sdp: bytes) -> Codec:
-    """Return the first codec of the first sound in an answer, which is what will be heard (RFC 3264 §6.1)."""
+    """Return the first codec of the first sound: what will be heard after an answer, or is preferred in an offer.
+
+    RFC 3264 §§5.1, 6.1.
+    """
     sound = next((media for media in _MEDIA.finditer(sdp) if media[1] == b"audio" and int(media[2])), None)
     if sound is None:
         return Codec("", 8000)

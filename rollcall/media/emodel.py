@@ -47,6 +47,12 @@ def r_factor(loss: float, delay_ms: float, codec: str = "PCMU", burst: float = 1
     return rating if rating > 0.0 else 0.0
 
 
+def counted_as(codec: str) -> str:
+    """Return the name under which this codec, in any letters, has figures of its own; empty where G.711's count."""
+    name = codec.upper()
+    return name if CODECS.get(name, G711) is not G711 else ""
+
+
 def mos(r: float) -> float:
     """Return the mean opinion that listeners would have of such calls, from 1 to 4.5 (G.107, Annex B)."""
     if r <= 0.0:

@@ -17,7 +17,7 @@ from zlib import crc32
 
 from attrs import field, frozen
 
-from rollcall.media.emodel import r_factor
+from rollcall.media.emodel import counted_as, r_factor
 from rollcall.media.snapshot import DEFAULT_GROUP, UNKNOWN, MediaNode, NodeState, PathKey, Quality, Snapshot
 
 Random = Callable[[], float]
@@ -60,6 +60,8 @@ class Wanted:
     call_id: str = ""
     without: frozenset[str] = frozenset()
     """Ids of nodes that have just failed this call."""
+    codec: str = ""
+    """What it will probably be heard by, as in SDP: some bear loss worse than others. Empty: G.711."""
 
 
 @frozen
@@ -136,7 +138,7 @@ class Board:
         self.snapshot = snapshot
         self._pools: dict[str, tuple[tuple[MediaNode, ...], tuple[MediaNode, ...]]] = {}
         self._legs: dict[tuple[str, bool, str], _Leg] = {}
-        self._rankings: dict[tuple[str, bool, tuple[str, ...]], _Ranking] = {}
+        self._rankings: dict[tuple[str, bool, tuple[str, ...], str], _Ranking] = {}
 
     def choose(self, wanted: Wanted, placements: Placements, random: Random) -> Chosen | NoNode:
         """Return the node for a call; `random()` gives numbers from 0 up to, but not including, 1.
@@ -158,14 +160,15 @@ class Board:
         return r_factor(leg.loss, leg.delay_ms + PACKET_MS)
 
     def _ranking(self, wanted: Wanted, suspect: bool) -> "_Ranking":
-        key = (wanted.group, suspect, wanted.sides)
+        codec = counted_as(wanted.codec)
+        key = (wanted.group, suspect, wanted.sides, codec)
         ranking = self._rankings.get(key)
         if ranking is None:
             if len(self._rankings) >= MOST_RANKINGS:
                 self._rankings.clear()
                 self._legs.clear()
             legs = [self._leg(wanted.group, suspect, side) for side in wanted.sides]
-            ranking = self._rankings[key] = _ranked(self._pool(wanted.group)[suspect], legs)
+            ranking = self._rankings[key] = _ranked(self._pool(wanted.group)[suspect], legs, codec)
         return ranking
 
     def _pool(self, group: str) -> tuple[tuple[MediaNode, ...], tuple[MediaNode, ...]]:
@@ -234,14 +237,14 @@ class _Ranking:
         return bisect_right(self.weights, chance * self.weights[end - 1], 0, end - 1)
 
 
-def _ranked(nodes: Sequence[MediaNode], legs: Sequence[_Leg]) -> _Ranking:
+def _ranked(nodes: Sequence[MediaNode], legs: Sequence[_Leg], codec: str) -> _Ranking:
     """Rank nodes by R of a call over these legs: what gets through one may be lost on the other, and delays add up."""
     arriving = [1.0] * len(nodes)
     delays = [PACKET_MS] * len(nodes)
     for leg in legs:
         arriving = [before * arrives for before, (arrives, _) in zip(arriving, leg, strict=True)]
         delays = [before + delay_ms for before, (_, delay_ms) in zip(delays, leg, strict=True)]
-    rated = [r_factor(1.0 - arrives, delay_ms) for arrives, delay_ms in zip(arriving, delays, strict=True)]
+    rated = [r_factor(1.0 - arrives, delay_ms, codec) for arrives, delay_ms in zip(arriving, delays, strict=True)]
     order = sorted(range(len(nodes)), key=rated.__getitem__, reverse=True)
     ratings = [rated[place] for place in order]
     ranked = [nodes[place] for place in order]

@@ -4,10 +4,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
-from unittest import SkipTest
 
 from tests.cluster.case import ClusterCase
-from tests.cluster.namespaces import Namespace, NoNamespaces
+from tests.cluster.namespaces import Namespace, namespace_or_skip
 from tests.interop.process import wait_until
 from tools.laboratory.lab import Lab
 from tools.laboratory.media_call import MediaCall, State
@@ -30,10 +29,7 @@ class MediaLabCase(ClusterCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        try:
-            cls.network = Namespace()
-        except NoNamespaces as problem:
-            raise SkipTest(f"network namespaces need root: {problem}") from problem
+        cls.network = namespace_or_skip()
         cls._folder = tempfile.TemporaryDirectory()
         with cls.network.entered():
             cls.losses = Losses()

@@ -9,6 +9,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unittest import SkipTest
 
 from tests.interop.process import InteropError
 
@@ -136,6 +137,14 @@ class Network:
         for host in self._hosts.values():
             host.close()
         self._switch.close()
+
+
+def namespace_or_skip() -> Namespace:
+    """Return a network for tests. Raises SkipTest where there can be none."""
+    try:
+        return Namespace()
+    except NoNamespaces as problem:
+        raise SkipTest(f"network namespaces need root: {problem}") from problem
 
 
 def _current() -> int:

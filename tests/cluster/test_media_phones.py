@@ -7,13 +7,12 @@ from collections.abc import Callable
 from pathlib import Path as File
 from struct import unpack_from
 from typing import Any, ClassVar
-from unittest import SkipTest
 
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from rollcall.media.emodel import POOR_R
-from tests.cluster.namespaces import Namespace, NoNamespaces
+from tests.cluster.namespaces import Namespace, namespace_or_skip
 from tests.interop.process import LOOPBACK
 from tools.laboratory.kamailio_media import KamailioMedia
 from tools.laboratory.media_call import State
@@ -42,10 +41,7 @@ class MediaPhonesTests(SynchronousTestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        try:
-            cls.network = Namespace()
-        except NoNamespaces as problem:
-            raise SkipTest(f"network namespaces need root: {problem}") from problem
+        cls.network = namespace_or_skip()
         cls.folder = tempfile.TemporaryDirectory()
         here = File(cls.folder.name)
         with cls.network.entered():

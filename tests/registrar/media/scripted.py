@@ -151,6 +151,14 @@ class MediaCase(ProxyCase):
         self.invite = a_request(headers=(contact, *kind, *headers), body=body)
         return self.ask(self.invite, flow)
 
+    def call_both(self) -> None:
+        """Have Alice call Bob, who has a second phone that is called carol; both have heard it."""
+        self.carol = self.network.phone("carol")
+        self.bind(self.bound(self.bob), self.bound(self.carol))
+        self.call()
+        self.bob.heard()
+        self.carol.heard()
+
     def answers_with(self, phone: Phone, status: int, body: bytes | None = None, method: str = "INVITE",
                      headers: Headers = ()) -> list[Response]:
         """Have a phone answer with this description (its usual one, none when empty); return what Alice hears."""

@@ -5,7 +5,7 @@ from attrs import evolve
 from registrar.media.relaying import MOST_AWAY
 from registrar.media.session import Session
 from registrar.media.timers import GRACE_SECONDS
-from rollcall.media.snapshot import DEFAULT_GROUP, NodeState
+from rollcall.media.snapshot import DEFAULT_GROUP, NodeState, Quality, Rule
 from rollcall.sip.transaction import cancellation
 from tests.flows import a_request
 from tests.registrar.media.scripted import CALL_ID, MediaCase, a_node, a_node_in, address, sdp
@@ -171,16 +171,37 @@ class SetupTests(MediaCase):
         self.assertEqual((self.session.caller.sdp, self.session.callee.sdp), (sdp("alice"), sdp("bob")))
 
 
+class CodecTests(MediaCase):
+    """The way to m1 loses a little; the one to m2 loses nothing and is longer."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        alice, bob = "net/192.0.2.20", "net/192.0.2.4"
+        self.publish(a_node("m1"), a_node("m2"), rule=Rule(margin_r=0.0), paths={
+            (alice, "m1"): Quality(0.0115, 30.0), (alice, "m2"): Quality(0.0, 160.0),
+            (bob, "m1"): Quality(0.0, 0.0), (bob, "m2"): Quality(0.0, 0.0)})
+
+    def chosen(self, codecs: str) -> str:
+        """Return the node of a call that prefers these payload types, the first most."""
+        self.call(sdp("alice", media=f"audio 4000 RTP/AVP {codecs}"))
+        self.bob.heard()
+        return address(self.bob.requests["INVITE"])
+
+    def test_usual(self) -> None:
+        """G.711 bears the loss rather than the delay."""
+        self.assertEqual(self.chosen("0 18"), "m1")
+
+    def test_bears_loss_worse(self) -> None:
+        """G.729, where it is preferred, does not."""
+        self.assertEqual(self.chosen("18 0"), "m2")
+
+
 class ForkTests(MediaCase):
     """Bob has two phones."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.carol = self.network.phone("carol")
-        self.bind(self.bound(self.bob), self.bound(self.carol))
-        self.call()
-        self.bob.heard()
-        self.carol.heard()
+        self.call_both()
 
     def test_legs(self) -> None:
         """Each phone has a branch of its own at the node, and the one that loses is forgotten there."""

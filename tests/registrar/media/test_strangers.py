@@ -57,11 +57,7 @@ class RingingTests(MediaCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.carol = self.network.phone("carol")
-        self.bind(self.bound(self.bob), self.bound(self.carol))
-        self.call()
-        self.bob.heard()
-        self.carol.heard()
+        self.call_both()
         self.bobs_invite = self.carol.requests["INVITE"]
 
     def test_hangs_up(self) -> None:

@@ -52,6 +52,17 @@ class Chooser:
         return {name: count / CALLS for name, count in counted.items()}
 
 
+class CodecTests(SynchronousTestCase):
+    def test_bears_loss_worse(self) -> None:
+        """A codec that bears loss worse keeps to the way without it, where G.711 takes the shorter one."""
+        snapshot = a_snapshot(a_node("far"), a_node("near"), rule=Rule(margin_r=0.0), paths={
+            ("c/r", "far"): Quality(0.0, 160.0), ("c/r", "near"): Quality(0.0115, 30.0)})
+        chooser = Chooser(snapshot)
+        self.assertEqual(chooser.choose("c/r"), "near")
+        self.assertEqual(chooser.choose("c/r", codec="opus"), "near")
+        self.assertEqual(chooser.choose("c/r", codec="g729"), "far")
+
+
 class WhoMayTests(SynchronousTestCase):
     def test_group(self) -> None:
         """Only nodes of the wanted group get a call."""
