@@ -83,6 +83,7 @@ class Clustering:
             empty_seconds=max(EMPTY_SECONDS, config.cluster.reconnect_wait))
         self.redis = make_redis(reactor, config.redis, self)
         self.listeners: list[Listener] = []
+        self.weight: Callable[[], int] = lambda: 100
         self.location.use(self.redis)
 
     def serve(self, transports: Transports, secret: bytes, draining: Draining) -> None:

@@ -8,10 +8,16 @@ from attrs import Factory, evolve, field, frozen
 
 from registrar.admission import AdmissionConfig
 from registrar.auth import AuthConfig
+from registrar.avalanche.config import AvalancheConfig
 from registrar.bans import BansConfig
 from registrar.bindings import BindingConfig
 from registrar.calls.config import CallsConfig
 from registrar.database.config import DatabaseConfig
+from registrar.distribution.directors.config import DirectorsConfig
+from registrar.distribution.dns.config import DnsConfig
+from registrar.distribution.health.config import HealthConfig
+from registrar.distribution.rebalancing import RebalanceConfig
+from registrar.distribution.tickle.config import TickleConfig
 from registrar.location.sqlite import MAX_WAITING
 from registrar.media.config import MediaConfig
 from registrar.regevent.asking import RegEventConfig
@@ -19,7 +25,7 @@ from registrar.routing import ProxyConfig, spelling
 from registrar.subscribers.columns import TableConfig
 from registrar.subscribers.sqlite import SqliteConfig
 from registrar.workers.config import WorkersConfig
-from rollcall.cluster.config import ClusterConfig, RedisConfig
+from rollcall.cluster.config import ClusterConfig, RedisConfig, SiteConfig
 from rollcall.media.access import AccessConfig
 from rollcall.net.config import (
     EngineConfig,
@@ -31,7 +37,7 @@ from rollcall.net.config import (
     TlsConfig,
 )
 from rollcall.ops.admin import AdminConfig
-from rollcall.ops.allowed import NotAllowed, at_least, between, each, host, name, non_empty
+from rollcall.ops.allowed import NotAllowed, at_least, between, each, host, name, non_empty, unique
 from rollcall.ops.config import secret
 from rollcall.ops.logs import LogConfig
 from rollcall.sip.transaction import TransactionConfig
@@ -135,6 +141,13 @@ class RegistrarConfig:
     resolver: ResolverConfig = ResolverConfig()
     redis: RedisConfig = RedisConfig()
     cluster: ClusterConfig = ClusterConfig()
+    sites: tuple[SiteConfig, ...] = field(default=(), alias="site", validator=unique(lambda site: site.name, "names"))
+    dns: DnsConfig = DnsConfig()
+    health: HealthConfig = HealthConfig()
+    directors: DirectorsConfig = DirectorsConfig()
+    rebalance: RebalanceConfig = RebalanceConfig()
+    tickle: TickleConfig = TickleConfig()
+    avalanche: AvalancheConfig = AvalancheConfig()
     engine: EngineConfig = EngineConfig()
     admission: AdmissionConfig = AdmissionConfig()
     transactions: TransactionConfig = TransactionConfig()
@@ -169,6 +182,8 @@ class RegistrarConfig:
     def __attrs_post_init__(self) -> None:
         # NetConfig knows which sections must fit together: names, and certificates for TLS.
         self.net  # noqa: B018
+        if self.cluster.site and self.cluster.site not in {site.name for site in self.sites}:
+            raise NotAllowed("the name of a [[site]]", "cluster.site", self.cluster.site)
         bindings = self.path(self.location.file, "location.sqlite")
         if bindings.absolute() == self.path(self.subscribers.file, "subscribers.sqlite").absolute():
             raise NotAllowed("another file than that of [subscribers]", "location.file", bindings)

@@ -1,5 +1,6 @@
 """What an operator can set about Redis and about the cluster of registrars. Every time is in seconds."""
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +9,8 @@ from attrs import field, frozen
 from attrs.validators import and_, deep_iterable, ge, gt, le
 
 _port = and_(ge(0), le(65535))
+
+_SITE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38}[A-Za-z0-9])?")
 
 
 def _not_empty(instance: object, attribute: object, value: object) -> None:
@@ -113,6 +116,25 @@ class RedisConfig:
             raise ValueError("reconnect_seconds may not be more than reconnect_max_seconds")
 
 
+def _site_name(instance: object, attribute: object, value: str) -> None:
+    if _SITE.fullmatch(value) is None:
+        raise ValueError("letters, digits and '-', at most 40: it becomes a part of host names")
+
+
+@frozen(kw_only=True)
+class SiteConfig:
+    """[[site]]: a place with nodes, addresses and a Redis of its own. All nodes of all sites list the same sites."""
+
+    name: str = field(validator=_site_name)
+    """What it is called in [cluster] site, in [dns] and in host names."""
+
+    addresses: tuple[str, ...] = field(default=(), validator=deep_iterable(_numeric_host))
+    """The (virtual) addresses, IPv4 and IPv6, by which phones reach it."""
+
+    members: tuple[str, ...] = field(default=(), validator=deep_iterable(_host_and_port))
+    """host:port of the internal listeners of some of its nodes, for nodes of other sites to ask; best all of them."""
+
+
 @frozen(kw_only=True)
 class ClusterConfig:
     """[cluster]: how nodes know of each other, and reach each other. It counts when bindings are kept in Redis."""
@@ -170,6 +192,12 @@ class ClusterConfig:
 
     max_clock_skew_seconds: float = field(default=2.0, validator=gt(0))
     """A clock that differs from that of Redis by more is warned of at the start."""
+
+    site: str = ""
+    """Which [[site]] this node stands in; empty where there is only one."""
+
+    capacity: int = field(default=20_000, validator=ge(1))
+    """How many connections of phones this node, each worker of it, is to carry; what is free of it is its weight."""
 
     def __attrs_post_init__(self) -> None:
         if self.renew_seconds * 2 > self.lease_seconds:

@@ -49,6 +49,14 @@ class Node:
     """The URL of its admin site."""
     of: str = ""
     """The registrar that it is a worker of; empty for one without workers."""
+    site: str = ""
+    """Where it stands; empty where there is only one site."""
+    capacity: int = 0
+    """How many connections of phones it is to carry; 0: it has not said."""
+    connections: int = 0
+    """How many it has."""
+    weight: int = 100
+    """Its share of new phones, from 0, which is none, to 100; see registrar.distribution.health."""
 
 
 @frozen(kw_only=True)

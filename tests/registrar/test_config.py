@@ -28,7 +28,8 @@ ILLUSTRATED = {
     "cluster.internal_certificate_file", "cluster.internal_key_file", "cluster.internal_authority_file",
     "mysql.replicas", "mysql.tls_authority_file", "mysql.tls_certificate_file", "mysql.tls_key_file", "bans.never",
     "resolver.servers", "regevent.watchers", "admin.token", "log.levels", "log.file", "access.prefix_file",
-    "access.asn_file", "access.country_file",
+    "access.asn_file", "access.country_file", "site.name", "site.addresses", "site.members", "dns.listen",
+    "health.agent",
 }
 # What follows from other settings when it is not given.
 DERIVED = {"registrar.secret_file", "location.file", "location.journal_file", "subscribers.file",
@@ -62,7 +63,7 @@ class ExampleTests(SynchronousTestCase):
         config = load(EXAMPLE, RegistrarConfig)
         least = loads(LEAST, RegistrarConfig, EXAMPLE)
         for name in sections():
-            if name not in ("domain", "listen"):
+            if name not in ("domain", "listen", "site"):
                 self.assertEqual(getattr(config, name), getattr(least, name), name)
         self.assertEqual([listener.name for listener in config.listeners], ["udp", "tcp"])
 
@@ -70,7 +71,7 @@ class ExampleTests(SynchronousTestCase):
         """Every setting that is commented out has the value that it has without the line."""
         shown, least = load(self.path, RegistrarConfig), loads(LEAST, RegistrarConfig, self.path)
         for section, cls in sections().items():
-            if section in ("domain", "listen"):
+            if section in ("domain", "listen", "site"):
                 continue
             for key, name in keys(cls).items():
                 if f"{section}.{key}" not in ILLUSTRATED | DERIVED:

@@ -1,0 +1,1 @@
+"""Writes what keepalived, HAProxy and nftables need to know of the cluster."""
