@@ -29,7 +29,7 @@ ILLUSTRATED = {
     "mysql.replicas", "mysql.tls_authority_file", "mysql.tls_certificate_file", "mysql.tls_key_file", "bans.never",
     "resolver.servers", "regevent.watchers", "admin.token", "log.levels", "log.file", "access.prefix_file",
     "access.asn_file", "access.country_file", "site.name", "site.addresses", "site.members", "dns.listen",
-    "health.agent",
+    "health.agent", "health.agent_networks",
 }
 # What follows from other settings when it is not given.
 DERIVED = {"registrar.secret_file", "location.file", "location.journal_file", "subscribers.file",
