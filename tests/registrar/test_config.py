@@ -29,6 +29,8 @@ ILLUSTRATED = {
     "mysql.replicas", "mysql.tls_authority_file", "mysql.tls_certificate_file", "mysql.tls_key_file", "bans.never",
     "resolver.servers", "regevent.watchers", "admin.token", "log.levels", "log.file", "access.prefix_file",
     "access.asn_file", "access.country_file", "site.name", "site.addresses", "site.members", "dns.listen",
+    "dns.secondaries", "dns.transfer_networks",
+    "dns.domains", "dns.listeners", "dns.addresses", "dns.name_servers", "dns.routes",
     "health.agent", "health.agent_networks",
 }
 # What follows from other settings when it is not given.
