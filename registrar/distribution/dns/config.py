@@ -14,6 +14,7 @@ from rollcall.ops.allowed import (
     host_and_port,
     is_address,
     matching,
+    network,
     non_empty,
     unique,
     where,
@@ -27,6 +28,7 @@ EVERY = "*"
 
 _site_or_more = matching(r"[A-Za-z0-9-]+(?:\|[A-Za-z0-9-]+)*", 'the name of a [[site]], or of equal ones: "fra|ams"')
 _group = matching(r"(?!/\Z)[^/\s]*/[^/\s]*", 'carrier/region, such as "telekom/DE", "telekom/*" or "*/DE"')
+_place = where(lambda value: is_address(value.rpartition(":")[0].strip("[]")), "an address, not a name, with a port")
 _mailbox = matching(r"(?:[^\s@]{1,63}@[^\s@]+)?", "a mail address")
 
 
@@ -61,8 +63,6 @@ class RouteConfig:
         names = [name for rank in self.sites for name in rank.split(RANK)]
         if len(set(names)) < len(names):
             raise NotAllowed("sites that differ from one another", "sites", list(self.sites))
-
-_place = where(lambda value: is_address(value.rpartition(":")[0].strip("[]")), "an address, not a name, with a port")
 
 
 @frozen(kw_only=True)
