@@ -172,7 +172,7 @@ class Clustering:
         cluster, listener = self._config.cluster, self.members.listener
         told = cluster.internal_advertise_host or cluster.internal_host
         return Node(
-            node=self._me.node, epoch=self._me.epoch, started_at=self._started_at, draining=self._draining.refuses_new,
+            node=self._me.node, epoch=self._me.epoch, started_at=self._started_at, draining=self._draining.is_draining,
             host=listener.host.strip("[]") if listener is not None else told,
             port=listener.port if listener is not None else self._internal_port, tls=cluster.internal_tls,
             faces=faces(self._transports),

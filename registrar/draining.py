@@ -1,14 +1,16 @@
 """Has the phones of a node move over to others, at a pace, until nobody is left; and takes them in again.
 
-While a node drains it takes no new connections and no first bindings, says so to whoever asks for its health, and
-closes its connections one after the other: each phone hears that at once and registers elsewhere. Connections on which
-somebody waits for an answer come last. A phone that sends datagrams has no connection to close: it moves over when its
-next REGISTER is answered 503.
+A node that is to drain first says so to whoever asks for its health, and serves as ever for a while, for directors look
+once a second or so: until they have, they lead phones here, and a connection that is refused or closed comes back.
+Then it takes no new connections and no first bindings, and closes its connections one after the other: each phone
+hears that at once and registers elsewhere. Connections on which somebody waits for an answer come last. A phone that
+sends datagrams has no connection to close: it moves over when its next REGISTER is answered 503.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence, Set
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence, Set
+from enum import Enum
+from typing import Any, Protocol
 
 from twisted.logger import Logger
 
@@ -41,6 +43,18 @@ class Drained(Protocol):
         """Return all connections of phones."""
 
 
+class Stage(Enum):
+    """How far it has come."""
+
+    SERVING = "serving"
+    ANNOUNCED = "announced"
+    """All are told, and nothing else has changed."""
+    LEAVING = "leaving"
+    """Nobody new is taken, and connections are closed."""
+    EMPTY = "empty"
+    """The same, and there was no connection left."""
+
+
 class Draining:
     """The draining of this node, which may begin and be undone any number of times."""
 
@@ -49,10 +63,11 @@ class Draining:
     def __init__(self, wheel: TimerWheel, transports: Drained, waited_on: Callable[[], Set[Flow]],
                  config: ClusterConfig) -> None:
         """`waited_on` gives the connections on which somebody waits for an answer."""
-        self.refuses_new = False
-        """Whether only what hangs on an open connection is refreshed; it is so while this node drains."""
+        self.stage = Stage.SERVING
         self.on_change: list[Callable[[bool], object]] = []
         """Told when it begins, and when it is undone."""
+        self.on_leave: list[Callable[[], object]] = []
+        """Called when from now on nobody new is taken."""
         self.closed = 0
         """Connections closed since the start, for metrics."""
         self._wheel = wheel
@@ -63,13 +78,22 @@ class Draining:
         self._allowed = 0.0
         self._recent: deque[float] = deque()
         self._looked_at = self._counted_at = self._impatient_at = 0.0
-        self._is_done = False
-        self._next_look: Timer | None = None
+        self._next_step: Timer | None = None
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether this node is to get no new phones, which is what whoever asks for its health hears."""
+        return self.stage is not Stage.SERVING
+
+    @property
+    def refuses_new(self) -> bool:
+        """Whether only what hangs on an open connection is refreshed."""
+        return self.stage in (Stage.LEAVING, Stage.EMPTY)
 
     @property
     def problem(self) -> str | None:
         """Why this node should get no work, for /readyz; None when it should. It counts the connections."""
-        return f"draining, {self.left} connections are left" if self.refuses_new else None
+        return f"draining, {self.left} connections are left" if self.is_draining else None
 
     @property
     def left(self) -> int:
@@ -78,52 +102,62 @@ class Draining:
 
     def wish(self, drained: bool) -> None:
         """Begin, or undo it; harmless when it is so already."""
-        if drained and not self.refuses_new:
+        if drained and not self.is_draining:
             self._begin()
-        elif self.refuses_new and not drained:
+        elif self.is_draining and not drained:
             self._undo()
 
     def stop(self) -> None:
         """Close no more connections: the process ends."""
-        if self._next_look is not None:
-            self._next_look.cancel()
-            self._next_look = None
+        if self._next_step is not None:
+            self._next_step.cancel()
+            self._next_step = None
 
     # --- details
 
     def _begin(self) -> None:
+        grace = self._config.drain_grace_seconds
+        self.stage = Stage.ANNOUNCED
+        self._log.info("draining: {count} connections, from {grace} s on {pace} are closed in a second",
+                       count=self.left, grace=grace, pace=self._config.drain_flows_per_second)
+        self._tell(self.on_change, True)
+        if grace:
+            self._next_step = self._wheel.call_later(grace, self._leave)
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
         now = self._wheel.now()
-        self.refuses_new, self._is_done = True, False
+        self.stage = Stage.LEAVING
         self._looked_at, self._impatient_at, self._allowed = now, now + self._config.drain_patience_seconds, 0.0
-        self._log.info("draining: {count} connections, {pace} are closed in a second", count=self.left,
-                       pace=self._config.drain_flows_per_second)
         self._transports.stop_accepting()
+        self._tell(self.on_leave)
         self._count(now)
         self._look_later()
-        self._tell(True)
 
     def _undo(self) -> None:
         try:
-            self._transports.accept_again()
+            if self.refuses_new:
+                self._transports.accept_again()
         except OSError as problem:
             # Whoever wishes it says so again.
             self._log.error("still drained: {problem}", problem=str(problem))
             return
         self.stop()
-        self.refuses_new = False
+        self.stage = Stage.SERVING
         self._queue.clear()
         self._log.info("not drained any more")
-        self._tell(False)
+        self._tell(self.on_change, False)
 
-    def _tell(self, drained: bool) -> None:
-        for listener in self.on_change:
+    def _tell(self, listeners: Iterable[Callable[..., object]], *news: Any) -> None:
+        for listener in listeners:
             try:
-                listener(drained)
+                listener(*news)
             except Exception:
                 self._log.failure("while somebody was told of draining")
 
     def _look_later(self) -> None:
-        self._next_look = self._wheel.call_later(LOOK_SECONDS, self._look)
+        self._next_step = self._wheel.call_later(LOOK_SECONDS, self._look)
 
     def _look(self) -> None:
         self._look_later()
@@ -142,8 +176,8 @@ class Draining:
         self._counted_at = now
         flows = sorted([flow for flow in self._transports.flows() if flow.is_open], key=lambda flow: flow.holds > 0)
         self._queue = deque(flows)
-        if not flows and not self._is_done:
-            self._is_done = True
+        if not flows and self.stage is Stage.LEAVING:
+            self.stage = Stage.EMPTY
             self._log.info("drained: no connection is left")
 
     def _close_some(self, now: float) -> None:

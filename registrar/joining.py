@@ -135,8 +135,12 @@ class _Joining:
         most = self.config.registrar.retry_after_seconds
         return max(1, round(uniform(most / 2, most)))
 
+    def wants_nobody(self) -> bool:
+        """Say whether phones shall go elsewhere, be it that this node drains or that it cannot keep their bindings."""
+        return self.draining.is_draining or self.location.problem is not None
+
     def refuses_new(self) -> bool:
-        """Say whether phones shall move over to other nodes."""
+        """Say whether phones shall move over to other nodes now."""
         return self.draining.refuses_new
 
     def there(self, bindings: Iterable[Binding]) -> tuple[Binding, ...]:
@@ -217,7 +221,7 @@ class _Joining:
             exists=self.databases.subscribers.exists,
             gruus=self.gruus, tokens=self.tokens, transactions=self.transactions, sender=self.sending,
             config=config.proxy, now=self.now, retry_after=self.retry_after, ended=self._call_ended,
-            refused=self._call_refused, reconnecting=self.reconnecting, is_draining=self.refuses_new,
+            refused=self._call_refused, reconnecting=self.reconnecting, wants_nobody=self.wants_nobody,
             diverting=self.databases.diverting, media=self.media.calls if self.media is not None else None)
         self.requests.serve(self.transports, self.short_way, self.registering, proxying)
         self.transactions.user = self.requests
@@ -242,7 +246,7 @@ class _Joining:
         ), config.regevent, me.node, me.epoch)
         self.requests.serve_events(self.events)
         pace = config.cluster.drain_flows_per_second
-        self.draining.on_change.append(lambda drained: self.events.leave(pace) if drained else None)
+        self.draining.on_leave.append(lambda: self.events.leave(pace))
         if clustering is not None:
             clustering.leases.on_change.append(self.events.nodes_ended)
 
@@ -292,7 +296,7 @@ class _Joining:
         """Return what there is to say of a node that has no lease."""
         return Node(
             node=self.me.node, epoch=self.me.epoch, host="", port=0, started_at=self.started_at,
-            draining=self.draining.refuses_new, faces=faces(self.transports), admin=self.config.admin.url,
+            draining=self.draining.is_draining, faces=faces(self.transports), admin=self.config.admin.url,
             of=self.config.registrar.node if self.me.index else "")
 
     def parts(self) -> Parts:

@@ -21,7 +21,7 @@ class Nodes(Protocol):
 
 def watch_draining(metrics: Metrics, draining: Draining) -> None:
     """Export whether this node is drained, and how many connections that has closed."""
-    metrics.gauge("rollcall_draining", "1 while this node is drained.", (), lambda: float(draining.refuses_new))
+    metrics.gauge("rollcall_draining", "1 while this node is drained.", (), lambda: float(draining.is_draining))
     metrics.total("rollcall_drained_flows_total", "Connections closed because this node is drained.", (),
                   lambda: float(draining.closed))
 

@@ -79,12 +79,12 @@ class Proxying:
                  transactions: Transactions, sender: Sender, config: ProxyConfig, now: Callable[[], float],
                  retry_after: Callable[[], int], ended: Callable[[Fork, int], None],
                  refused: Callable[[ServerTransaction, int], None] = lambda server, status: None,
-                 reconnecting: Reconnecting | None = None, is_draining: Callable[[], bool] = lambda: False,
+                 reconnecting: Reconnecting | None = None, wants_nobody: Callable[[], bool] = lambda: False,
                  diverting: Diverting | None = None, media: Media | None = None) -> None:
         """`exists` tells whether an AOR has a subscriber; `ended` is told each fork's final status.
 
         `refused` is told of each request that was refused before it came to a fork, with the status it got.
-        Without `reconnecting` there is no other node, and no phone is waited for. `is_draining` says whether whoever
+        Without `reconnecting` there is no other node, and no phone is waited for. `wants_nobody` says whether whoever
         asks for our health shall send his work elsewhere. `diverting` knows aliases and forwardings. Without `media`
         phones send to each other what they please.
         """
@@ -106,7 +106,7 @@ class Proxying:
         self._retry_after = retry_after
         self._ended = ended
         self._refused = refused
-        self._is_draining = is_draining
+        self._wants_nobody = wants_nobody
         self._diverting = diverting
         self._media = media
 
@@ -309,7 +309,7 @@ class Proxying:
     def _answer_as_server(self, request: Request, server: ServerTransaction) -> None:
         """Answer a request for this node itself (RFC 3261 §§8.2, 11.2)."""
         _refuse_unsupported(request, "Require", frozenset(SUPPORTED))
-        if request.method == "OPTIONS" and self._is_draining():
+        if request.method == "OPTIONS" and self._wants_nobody():
             server.turn_away(503, None, (("Retry-After", str(self._retry_after())),))
         elif request.method == "OPTIONS":
             server.turn_away(200, None, (("Allow", ", ".join(ALLOWED)), ("Accept", "*/*"),

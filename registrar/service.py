@@ -54,7 +54,7 @@ class RegistrarService(LoggedService):
     @property
     def not_ready(self) -> str | None:
         """Why this registrar should get no work; None when it should."""
-        drained = DRAINED if self._parts.draining.refuses_new else None
+        drained = DRAINED if self._parts.draining.is_draining else None
         return self._not_ready or self._parts.location.problem or drained
 
     def startService(self) -> None:

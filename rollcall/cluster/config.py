@@ -184,6 +184,9 @@ class ClusterConfig:
     max_reconnect_waiting: int = field(default=10_000, validator=ge(0))
     """INVITEs that wait so at a time; a further one is answered 480."""
 
+    drain_grace_seconds: float = field(default=3.0, validator=ge(0))
+    """How long a node that is to drain goes on as ever: a little longer than directors take to hear of it."""
+
     drain_flows_per_second: float = field(default=50.0, validator=gt(0))
     """How many connections a node that is drained, each worker of it, closes in a second: so many phones move over."""
 

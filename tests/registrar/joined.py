@@ -211,7 +211,7 @@ class Registrar:
             domains=self.domains, location=self.location, callers=callers, exists=self._exists, gruus=gruus,
             tokens=self.network.tokens, transactions=transactions, sender=self.network.sending, config=proxy, now=now,
             retry_after=lambda: RETRY_AFTER, ended=self._call_ended, refused=self.notes.refused,
-            reconnecting=self.reconnecting, is_draining=lambda: self.is_draining,
+            reconnecting=self.reconnecting, wants_nobody=lambda: self.is_draining,
             media=None if self.media is None else self.media(self))
         short_way = ShortWay(
             domains=self.domains, location=self.location, authentication=authentication, admits=self.admission.admits,

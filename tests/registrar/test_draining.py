@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from registrar.draining import REASON, Draining
+from registrar.draining import REASON, Draining, Stage
 from rollcall.cluster.config import ClusterConfig
 from rollcall.net.flow import Flow
 from rollcall.net.wheel import TimerWheel
@@ -24,11 +24,12 @@ class DrainingTests(SynchronousTestCase):
         self.is_taken = False
         self.draining = self.a_draining(10.0)
 
-    def a_draining(self, pace: float) -> Draining:
-        """Return what closes so many connections in a second."""
-        config = ClusterConfig(drain_flows_per_second=pace, drain_patience_seconds=PATIENCE)
+    def a_draining(self, pace: float, grace: float = 0.0) -> Draining:
+        """Return what closes so many connections in a second, after a grace."""
+        config = ClusterConfig(drain_grace_seconds=grace, drain_flows_per_second=pace, drain_patience_seconds=PATIENCE)
         draining = Draining(TimerWheel(self.clock), self, lambda: self.waited_on, config)
         draining.on_change.append(self.said.append)
+        draining.on_leave.append(lambda: self.said.append("leave"))
         return draining
 
     def stop_accepting(self) -> None:
@@ -97,12 +98,38 @@ class DrainingTests(SynchronousTestCase):
         self.connect(3)
         self.assertEqual((self.draining.refuses_new, self.draining.problem), (False, None))
         self.draining.wish(True)
-        self.assertEqual(self.said, ["accept no more", True])
+        self.assertEqual(self.said, [True, "accept no more", "leave"])
         self.assertTrue(self.draining.refuses_new)
         self.assertEqual(self.draining.problem, "draining, 3 connections are left")
         self.wait(1)
         self.assertEqual(self.draining.problem, "draining, 0 connections are left")
         self.assertEqual({flow.close_reason for flow in self.connections}, {REASON})
+
+    def test_grace(self) -> None:
+        """All are told at once; until directors have heard it nobody is refused and nothing is closed."""
+        draining = self.a_draining(10.0, grace=3.0)
+        self.connect(3)
+        draining.wish(True)
+        self.assertEqual((self.said, draining.is_draining, draining.refuses_new), ([True], True, False))
+        self.assertEqual(draining.problem, "draining, 3 connections are left")
+        self.wait(2.9)
+        self.assertEqual((self.open(), draining.refuses_new), (3, False))
+        self.wait(0.2)
+        self.assertEqual((self.said[1:], draining.refuses_new), (["accept no more", "leave"], True))
+        self.wait(1.0)
+        self.assertEqual((self.open(), draining.stage, draining.refuses_new), (0, Stage.EMPTY, True))
+        draining.stop()
+
+    def test_undone_in_grace(self) -> None:
+        """What is undone in time has closed nothing, and listens as it did."""
+        draining = self.a_draining(10.0, grace=3.0)
+        self.connect(3)
+        draining.wish(True)
+        self.wait(1)
+        draining.wish(False)
+        self.wait(10)
+        self.assertEqual((self.said, self.open(), draining.stage), ([True, False], 3, Stage.SERVING))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_wished_again(self) -> None:
         """A wish that is repeated changes nothing."""
@@ -110,7 +137,7 @@ class DrainingTests(SynchronousTestCase):
         for _ in range(20):
             self.draining.wish(True)
             self.wait(0.05)
-        self.assertEqual(self.said, ["accept no more", True])
+        self.assertEqual(self.said, [True, "accept no more", "leave"])
         self.assertGreaterEqual(self.open(), 20)
 
     def test_in_use_last(self) -> None:
@@ -162,7 +189,7 @@ class DrainingTests(SynchronousTestCase):
         self.wait(1)
         self.draining.wish(False)
         self.draining.wish(False)
-        self.assertEqual(self.said, ["accept no more", True, "accept again", False])
+        self.assertEqual(self.said, [True, "accept no more", "leave", "accept again", False])
         self.assertEqual((self.draining.refuses_new, self.draining.problem), (False, None))
         left = self.open()
         self.wait(10)
@@ -185,5 +212,5 @@ class DrainingTests(SynchronousTestCase):
         """Whoever breaks when he is told of it keeps it from no other."""
         self.draining.on_change.insert(0, lambda drained: 1 // 0)
         self.draining.wish(True)
-        self.assertEqual(self.said, ["accept no more", True])
+        self.assertEqual(self.said, [True, "accept no more", "leave"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

@@ -50,7 +50,7 @@ class MetricsTests(SynchronousTestCase):
     def test_draining(self) -> None:
         """Whether this node is drained is told, and the connections that were closed for that."""
         clock = Clock()
-        draining = Draining(TimerWheel(clock), self, set, ClusterConfig())
+        draining = Draining(TimerWheel(clock), self, set, ClusterConfig(drain_grace_seconds=0))
         watch_draining(self.metrics, draining)
         self.assertIn("rollcall_draining 0.0", self.page())
         self.connections = [a_flow("TCP") for _ in range(3)]
