@@ -11,7 +11,7 @@ from attrs import evolve
 from rollcall.net.config import LimitsConfig, MemberConfig
 from rollcall.net.connection import Origin, State
 from rollcall.net.flow import Address, FlowClosed
-from rollcall.net.member_handshake import AnotherLife, Handshake, HandshakeFailed, Life
+from rollcall.net.member_handshake import Handshake, HandshakeFailed, Life
 from rollcall.net.member_tls import channel_of
 from rollcall.net.stream import StreamReading, WireFlow
 from rollcall.sip.framing import Keepalive, StreamFramer
@@ -43,10 +43,12 @@ def member_limits(limits: LimitsConfig, config: MemberConfig) -> LimitsConfig:
 class MemberFlow(StreamReading, WireFlow):
     """An internal connection. `member` and `epoch` say whose it is, once that is proven."""
 
-    __slots__ = ("_handshake", "epoch", "framer", "member", "refusal")
+    __slots__ = ("_handshake", "epoch", "framer", "member", "refusal", "site")
 
     member: str
     epoch: int
+    site: str
+    """Where it is; empty for our own site."""
     refusal: HandshakeFailed | None
     """Why the other end was not taken for a member."""
 
@@ -55,6 +57,7 @@ class MemberFlow(StreamReading, WireFlow):
         self.framer: StreamFramer | None = None
         self.member = ""
         self.epoch = 0
+        self.site = ""
         self.refusal = None
         self._handshake: Handshake | None = handshake
 
@@ -64,7 +67,7 @@ class MemberFlow(StreamReading, WireFlow):
     @property
     def life(self) -> Life:
         """Which life of which node is at the other end."""
-        return Life(self.member, self.epoch)
+        return Life(self.member, self.epoch, self.site)
 
     def write(self, data: bytes) -> None:
         """Send one whole SIP message, unless the member would not take it: then only this one fails."""
@@ -118,7 +121,8 @@ class MemberFlow(StreamReading, WireFlow):
             self._wire.write(reply)
         if handshake.member is None:
             return
-        self.member, self.epoch = handshake.member.node, handshake.member.epoch
+        life = handshake.member
+        self.member, self.epoch, self.site = life.node, life.epoch, life.site
         self._handshake = None
         self.confirmed = True
         self._ready()
@@ -128,7 +132,7 @@ class MemberFlow(StreamReading, WireFlow):
     def _refuse(self, error: HandshakeFailed) -> None:
         self.refusal = error
         self._handshake = None
-        if isinstance(error, AnotherLife) and error.reply:
+        if error.reply:
             self._wire.write(error.reply)
             self._end(str(error))
         else:

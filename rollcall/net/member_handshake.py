@@ -4,6 +4,10 @@
     caller  -> nonce name epoch wanted-name wanted-epoch proof
     called  -> name epoch proof
 
+A node of another site is told which site calls and which one is meant, and need not be known by its name:
+
+    caller  -> nonce name epoch wanted-name-or-nothing wanted-epoch site wanted-site proof
+
 Each is one line with single spaces, ended by LF; nonces, names and proofs in base64url without padding. A proof is an
 HMAC-SHA256 by the key that all nodes share, over a label for its direction and everything said before it: both nonces,
 so that nothing said once is of use again; and both names, so that nobody is taken for another. Over TLS it covers what
@@ -16,6 +20,7 @@ from __future__ import annotations
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
+from collections.abc import Callable
 from secrets import token_bytes
 
 from attrs import frozen
@@ -27,9 +32,14 @@ CALLED_LABEL = b"rollcall member 1 called"
 NONCE_BYTES = 32
 
 MAX_LINE_BYTES = 1024
-"""Room for two names of 253 bytes, the longest that a host can have, and all else."""
+"""Room for two names of 253 bytes, the longest that a host can have, two of sites, and all else."""
 
 MAX_EPOCH_DIGITS = 20
+
+MAX_SITE_BYTES = 40
+
+FIELDS = 6
+"""Of what a caller says, within a site."""
 
 
 @frozen
@@ -38,40 +48,63 @@ class Life:
 
     node: str
     epoch: int
+    site: str = ""
+    """Where it is; empty for our own site. A node of another site is another node, whatever it is called."""
 
     def __str__(self) -> str:
-        return f"{self.node}, epoch {self.epoch}"
+        if self.site and not self.node:
+            return f"of site {self.site}"
+        return f"{self.node}, epoch {self.epoch}" + (f", of site {self.site}" if self.site else "")
 
     def is_before(self, other: Life) -> bool:
         """Whether `other` is a later life of the same node."""
-        return self.node == other.node and self.epoch < other.epoch
+        return (self.node, self.site) == (other.node, other.site) and self.epoch < other.epoch
+
+
+def nobody_elsewhere(life: Life) -> str:
+    """Admit no node of another site, for there is none."""
+    return "this node knows of no other site"
+
+
+@frozen
+class Admission:
+    """Who may come from, or be reached at, other sites."""
+
+    site: str = ""
+    """What our own site is called; empty when there is only one."""
+    refuses: Callable[[Life], str] = nobody_elsewhere
+    """Says why a node of another site, which has proven to be one, is not taken; empty: it is."""
 
 
 class HandshakeFailed(Exception):
     """Who speaks there is not, or has not shown to be, the member that was expected; says why."""
+
+    def __init__(self, why: str, reply: bytes = b"") -> None:
+        """`reply` is what the called node still says."""
+        super().__init__(why)
+        self.reply = reply
 
 
 class AnotherLife(HandshakeFailed):
     """A genuine member is there, but not the one, or not in the life, that the caller wanted."""
 
     def __init__(self, there: Life, reply: bytes = b"") -> None:
-        """`reply` is what the called node still says."""
-        super().__init__(f"there is {there}")
+        super().__init__(f"there is {there}", reply)
         self.there = there
-        self.reply = reply
 
 
 class Handshake:
     """One end's part: give it what comes, send what it returns, until `member` is known."""
 
-    def __init__(self, key: bytes, me: Life, nonce: bytes | None = None) -> None:
-        """`nonce` is chosen at random unless a test says it."""
+    def __init__(self, key: bytes, me: Life, nonce: bytes | None = None, admission: Admission | None = None) -> None:
+        """`nonce` is chosen at random unless a test says it. Without `admission` there is no other site."""
         self.member: Life | None = None
         """Who is at the other end, once that is proven."""
         self.rest = b""
         """What came after the handshake's last line."""
         self._key = key
         self._me = me
+        self._admission = admission or Admission()
         self._nonce = nonce or token_bytes(NONCE_BYTES)
         self._channel = b""
         self._buffer = b""
@@ -103,9 +136,10 @@ class Handshake:
 class Calling(Handshake):
     """The part of who has opened the connection."""
 
-    def __init__(self, key: bytes, me: Life, wanted: Life, nonce: bytes | None = None) -> None:
-        """`wanted` is who should be there."""
-        super().__init__(key, me, nonce)
+    def __init__(self, key: bytes, me: Life, wanted: Life, nonce: bytes | None = None,
+                 admission: Admission | None = None) -> None:
+        """`wanted` is who should be there; without a name any node of that site, which has to be another one."""
+        super().__init__(key, me, nonce, admission)
         self._wanted = wanted
         self._said: tuple[bytes, ...] = ()
 
@@ -125,7 +159,9 @@ class Calling(Handshake):
         nonce = _decoded(fields[1])
         if len(nonce) != NONCE_BYTES:
             raise HandshakeFailed("its nonce is not of the right length")
-        said = self._nonce, *_named(self._me), *_named(self._wanted)
+        said: tuple[bytes, ...] = self._nonce, *_named(self._me), *_named(self._wanted)
+        if self._wanted.site:
+            said += self._admission.site.encode(), self._wanted.site.encode()
         self._said = nonce, *said
         return _spoken(*said, self._proof(CALLER_LABEL, *self._said))
 
@@ -135,9 +171,10 @@ class Calling(Handshake):
         name, epoch, proof = map(_decoded, fields)
         if not hmac.compare_digest(proof, self._proof(CALLED_LABEL, *self._said, name, epoch)):
             raise HandshakeFailed("its proof is wrong: it has another key, made from another secret")
-        there = _life(name, epoch)
-        if there != self._wanted:
+        there = _life(name, epoch, self._wanted.site)
+        if self._wanted.node and there != self._wanted:
             raise AnotherLife(there)
+        _check_elsewhere(there, self._me, self._admission)
         self.member = there
 
 
@@ -150,33 +187,63 @@ class Called(Handshake):
         return GREETING + b" " + _encoded(self._nonce) + b"\n"
 
     def _line(self, fields: list[bytes], rest: bytes) -> bytes:
-        if len(fields) != 6 or rest:
+        if len(fields) not in (FIELDS, FIELDS + 2) or rest:
             raise HandshakeFailed("it has not answered with a proof")
         *said, proof = map(_decoded, fields)
         if not hmac.compare_digest(proof, self._proof(CALLER_LABEL, self._nonce, *said)):
             raise HandshakeFailed("its proof is wrong: it has another key, made from another secret")
-        _, *names = said
-        caller, wanted = _life(*names[:2]), _life(*names[2:])
+        _, name, epoch, wanted_name, wanted_epoch, *sites = said
+        caller = _life(name, epoch, _site(sites[0]) if sites else "")
         me = _named(self._me)
         reply = _spoken(*me, self._proof(CALLED_LABEL, self._nonce, *said, *me))
+        if sites:
+            self._check_sites(caller, _site(sites[1]), reply)
         if caller.node == self._me.node:
             raise HandshakeFailed("it has our own name")
-        if wanted != self._me:
+        if (wanted_name or not sites) and _life(wanted_name, wanted_epoch) != self._me:
             raise AnotherLife(self._me, reply)
         self.member = caller
         return reply
+
+    def _check_sites(self, caller: Life, wanted: str, reply: bytes) -> None:
+        if wanted != self._admission.site:
+            raise HandshakeFailed(f"{caller} looks for site {wanted} here, and this is site {self._admission.site!r}")
+        try:
+            _check_elsewhere(caller, self._me, self._admission)
+        except HandshakeFailed as problem:
+            raise HandshakeFailed(str(problem), reply) from problem
+
+
+def _check_elsewhere(there: Life, me: Life, admission: Admission) -> None:
+    """Raise HandshakeFailed when a node of another site is not to be taken for a member."""
+    if not there.site:
+        return
+    if there.node == me.node:
+        raise HandshakeFailed(f"{there} has the name of this node; nodes of all sites need different names")
+    if there.site == admission.site:
+        raise HandshakeFailed(f"{there} says that it is at our own site")
+    why = admission.refuses(there)
+    if why:
+        raise HandshakeFailed(f"{there} is refused: {why}")
 
 
 def _named(life: Life) -> tuple[bytes, bytes]:
     return life.node.encode(), str(life.epoch).encode("ascii")
 
 
-def _life(name: bytes, epoch: bytes) -> Life:
+def _site(name: bytes) -> str:
+    """Return the name of a site as it was proven. Raises HandshakeFailed when it is none."""
+    if not name or len(name) > MAX_SITE_BYTES or not name.isascii():
+        raise HandshakeFailed("what it proves is no site's name")
+    return name.decode("ascii")
+
+
+def _life(name: bytes, epoch: bytes, site: str = "") -> Life:
     """Return a life as it was proven. Raises HandshakeFailed all the same when it cannot be one."""
     if not name or len(epoch) > MAX_EPOCH_DIGITS or not epoch.isdigit():
         raise HandshakeFailed("what it proves is no member's name")
     try:
-        return Life(name.decode(), int(epoch))
+        return Life(name.decode(), int(epoch), site)
     except UnicodeDecodeError:
         raise HandshakeFailed("what it proves is no member's name") from None
 

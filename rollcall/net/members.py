@@ -21,7 +21,7 @@ from rollcall.net.connections import Connections
 from rollcall.net.flow import Address, ConnectFailed, Flow, Listener
 from rollcall.net.listening import accept_at_most, advertised_host, bound_address, family_of, stream_socket
 from rollcall.net.member_flow import MemberFlow, member_limits
-from rollcall.net.member_handshake import Called, Calling, Handshake, Life
+from rollcall.net.member_handshake import Admission, Called, Calling, Handshake, Life
 from rollcall.net.member_link import CLOSED, KEEPALIVE, REFUSED, REPLACED, TIMED_OUT, UNREACHABLE, Link
 from rollcall.net.member_tls import MemberTls
 from rollcall.net.tls import Layer
@@ -55,9 +55,12 @@ class Members:
         self._config = config
         self._me = Life(*me)
         self._key = key
+        self._admission = Admission()
         self._lost = lost
         self._tls = MemberTls(config, reactor) if config.tls else None
         self._links: dict[Life, Link] = {}
+        self._places: dict[tuple[str, str, int], Link] = {}
+        """Links with nodes of other sites that are known by nothing but site, host and port."""
         self._port: IListeningPort | None = None
 
     # --- life
@@ -85,8 +88,9 @@ class Members:
         """Listen no more, close every connection, and return when all are gone. Nobody is told of losses."""
         port, self._port = self._port, None
         ending: list[Deferred[Any]] = [] if port is None else [maybeDeferred(port.stopListening)]
-        links, self._links = self._links, {}
-        for link in links.values():
+        links = [*self._links.values(), *self._places.values()]
+        self._links, self._places = {}, {}
+        for link in links:
             link.leave("shutting down")
         ending.append(self.connections.close_all("shutting down"))
         return DeferredList(ending).addCallback(lambda _: None)
@@ -98,15 +102,38 @@ class Members:
 
     # --- connections
 
-    async def flow(self, node: str, epoch: int, host: str, port: int) -> Flow:
+    def join_sites(self, admission: Admission) -> None:
+        """Know from now on of other sites, and who of them is a member."""
+        self._admission = admission
+
+    async def flow(self, node: str, epoch: int, host: str, port: int, site: str = "") -> Flow:
         """Return the connection with a life of a member, opened now or before, by either end. Raises ConnectFailed."""
-        life = Life(node, epoch)
+        life = Life(node, epoch, site)
         if self._port is None or node == self._me.node:
             why = "not listening" if self._port is None else "that is this node"
             raise ConnectFailed(f"member {life}: {why}")
+        open_flow = self._open_flow(life) if site else None
+        if open_flow is not None:
+            return open_flow
         link = self._link(life)
         link.address = (host.strip("[]"), port)
         return await link.opened()
+
+    async def reach(self, site: str, host: str, port: int) -> MemberFlow:
+        """Return a connection with whatever node of another site is there. Raises ConnectFailed.
+
+        Who it is, and which life of it, has been proven then.
+        """
+        place = site, host.strip("[]"), port
+        if self._port is None:
+            raise ConnectFailed(f"site {site}, {host}:{port}: not listening")
+        link = self._places.get(place)
+        if link is None:
+            link = self._places[place] = Link(Life("", 0, site), self, self._link_lost)
+            link.address = place[1:]
+        flow = await link.opened()
+        assert isinstance(flow, MemberFlow)
+        return flow
 
     def keep(self, nodes: Iterable[tuple[str, int, str, int]]) -> None:
         """See that there is a connection with each of these (node, epoch, host, port), and none with former ones.
@@ -150,11 +177,11 @@ class Members:
 
     def calling(self, wanted: Life) -> Handshake:
         """Return our part of a handshake with a member that we call."""
-        return Calling(self._key, self._me, wanted)
+        return Calling(self._key, self._me, wanted, admission=self._admission)
 
     def called(self) -> Handshake:
         """Return our part of a handshake with who calls us."""
-        return Called(self._key, self._me)
+        return Called(self._key, self._me, admission=self._admission)
 
     def came(self, flow: MemberFlow) -> None:
         """Take note of a member's connection; it ends what was left of the node's earlier lives."""
@@ -162,7 +189,7 @@ class Members:
         for link in [link for life, link in self._links.items() if life.is_before(flow.life)]:
             link.leave(f"replaced by {flow.life}", is_dead=True)
             self._tidy(link)
-            self._lost(link.life.node, link.life.epoch, REPLACED)
+            self._tell(link, REPLACED)
 
     def went(self, flow: MemberFlow, reason: str) -> None:
         """Take note that it has ended."""
@@ -171,6 +198,12 @@ class Members:
             link.ended(flow, reason)
 
     # --- details
+
+    def _open_flow(self, life: Life) -> MemberFlow | None:
+        """Return any open connection with a life: a second one would have it close the first."""
+        links = [self._links.get(life), *self._places.values()]
+        flows = [link.flow for link in links if link is not None and link.flow is not None]
+        return next((flow for flow in flows if flow.life == life), None)
 
     def _link(self, life: Life) -> Link:
         link = self._links.get(life)
@@ -181,11 +214,19 @@ class Members:
     def _link_lost(self, link: Link, why: str) -> None:
         self._tidy(link)
         if why:
+            self._tell(link, why)
+
+    def _tell(self, link: Link, why: str) -> None:
+        # Which nodes of another site live is that site's business.
+        if not link.life.site:
             self._lost(link.life.node, link.life.epoch, why)
 
     def _tidy(self, link: Link) -> None:
         if link.is_over and self._links.get(link.life) is link:
             del self._links[link.life]
+        place = link.life.site, *link.address
+        if link.is_over and self._places.get(place) is link:
+            del self._places[place]
 
     def _listener_config(self) -> ListenerConfig:
         config = self._config
