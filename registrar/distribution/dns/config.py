@@ -89,7 +89,7 @@ class DnsConfig:
     """Under load queries are looked for once in so many milliseconds; 0 wakes for each."""
 
     max_cached: int = field(default=8192, validator=at_least(0))
-    """Ready answers kept by what was asked, for each view; at most some 2 kB each."""
+    """Ready answers kept by what was asked, until the next change; at most some 2 kB each."""
 
     answers_per_second: float = field(default=1000.0, validator=at_least(0))
     """UDP answers of one kind (data, no data, no such name, refused, ...) to one network; 0 for no limit. It bounds
