@@ -11,7 +11,7 @@ import resource
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import count
+from itertools import count, cycle
 from typing import Literal, Self
 
 from attrs import frozen
@@ -100,15 +100,19 @@ class Fleet:
         domain: str,
         behaviour: Behaviour | None = None,
         seed: int = 1,
+        sources: Sequence[str] = ("",),
     ) -> None:
-        """`faces` are the registrars' TCP addresses, over which the users' phones are spread evenly."""
+        """`faces` are the registrars' TCP addresses, over which the users' phones are spread evenly.
+
+        `sources` are addresses of their own, which they have in turn.
+        """
         self.faces = list(faces)
         self.domain = domain
         self.behaviour = behaviour or Behaviour()
         self.name = f"f{os.getpid()}n{next(_names)}"
         self.phones = [
-            FleetPhone(self, index, user.username, user.password, index % len(self.faces))
-            for index, user in enumerate(users)
+            FleetPhone(self, index, user.username, user.password, index % len(self.faces), source)
+            for index, (user, source) in enumerate(zip(users, cycle(sources)))
         ]
         self.calls: dict[str, Call] = {}
         self.answers: Counter[tuple[str, int]] = Counter()

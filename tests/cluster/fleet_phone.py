@@ -30,6 +30,8 @@ class FleetPhone:
     password: str = field(repr=False)
     face: int
     """Which registrar it speaks to, or tries: an index of the fleet's faces."""
+    source: str = ""
+    """The address that it speaks from; empty for what its host chooses."""
     is_wanted: bool = False
     """Whether it is to be registered: then it connects again when its connection ends."""
     is_connected: bool = False
@@ -101,6 +103,8 @@ class FleetPhone:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.source:
+            self._socket.bind((self.source, 0))
         self._events = EPOLLOUT
         self.fleet.loop.watch(self._socket, self, EPOLLOUT)
         # EINPROGRESS or an error, of which epoll will tell.
