@@ -176,7 +176,9 @@ class Clustering:
             host=listener.host.strip("[]") if listener is not None else told,
             port=listener.port if listener is not None else self._internal_port, tls=cluster.internal_tls,
             faces=faces(self._transports),
-            admin=self._config.admin.url, of=self._config.registrar.node if self._me.index else "")
+            admin=self._config.admin.url, of=self._config.registrar.node if self._me.index else "",
+            site=cluster.site, capacity=cluster.capacity, connections=sum(self._transports.flow_counts().values()),
+            weight=self.weight())
 
     def _lost(self, node: str, epoch: int, why: str) -> None:
         self.leases.suspect(node, epoch, why)
