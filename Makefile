@@ -5,6 +5,7 @@
 #                                                                       (PYTEST="-k name" to choose)
 #   make test-compiled, make test-pure    one half of it
 #   make test-long      tests that take long and show by other ways, or at more servers, what others show
+#   make test-lvs       the rendered keepalived.conf on two IPVS directors in User-Mode Linux; as root
 #   make fuzz   five minutes of messages that the scanner, its twin and the parser must agree about
 #   make lint   ruff, mypy, the floor check, changelog fragments
 #   make bench  CPU and memory of the server beside Debian's Kamailio    (BENCH="--case tcp-digest" to choose)
@@ -40,7 +41,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe \
 	--strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --build-deps-for editable
 
-.PHONY: run test test-compiled test-pure test-long fuzz lint bench bench-full bench-million simulate media-bench soak lock clean
+.PHONY: run test test-compiled test-pure test-long test-lvs fuzz lint bench bench-full bench-million simulate media-bench soak lock clean
 .DELETE_ON_ERROR:
 # What compiles comes after what installs the compiler, and both after what installs Cython.
 .NOTPARALLEL:
@@ -62,6 +63,10 @@ test-pure: $(BROWSER_READY)
 
 test-long: $(BROWSER_READY) $(COMPILED)
 	@$(BIN)/python -m pytest -m long $(PYTEST)
+
+test-lvs: $(TEST_READY) $(COMPILED)
+	@tools/setup-uml
+	@$(BIN)/python -m pytest -m lvs tests/lvs $(PYTEST)
 
 fuzz: $(TEST_READY) $(COMPILED)
 	@exec $(BIN)/python -m tools.fuzz_scanner --seconds 300
