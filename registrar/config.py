@@ -15,6 +15,7 @@ from registrar.calls.config import CallsConfig
 from registrar.database.config import DatabaseConfig
 from registrar.distribution.directors.config import DirectorsConfig
 from registrar.distribution.dns.config import DnsConfig
+from registrar.distribution.dns.layout import Layout, lay_out
 from registrar.distribution.health.config import HealthConfig
 from registrar.distribution.rebalancing import RebalanceConfig
 from registrar.distribution.tickle.config import TickleConfig
@@ -175,6 +176,12 @@ class RegistrarConfig:
         return NetConfig(listeners=listeners, keepalive=self.keepalive, limits=self.limits, tls=self.tls,
                          resolver=self.resolver, engine=self.engine)
 
+    @property
+    def zones(self) -> Layout:
+        """What the zones of the name server consist of. Raises NotAllowed when sections do not fit together."""
+        names = [name for domain in self.domains for name in (domain.name, *domain.aliases)]
+        return lay_out(self.dns, names, self.listeners, self.sites)
+
     def path(self, given: Path | None, name: str) -> Path:
         """Return `given`, or the file `name` in the data directory."""
         return given if given is not None else self.registrar.data_dir / name
@@ -184,6 +191,8 @@ class RegistrarConfig:
         self.net  # noqa: B018
         if self.cluster.site and self.cluster.site not in {site.name for site in self.sites}:
             raise NotAllowed("the name of a [[site]]", "cluster.site", self.cluster.site)
+        if self.dns.listen:
+            self.zones  # noqa: B018 - they must fit together, too
         bindings = self.path(self.location.file, "location.sqlite")
         if bindings.absolute() == self.path(self.subscribers.file, "subscribers.sqlite").absolute():
             raise NotAllowed("another file than that of [subscribers]", "location.file", bindings)
