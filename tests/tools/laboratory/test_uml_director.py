@@ -37,5 +37,5 @@ class ParsedTests(SynchronousTestCase):
 
     def test_trouble(self) -> None:
         """What is no table, such as a program's complaint, is no service and no flow."""
-        state = parsed("[addresses]\n[services]\nCan't initialize ipvs: Protocol not available\n[flows]\ncat: no file\n")
+        state = parsed("[addresses]\n[services]\nCan't initialize ipvs: Protocol not there\n[flows]\ncat: no file\n")
         self.assertEqual((state.addresses, state.services, state.flows), (State().addresses, {}, ()))
