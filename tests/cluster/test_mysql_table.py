@@ -8,7 +8,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from registrar.auth import StoreUnavailable, Subscriber
-from registrar.command import main
+from registrar.command.commands import main
 from registrar.database.engines import engine_of
 from registrar.database.upgrading import upgrade
 from registrar.directory.opening import directory_at

@@ -8,7 +8,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 from twisted.trial.unittest import TestCase
 
-from registrar.command import main
+from registrar.command.commands import main
 
 CONFIG = """
 [registrar]

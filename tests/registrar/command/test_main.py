@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from registrar.command import main
+from registrar.command.commands import main
 from registrar.command.users import user
 from tests.registrar.command.running import CommandCase, run
 
