@@ -43,6 +43,33 @@ class Drained(Protocol):
         """Return all connections of phones."""
 
 
+class Pace:
+    """How many things may be done at each look, when no second shall see more of them than so many."""
+
+    def __init__(self, per_second: float) -> None:
+        self._per_second = per_second
+        self._most = max(1, int(per_second))
+        self._allowed = self._looked_at = 0.0
+        self._recent: deque[float] = deque()
+
+    def begin(self, now: float) -> None:
+        """Allow nothing yet."""
+        self._allowed, self._looked_at = 0.0, now
+
+    def look(self, now: float) -> int:
+        """Return how many may be done now; what was missed because a look was late is hardly made up for."""
+        gained = self._allowed + (now - self._looked_at) * self._per_second
+        self._allowed, self._looked_at = min(gained, max(1.0, 2 * LOOK_SECONDS * self._per_second)), now
+        while self._recent and self._recent[0] <= now - 1:
+            self._recent.popleft()
+        return max(0, min(int(self._allowed), self._most - len(self._recent)))
+
+    def done(self, now: float) -> None:
+        """Count one."""
+        self._allowed -= 1
+        self._recent.append(now)
+
+
 class Stage(Enum):
     """How far it has come."""
 
@@ -75,9 +102,8 @@ class Draining:
         self._waited_on = waited_on
         self._config = config
         self._queue: deque[Flow] = deque()
-        self._allowed = 0.0
-        self._recent: deque[float] = deque()
-        self._looked_at = self._counted_at = self._impatient_at = 0.0
+        self._pace = Pace(config.drain_flows_per_second)
+        self._counted_at = self._impatient_at = 0.0
         self._next_step: Timer | None = None
 
     @property
@@ -129,7 +155,8 @@ class Draining:
     def _leave(self) -> None:
         now = self._wheel.now()
         self.stage = Stage.LEAVING
-        self._looked_at, self._impatient_at, self._allowed = now, now + self._config.drain_patience_seconds, 0.0
+        self._impatient_at = now + self._config.drain_patience_seconds
+        self._pace.begin(now)
         self._transports.stop_accepting()
         self._tell(self.on_leave)
         self._count(now)
@@ -162,14 +189,11 @@ class Draining:
     def _look(self) -> None:
         self._look_later()
         now = self._wheel.now()
-        pace = self._config.drain_flows_per_second
-        # What was missed because a look was late is made up for, but no second sees more than the pace.
-        self._allowed = min(self._allowed + (now - self._looked_at) * pace, max(1.0, 2 * LOOK_SECONDS * pace))
-        self._looked_at = now
+        allowed = self._pace.look(now)
         if not self._queue and now >= self._counted_at + RECOUNT_SECONDS:
             self._count(now)
-        if self._queue and self._allowed >= 1:
-            self._close_some(now)
+        if self._queue and allowed:
+            self._close_some(allowed, now)
 
     def _count(self, now: float) -> None:
         """Queue all connections that there are, those that nobody needs first."""
@@ -180,15 +204,12 @@ class Draining:
             self.stage = Stage.EMPTY
             self._log.info("drained: no connection is left")
 
-    def _close_some(self, now: float) -> None:
-        while self._recent and self._recent[0] <= now - 1:
-            self._recent.popleft()
-        most = max(1, int(self._config.drain_flows_per_second))
+    def _close_some(self, allowed: int, now: float) -> None:
         waited_on = self._waited_on() if now < self._impatient_at else frozenset()
-        while self._queue and self._allowed >= 1 and len(self._recent) < most:
+        while self._queue and allowed:
             flow = self._queue.popleft()
             if flow.is_open and flow not in waited_on:
                 flow.close(REASON)
                 self.closed += 1
-                self._allowed -= 1
-                self._recent.append(now)
+                self._pace.done(now)
+                allowed -= 1
