@@ -193,6 +193,11 @@ class RegistrarConfig:
             raise NotAllowed("the name of a [[site]]", "cluster.site", self.cluster.site)
         if self.dns.listen:
             self.zones  # noqa: B018 - they must fit together, too
+        if len(self.sites) > 1 and not self.cluster.site:
+            raise NotAllowed("the name of the [[site]] that this node stands in", "cluster.site", "")
+        if len(self.sites) > 1 and self.location.kind != "redis":
+            raise NotAllowed('"redis" where there are several sites: only its nodes speak to each other',
+                             "location.kind", self.location.kind)
         bindings = self.path(self.location.file, "location.sqlite")
         if bindings.absolute() == self.path(self.subscribers.file, "subscribers.sqlite").absolute():
             raise NotAllowed("another file than that of [subscribers]", "location.file", bindings)

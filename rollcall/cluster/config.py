@@ -199,6 +199,27 @@ class ClusterConfig:
     site: str = ""
     """Which [[site]] this node stands in; empty where there is only one."""
 
+    site_poll_seconds: float = field(default=1.0, validator=ge(0.1))
+    """How often each other site is asked who lives there."""
+
+    site_dead_seconds: float = field(default=3.0, validator=gt(0))
+    """A site that has not answered for so long is not reachable."""
+
+    site_question_seconds: float = field(default=0.7, validator=gt(0))
+    """How long a question to another site may take. Calls for phones of our own site never wait for one."""
+
+    site_questions_per_second: int = field(default=500, validator=ge(1))
+    """How many addresses-of-record other sites are asked for in a second; a further one is not found there."""
+
+    max_site_questions: int = field(default=500, validator=ge(1))
+    """How many of these may wait for an answer at a time."""
+
+    site_negative_seconds: float = field(default=3.0, validator=ge(0))
+    """So long it is remembered that nobody is registered at the other sites."""
+
+    max_site_negatives: int = field(default=20_000, validator=ge(1))
+    """Of so many addresses-of-record; the oldest are forgotten first."""
+
     capacity: int = field(default=20_000, validator=ge(1))
     """How many connections of phones this node, each worker of it, is to carry; what is free of it is its weight."""
 
