@@ -99,6 +99,11 @@ class ConnectionFlow(Flow):
         """Whether it is closed or about to be."""
         return self._state in (State.CLOSING, State.CLOSED)
 
+    @property
+    def came_directly(self) -> bool:
+        """Whether the peer's kernel has connected to ours: not ours to its, nor that of a proxy in between."""
+        return self._local is None and self._origin.time_limit() is not None
+
     def __repr__(self) -> str:
         host, port = self.peer
         return f"<flow {self.id} {self.transport} {host}:{port} {self._state.value}>"
@@ -122,6 +127,7 @@ class ConnectionFlow(Flow):
             self.confirmed = True
             if self._state is State.OPEN:
                 self._allow(None)
+                self._origin.connections.confirmed(self)
 
     # --- what a subclass says
 

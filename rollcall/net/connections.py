@@ -81,6 +81,16 @@ class Opening(Protocol):
         """End it."""
 
 
+class FlowWatcher(Protocol):
+    """Who hears of connections that are of use."""
+
+    def confirmed(self, flow: ConnectionFlow) -> None:
+        """A first valid request has come over this one."""
+
+    def gone(self, flow: ConnectionFlow) -> None:
+        """This one has ended, whether a valid request came over it or not."""
+
+
 class Connections:
     """The connections of a process. `user` hears what comes over them."""
 
@@ -91,6 +101,7 @@ class Connections:
         self.user = user
         self.limits = limits
         self.tallies = tallies
+        self.watcher: FlowWatcher | None = None
         self.framing = FramingLimits(max_head_bytes=limits.max_head_bytes, max_body_bytes=limits.max_body_bytes)
         self.by_transport: Counter[str] = Counter()
         # The engine's flows lie at their descriptor, which costs 8 bytes each.
@@ -212,6 +223,11 @@ class Connections:
             flow.close(reason)
         return emptied
 
+    def confirmed(self, flow: ConnectionFlow) -> None:
+        """Tell who wants to know that a valid request has come over a connection; once for each."""
+        if self.watcher is not None:
+            self.watcher.confirmed(flow)
+
     # --- what comes over them
 
     def deliver(self, data: bytes, flow: Flow) -> None:
@@ -269,6 +285,8 @@ class Connections:
             self.user.flow_closed(flow, reason)
         except Exception:
             self._log.failure("while {flow} closed", flow=flow)
+        if self.watcher is not None:
+            self.watcher.gone(flow)
 
     def _check_for_none(self) -> None:
         if self._waiting_for_none and not self._opening and not any(self.by_transport.values()):

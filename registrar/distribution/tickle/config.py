@@ -2,7 +2,7 @@
 
 from attrs import field, frozen
 
-from rollcall.ops.allowed import above
+from rollcall.ops.allowed import above, at_least, between, non_empty
 
 
 @frozen(kw_only=True)
@@ -12,5 +12,14 @@ class TickleConfig:
     enabled: bool = False
     """Whether connections are noted in Redis, and those of dead nodes woken."""
 
+    socket: str = field(default="/run/rollcall/tickle.sock", validator=non_empty())
+    """Where the process listens that sends the packets, see etc/systemd/rollcall-tickle.service."""
+
     flows_per_second: float = field(default=1000.0, validator=above(0))
     """So many connections are woken in a second at most, by all processes of a node."""
+
+    repeats: int = field(default=2, validator=between(1, 5))
+    """How often each connection is tickled, a second apart: packets get lost."""
+
+    remembered_seconds: float = field(default=120.0, validator=at_least(1))
+    """So long after the end of a node this host may still take over its address, and wakes its phones then."""
