@@ -21,6 +21,7 @@ from registrar.cluster_api import Alone, Flows, Nodes
 from registrar.clustering import Clustering, faces, this_life
 from registrar.config import RegistrarConfig
 from registrar.databases import Databases
+from registrar.distributing import Around, Distribution
 from registrar.draining import Draining
 from registrar.forking import Fork
 from registrar.gruu import GruuMaker
@@ -89,6 +90,7 @@ class Parts:
     collecting: Collecting
     events: RegEvents
     draining: Draining
+    distribution: Distribution
     clustering: Clustering | None
     """None when bindings are not shared by Redis."""
     media: MediaParts | None
@@ -103,6 +105,7 @@ def build(config: RegistrarConfig, reactor: Any, membership: Membership | None =
     joining.register()
     joining.forward()
     joining.tell_of_registrations()
+    joining.distribute()
     joining.be_watched()
     return joining.parts()
 
@@ -250,6 +253,12 @@ class _Joining:
         if clustering is not None:
             clustering.leases.on_change.append(self.events.nodes_ended)
 
+    def distribute(self) -> None:
+        """Make what brings phones here, and has them come back."""
+        self.distribution = Distribution(self.config, Around(
+            reactor=self.reactor, wheel=self.wheel, me=self.me, transports=self.transports, draining=self.draining,
+            clustering=self.clustering, this=self._this))
+
     def be_watched(self) -> None:
         """Make what operators look at, and with workers what the supervisor speaks to."""
         self.admin = AdminSite(self.reactor, self.config.admin, self.metrics)
@@ -269,6 +278,7 @@ class _Joining:
         watch_admission(self.metrics, self.admission)
         watch_reconnecting(self.metrics, self.reconnecting)
         watch_draining(self.metrics, self.draining)
+        self.distribution.watch(self.metrics, self.admin.routes)
         if self.media is not None:
             self.media.watch(self.metrics, self.admin.routes)
         if self.clustering is not None:
@@ -297,7 +307,9 @@ class _Joining:
         return Node(
             node=self.me.node, epoch=self.me.epoch, host="", port=0, started_at=self.started_at,
             draining=self.draining.is_draining, faces=faces(self.transports), admin=self.config.admin.url,
-            of=self.config.registrar.node if self.me.index else "")
+            of=self.config.registrar.node if self.me.index else "", site=self.config.cluster.site,
+            capacity=self.config.cluster.capacity, connections=self.distribution.connections(),
+            weight=self.distribution.standing.weight())
 
     def parts(self) -> Parts:
         """Return what was made."""
@@ -307,7 +319,7 @@ class _Joining:
             domains=self.domains, location=self.location, databases=self.databases, requests=self.requests,
             transports=self.transports, wheel=self.wheel, admin=self.admin, turns=turns,
             collecting=Collecting(self.metrics), events=self.events, draining=self.draining,
-            clustering=self.clustering, media=self.media)
+            distribution=self.distribution, clustering=self.clustering, media=self.media)
 
     # --- details
 

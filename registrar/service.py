@@ -45,6 +45,7 @@ class RegistrarService(LoggedService):
         self._starting: Deferred[None] = succeed(None)
         self._is_stopping = False
         self._on_hang_up: Any = None
+        parts.distribution.standing.not_ready = lambda: self._not_ready or parts.location.problem
         parts.admin.ready_when("registrar", lambda: self._not_ready)
         parts.admin.ready_when("draining", lambda: parts.draining.problem)
         parts.admin.ready_when("location", lambda: parts.location.problem)
@@ -74,6 +75,7 @@ class RegistrarService(LoggedService):
         # All that lives as long as the process is there, and nobody waits yet for the collection with which it begins.
         self._parts.collecting.startService()
         self._parts.transports.startService()
+        self._parts.distribution.start()
         self._parts.turns.setServiceParent(self)  # from the next turn on somebody may wait for its end
         self._not_ready = None
         for listener in self._parts.transports.listeners.values():
@@ -119,6 +121,7 @@ class RegistrarService(LoggedService):
         await self._starting
         if self._on_hang_up is not None:
             signal(SIGHUP, self._on_hang_up)
+        await self._parts.distribution.stop()
         if self._parts.collecting.running:
             self._parts.collecting.stopService()
         self._parts.draining.stop()
