@@ -5,6 +5,8 @@ Whether a question is the same is decided by its bytes after the ID, in lower ca
 bytes before the name only such questions are kept as have no letters there that matter.
 """
 
+from collections.abc import Callable
+
 from attrs import frozen
 from dns.rdatatype import RdataType
 
@@ -48,6 +50,9 @@ DATA, NO_DATA, NO_SUCH_NAME, CUT, REFUSED, MALFORMED, NOT_IMPLEMENTED, BAD_VERSI
 KIND_OF = {Rcode.FORMERR: MALFORMED, Rcode.NOTIMP: NOT_IMPLEMENTED, Rcode.REFUSED: REFUSED,
            Rcode.BADVERS: BAD_VERSION, Rcode.SERVFAIL: FAILED}
 
+KEPT = frozenset((DATA, NO_DATA, CUT))
+"""A flood of other questions does not push the usual ones out."""
+
 NOT_HERE = frozenset((Type.AXFR, Type.MAILA, Type.MAILB))
 """Types that are no question for a record (RFC 5936 §4.2: AXFR is for TCP; RFC 1035 §3.2.3)."""
 
@@ -73,15 +78,18 @@ class Shown:
 class Answers:
     """Answers queries from the last snapshot."""
 
-    def __init__(self, config: DnsConfig) -> None:
+    def __init__(self, config: DnsConfig, may_transfer: Callable[[bytes], bool]) -> None:
+        """`may_transfer` says whether a packed address is that of a secondary."""
         self.rates = Rates(config, len(KINDS))
         self.counts = [0] * len(KINDS)
         """Answers by kind, and what was dropped without one."""
         self.ignored = 0
         self.snapshot: Snapshot | None = None
+        self._may_transfer = may_transfer
         self._payload = config.udp_payload_bytes
         self._most = config.max_cached
         self._kept = 0
+        self._now = 0.0
         self._shown: Shown | None = None
         self._clients: dict[bytes, Client] = {}
         self._nothing: Cache = {}
@@ -102,6 +110,10 @@ class Answers:
 
     def datagrams(self, batch: list[tuple[bytes, PackedAddress]], now: float) -> list[tuple[bytes, PackedAddress]]:
         """Return the answers to a batch of queries, each with whom it is for. This is the hot path: mind each line."""
+        if now < self._now:  # the clock was set back, and all rates would be used up until that moment comes again
+            self.rates.forget_all()
+            self._clients.clear()
+        self._now = now
         answers = []
         rates, counts = self.rates, self.counts
         step, latest = rates.step, now + rates.burst
@@ -152,8 +164,7 @@ class Answers:
             self.ignored += 1
             return None
         entry, query = self._made(data, _host(address[PORT_BYTES:]), self._payload)
-        if (query is not None and entry[4] in (DATA, NO_DATA, CUT) and len(data) <= MAX_KEPT_QUERY
-                and not (query.edns is not None and query.edns.has_others) and self._most):
+        if query is not None and entry[4] in KEPT and len(data) <= MAX_KEPT_QUERY and _comes_again(query):
             if self._kept >= self._most:
                 self._forget()
             self._kept += 1
@@ -179,14 +190,17 @@ class Answers:
         """Return the answer to a question for records. Raises WireError."""
         edns, shown = query.edns, self._shown
         question_end = query.name_end + TYPE_CLASS_BYTES
-        rcode = _refusal(query) or (Rcode.SERVFAIL if shown is None else None)
+        rcode = _refusal(query, most) or (Rcode.SERVFAIL if shown is None else None)
         if rcode is not None or shown is None:
             raise WireError(rcode or Rcode.SERVFAIL, question_end, edns)
         subnet = edns.subnet if edns is not None else None
         scope = 0
         if subnet is not None and subnet.bits and shown.snapshot.is_split:
             host, scope = subnet.address, subnet.bits
-        compiled = self._compiled(shown, shown.snapshot.select(host), query)
+        if query.type == Type.IXFR:
+            compiled = self._latest(shown, host, query)
+        else:
+            compiled = self._view(shown, shown.snapshot.select(host)).find(query.name, query.type)
         if compiled is None:
             raise WireError(Rcode.REFUSED, question_end, edns)
         opt = b"" if edns is None else opt_record(edns, self._payload, 0, scope)
@@ -194,11 +208,19 @@ class Answers:
             most = min(most, edns.payload if edns is not None else 512)
         return _assembled(data, query, compiled, opt, most)
 
-    def _compiled(self, shown: Shown, name: str, query: Query) -> Compiled | None:
+    def _view(self, shown: Shown, name: str) -> CompiledView:
         view = shown.views.get(name)
         if view is None:
             view = shown.views[name] = CompiledView(shown.snapshot.views[name], shown.snapshot.origins)
-        return view.find(query.name, query.type)
+        return view
+
+    def _latest(self, shown: Shown, host: bytes, query: Query) -> Compiled | None:
+        """Return the SOA for a secondary that asks by UDP: if it is newer, it comes by TCP (RFC 1995 §2)."""
+        view = self._view(shown, shown.snapshot.default)
+        origin = view.origin(query.name)
+        if origin is None or origin[0] != query.name or not self._may_transfer(host):
+            return None
+        return view.find(query.name, Type.SOA)
 
     def _error(self, data: bytes, rcode: Rcode, question_end: int, edns: Edns | None) -> Entry:
         """Return an answer without records."""
@@ -211,7 +233,12 @@ class Answers:
         return b"", head, name_end, rest, KIND_OF[rcode], head, rest
 
 
-def _refusal(query: Query) -> Rcode | None:
+def _comes_again(query: Query) -> bool:
+    """Whether others, or the same one later, may ask just so, and get the same answer."""
+    return query.type != Type.IXFR and not (query.edns is not None and query.edns.has_others)
+
+
+def _refusal(query: Query, most: int) -> Rcode | None:
     """Return why a question is none for records of ours."""
     if query.edns is not None and query.edns.version:
         return Rcode.BADVERS
@@ -219,6 +246,8 @@ def _refusal(query: Query) -> Rcode | None:
         return Rcode.REFUSED
     if query.type in NO_QUESTION:
         return Rcode.FORMERR
+    if query.type == Type.AXFR and most >= MAX_TCP_BYTES:
+        return Rcode.REFUSED  # the one of a secondary does not come here
     return Rcode.NOTIMP if query.type in NOT_HERE else None
 
 

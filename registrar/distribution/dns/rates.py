@@ -20,7 +20,7 @@ Row = list[float]
 
 
 class Rates:
-    """The rates of all networks. `row` finds one for a client, `is_due` counts an answer to it."""
+    """The rates of all networks. Who answers keeps the rows of its clients, and counts by `step` and `burst`."""
 
     def __init__(self, config: DnsConfig, kinds: int) -> None:
         """`kinds` is how many kinds of answers there are."""
@@ -54,19 +54,15 @@ class Rates:
             row = self._rows[network] = [0.0] * (self._kinds + 1)
         return row
 
-    def is_due(self, row: Row, kind: int, now: float) -> bool:
-        """Count one answer, and say whether it is within the rate. Answers repeats these three lines for speed."""
-        due = row[kind]
-        if due > now + self.burst:
-            return False
-        row[kind] = (due if due > now else now) + self.step
-        return True
-
     def slips(self, row: Row) -> bool:
         """Count an answer that is beyond the rate, and say whether it is sent truncated."""
         self.limited += 1
         row[-1] += 1
         return bool(self._slip) and not row[-1] % self._slip
+
+    def forget_all(self) -> None:
+        """Let every network have its whole rate again; rows that were handed out count no more."""
+        self._rows.clear()
 
     def _forget(self, now: float) -> None:
         """Make room: forget one of the oldest, if possible one that has its whole rate again."""
