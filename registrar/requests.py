@@ -48,6 +48,16 @@ class Reports(Protocol):
         """Answer a PUBLISH; every way out answers `server`."""
 
 
+class Questions(Protocol):
+    """Who answers nodes of other sites, see `registrar.sites`."""
+
+    def wants(self, request: Request, flow: Flow) -> bool:
+        """Say whether this OPTIONS is what another node wants to know of us."""
+
+    def receive(self, request: Request, server: ServerTransaction) -> None:
+        """Answer a question; every way out answers `server`."""
+
+
 class Requests:
     """The user of all flows and of all server transactions."""
 
@@ -70,6 +80,7 @@ class Requests:
         self._proxying: Proxying
         self._events: Events | None = None
         self._reports: Reports | None = None
+        self._questions: Questions | None = None
 
     def serve(self, transports: Transports, short_way: ShortWay, registering: Registering, proxying: Proxying) -> None:
         """Join the conversations, which need the transports, which need this."""
@@ -81,6 +92,10 @@ class Requests:
     def serve_events(self, events: Events) -> None:
         """Join who answers subscriptions."""
         self._events = events
+
+    def serve_sites(self, questions: Questions) -> None:
+        """Join who answers nodes of other sites."""
+        self._questions = questions
 
     def serve_reports(self, reports: Reports) -> None:
         """Join who takes what phones publish of how calls sound."""
@@ -152,6 +167,8 @@ class Requests:
             self._events.receive(request, transaction)
         elif request.method == "PUBLISH" and self._reports is not None and self._reports.wants(request):
             self._reports.receive(request, transaction)
+        elif self._questions is not None and self._questions.wants(request, transaction.flow):
+            self._questions.receive(request, transaction)
         else:
             self._proxying.receive(request, transaction)
 
