@@ -82,7 +82,7 @@ class Keeping:
     def _look(self) -> None:
         standings = self._judging.look(self._sites.states(), self._reactor.seconds())
         told, before = self._tell(standings), self.standings
-        if told != self.told:
+        if told != self.told or self._serials.is_behind():
             self._renew(told)
         self.standings = standings
         self._say_changes(before, standings)
@@ -105,14 +105,13 @@ class Keeping:
 
     def _say_changes(self, before: Mapping[str, Standing], after: Mapping[str, Standing]) -> None:
         for site, standing in after.items():
-            was, now = before.get(site, standing).fitness, standing.fitness
-            if now is not was and (site in before or not now.is_told):
-                self._say(site, was, standing)
+            was = before[site].fitness if site in before else Fitness.WELL
+            if standing.fitness is not was:
+                self._say(site, was, standing.fitness)
         if not is_any_told(after.values()) and (not before or is_any_told(before.values())):
             self._log.warn("no site seems to live: all of them are answered, for phones may reach what we do not")
 
-    def _say(self, site: str, was: Fitness, standing: Standing) -> None:
-        now = standing.fitness
+    def _say(self, site: str, was: Fitness, now: Fitness) -> None:
         if not now.is_told:
             self._log.warn("site {site} leaves the answers: {why}", site=site, why=WHY[now])
         elif not was.is_told:

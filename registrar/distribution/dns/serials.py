@@ -29,10 +29,12 @@ class Serials:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._last = 0
+        self._digest = ""
+        self._seen_at = 0
 
     def number(self, content: str, now: float) -> int:
         """Return the serial number of this content."""
-        digest = sha256(content.encode()).hexdigest()
+        self._digest = digest = sha256(content.encode()).hexdigest()
         kept = self._read()
         if kept is not None and kept.digest == digest and kept.serial >= self._last:
             self._last = kept.serial
@@ -40,6 +42,18 @@ class Serials:
             self._last = min(GREATEST, max(int(now), self._last + 1, kept.serial + 1 if kept is not None else 0))
             self._write(_Kept(self._last, digest))
         return self._last
+
+    def is_behind(self) -> bool:
+        """Say whether another worker has given the last content a greater number, having had yet another between."""
+        try:
+            changed_at = self._file.stat().st_mtime_ns
+        except OSError:
+            return False
+        if changed_at == self._seen_at:
+            return False
+        self._seen_at = changed_at
+        kept = self._read()
+        return kept is not None and kept.digest == self._digest and kept.serial > self._last
 
     def _read(self) -> _Kept | None:
         try:
