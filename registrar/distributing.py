@@ -10,13 +10,21 @@ from attrs import frozen
 
 from registrar.clustering import Clustering
 from registrar.config import RegistrarConfig
+from registrar.distribution.dns.keeping import Keeping
+from registrar.distribution.dns.listing import DnsListed, watch_keeping
+from registrar.distribution.dns.observing import watch_dns
+from registrar.distribution.dns.serials import Serials
+from registrar.distribution.dns.server import DnsServer
 from registrar.distribution.health.agent import Agent
 from registrar.distribution.health.observing import watch_agent, watch_weight
 from registrar.distribution.health.standing import Standing
 from registrar.distribution.health.weight import Weight
+from registrar.distribution.tickle.tickling import Tickling
 from registrar.draining import Draining
 from registrar.workers.messages import Member
 from rollcall.cluster.nodes import Node
+from rollcall.cluster.sites import Sites
+from rollcall.media.access import AccessGroups
 from rollcall.net.transports import Transports
 from rollcall.net.wheel import TimerWheel
 from rollcall.ops.api import Routes
@@ -33,8 +41,48 @@ class Around:
     transports: Transports
     draining: Draining
     clustering: Clustering | None
-    this: Callable[[], Node]
-    """What there is to say of this node where there are no leases."""
+    sites: Sites
+    access: AccessGroups | None
+    """Whose network an address is in, where that is known already."""
+    rate: Callable[[], float]
+    """How many REGISTERs this process can take in a second."""
+
+
+class NameServing:
+    """The name server, and what keeps its answers true."""
+
+    def __init__(self, config: RegistrarConfig, around: Around) -> None:
+        """Raises ValueError when a file of [access] cannot be used."""
+        self._around = around
+        self._access = around.access or AccessGroups(config.access)
+        self._is_ours = around.access is None
+        has_workers, index = config.registrar.workers > 1, around.me.index
+        self._server = DnsServer(around.reactor, config.dns, shared=has_workers, notifies=index <= 1)
+        self._keeping = Keeping(
+            around.reactor, config.dns, config.zones, around.sites, self._access.group,
+            Serials(config.path(None, "dns.serial")), self._server.publish, config.cluster.capacity)
+
+    def watch(self, metrics: Metrics, routes: Routes) -> None:
+        """Let operators see it."""
+        watch_dns(metrics, self._server)
+        watch_keeping(metrics, self._keeping)
+        DnsListed(self._keeping, self._around.sites, self._access.group, self._around.reactor.seconds).mount(routes)
+
+    def start(self) -> None:
+        """Make the first answers, then listen. Raises OSError that names the place."""
+        self._keeping.start()
+        self._server.start()
+
+    def reload(self) -> None:
+        """Read the files of [access] again. Raises ValueError, and all stays as it was then."""
+        if self._is_ours:
+            self._access.reload()
+        self._keeping.reload()
+
+    async def stop(self) -> None:
+        """Answer no more."""
+        self._keeping.stop()
+        await self._server.stop()
 
 
 class Distribution:
@@ -53,6 +101,10 @@ class Distribution:
             self.standing.on_change.append(around.clustering.leases.announce)
         self._agent = Agent(around.reactor, config.health, self.standing.machine_weight, self.standing.machine_state,
                             reuse_port=config.registrar.workers > 1)
+        self._naming = NameServing(config, around) if config.dns.listen else None
+        self._tickling: Tickling | None = None
+        if around.clustering is not None and config.tickle.enabled:
+            self._tickling = _tickling(config, around, around.clustering)
 
     def connections(self) -> int:
         """Return how many connections of phones there are here."""
@@ -62,16 +114,43 @@ class Distribution:
         """Let operators see all of it."""
         watch_weight(metrics, self.standing.weight)
         watch_agent(metrics, self._agent)
+        if self._naming is not None:
+            self._naming.watch(metrics, routes)
+        if self._tickling is not None:
+            self._tickling.watch(metrics)
 
     def start(self) -> None:
         """Begin, once phones are listened for. Raises OSError that names the place that cannot be listened at."""
+        # First, for phones that are woken come at once.
+        if self._tickling is not None:
+            self._tickling.start()
         self._agent.start()
+        if self._naming is not None:
+            self._naming.start()
         self.standing.start()
+
+    def reload(self) -> None:
+        """Read files again that may have changed. Raises ValueError, and all stays as it was then."""
+        if self._naming is not None:
+            self._naming.reload()
 
     async def stop(self) -> None:
         """End, before any phone is left alone."""
         self.standing.stop()
         await self._agent.stop()
+        if self._naming is not None:
+            await self._naming.stop()
+        if self._tickling is not None:
+            await self._tickling.stop()
 
     def _nodes_with_leases(self) -> Sequence[Node]:
         return self._clustering.leases.nodes() if self._clustering is not None else ()
+
+
+def _tickling(config: RegistrarConfig, around: Around, clustering: Clustering) -> Tickling:
+    me = around.me
+    tickling = Tickling(
+        around.reactor, config.tickle, clustering.redis, clustering.leases, around.transports, (me.node, me.epoch),
+        config.registrar.node if me.index else "", around.rate)
+    clustering.listeners.append(tickling)
+    return tickling

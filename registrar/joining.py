@@ -62,6 +62,7 @@ from registrar.workers.member import Membership
 from registrar.workers.processes import stop_reactor
 from registrar.workers.receiving import Receiving
 from rollcall.cluster.nodes import Node
+from rollcall.cluster.sites import OnePlace, Sites
 from rollcall.net.flow import PORT_BYTES, Flow, Listener, PackedAddress, unpack_address
 from rollcall.net.resolver import Resolver
 from rollcall.net.tokens import FlowTokens
@@ -184,6 +185,7 @@ class _Joining:
             self.transports.datagram_flow, self.siblings if clustering is None else None)
         self.draining = Draining(self.wheel, self.transports, lambda: self.transactions.waited_on, config.cluster)
         self.cluster: Cluster = OneNode()
+        self.sites: Sites = OnePlace()
         if clustering is not None:
             clustering.serve(self.transports, self.secret, self.draining)
             self.cluster = clustering.leases
@@ -257,7 +259,8 @@ class _Joining:
         """Make what brings phones here, and has them come back."""
         self.distribution = Distribution(self.config, Around(
             reactor=self.reactor, wheel=self.wheel, me=self.me, transports=self.transports, draining=self.draining,
-            clustering=self.clustering, this=self._this))
+            clustering=self.clustering, sites=self.sites, access=self.media.access if self.media is not None else None,
+            rate=lambda: self.config.tickle.flows_per_second))
 
     def be_watched(self) -> None:
         """Make what operators look at, and with workers what the supervisor speaks to."""

@@ -97,6 +97,7 @@ class RegistrarService(LoggedService):
             load(self._config_file, RegistrarConfig)
             if self._parts.media is not None:
                 self._parts.media.reload()
+            self._parts.distribution.reload()
             self._parts.transports.reload_certificates()
             if self._parts.clustering is not None:
                 self._parts.clustering.reload_certificates()

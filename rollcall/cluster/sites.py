@@ -26,3 +26,11 @@ class Sites(Protocol):
 
     def states(self) -> Mapping[str, SiteState]:
         """Return every site by its name, our own one included; nothing where there is only one place."""
+
+
+class OnePlace:
+    """The Sites of a registrar that has no others."""
+
+    def states(self) -> Mapping[str, SiteState]:
+        """See Sites."""
+        return {}

@@ -67,7 +67,6 @@ def watch_keeping(metrics: Metrics, keeping: Keeping) -> None:
     metrics.gauge("rollcall_dns_site_fitness", "1 for what each site is: well, returning, overloaded, empty, silent.",
                   ("site", "fitness"),
                   lambda: {(site, each.fitness.value): 1.0 for site, each in keeping.standings.items()})
-    metrics.gauge("rollcall_dns_serial", "The serial number of the zones.", (), lambda: float(keeping.serial))
     metrics.total("rollcall_dns_snapshots_total", "How often the answers have changed.", (),
                   lambda: float(keeping.version))
     metrics.total("rollcall_dns_snapshot_failures_total", "Answers that could not be made; the last ones stay.", (),
