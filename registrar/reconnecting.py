@@ -51,6 +51,13 @@ class Watched(Protocol):
         """Call `changed` after each change of a record; return what ends that."""
 
 
+class Elsewhere(Protocol):
+    """The other sites, see `registrar.sites`."""
+
+    async def lookup(self, aor: str) -> Snapshot | None:
+        """Return what is bound at another site, or was lately; None when nothing is, or that cannot be learnt now."""
+
+
 class _Unwatched:
     """The Watched of who keeps nothing that others change."""
 
@@ -66,8 +73,11 @@ class Reconnecting:
 
     def __init__(self, *, location: LocationStore, wheel: TimerWheel, now: Callable[[], float],
                  cluster: Cluster | None = None, changes: Watched | None = None, wait_seconds: float = 0.0,
-                 max_waiting: int = 0) -> None:
-        """Phones are waited for `wait_seconds` since they were lost, by at most `max_waiting` requests at a time."""
+                 max_waiting: int = 0, elsewhere: Elsewhere | None = None) -> None:
+        """Phones are waited for `wait_seconds` since they were lost, by at most `max_waiting` requests at a time.
+
+        Who is not here is asked for `elsewhere`; `cluster` knows those nodes, too, then.
+        """
         self.location = location
         self.wheel = wheel
         self.now = now
@@ -75,6 +85,7 @@ class Reconnecting:
         self.changes = _Unwatched() if changes is None else changes
         self.wait_seconds = wait_seconds
         self.max_waiting = max_waiting
+        self.elsewhere = elsewhere
         self.waiting: Counter[str] = Counter()
         """How many wait, by address-of-record."""
         self.outcomes: Counter[str] = Counter({
@@ -126,11 +137,29 @@ class Phones:
     async def look(self) -> Groups:
         """Return the ways to those that are bound now and were not tried yet. Raises LocationUnavailable, NoSuchGruu.
 
-        What lived on a connection of a node that has ended is not there any more.
+        What lived on a connection of a node that has ended is not there any more. When there is none, other sites are
+        asked.
         """
-        self.snapshot, cluster = await self._reconnecting.location.load(self.aor), self._reconnecting.cluster
-        there = [each for each in living(self.snapshot.bindings, cluster) if is_within_reach(each, cluster)]
-        now = self._reconnecting.now()
+        self.snapshot, elsewhere = await self._reconnecting.location.load(self.aor), self._reconnecting.elsewhere
+        if elsewhere is None:
+            return self._untried(self.snapshot)
+        problem: NoSuchGruu | None = None
+        try:
+            groups = self._untried(self.snapshot)
+        except NoSuchGruu as no_such:
+            groups, problem = [], no_such
+        found = None if groups else await elsewhere.lookup(self.aor)
+        if found is not None:
+            groups = self._untried(found)
+            if groups or not self.snapshot.bindings:
+                self.snapshot = found
+        if problem is not None and not groups:
+            raise problem
+        return groups
+
+    def _untried(self, snapshot: Snapshot) -> Groups:
+        cluster, now = self._reconnecting.cluster, self._reconnecting.now()
+        there = [each for each in living(snapshot.bindings, cluster) if is_within_reach(each, cluster)]
         untried = [binding for binding in there if self._tried.get(_identity(binding), 0.0) <= now]
         groups = self._choose(untried, now) if untried else []
         if groups:
