@@ -13,9 +13,11 @@ from registrar.command import (
     bans,
     calls,
     check,
+    check_sip,
     contacts,
     db,
     demo,
+    directors,
     forwarding,
     importing,
     media,
@@ -72,4 +74,6 @@ users.user.add_command(importing.import_users)
 for command in (users.user, contacts.contacts, nodes.nodes, nodes.flows, nodes.drain, check.check, db.db, demo.demo):
     main.add_command(command)
 for command in (aliases.alias, forwarding.forward, served.domain, bans.bans, calls.calls, media.media):
+    main.add_command(command)
+for command in (directors.keepalived, directors.sysctl, check_sip.check_sip):
     main.add_command(command)

@@ -31,7 +31,8 @@ ILLUSTRATED = {
     "access.asn_file", "access.country_file", "site.name", "site.addresses", "site.members", "dns.listen",
     "dns.secondaries", "dns.transfer_networks",
     "dns.domains", "dns.listeners", "dns.addresses", "dns.name_servers", "dns.routes",
-    "health.agent", "health.agent_networks",
+    "health.agent", "health.agent_networks", "directors.addresses", "directors.directors", "directors.nodes",
+    "directors.gateways",
 }
 # What follows from other settings when it is not given.
 DERIVED = {"registrar.secret_file", "location.file", "location.journal_file", "subscribers.file",

@@ -40,6 +40,10 @@ class NoAnswer(Exception):
 
 
 class _Parser(ArgumentParser):
+    def format_help(self) -> str:
+        """Return help that begins as that of the other commands."""
+        return super().format_help().replace("usage:", "Usage:", 1)
+
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and end with 1, for 2 would tell keepalived of a weight."""
         self.print_usage(sys.stderr)

@@ -1,0 +1,214 @@
+"""What the renderers know: the virtual addresses, the machines, and which services are spread over which nodes."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from typing import Literal, TypeVar
+
+from attrs import frozen
+
+from registrar.distribution.directors.check_sip import place_of
+from registrar.distribution.directors.config import DirectorConfig, DirectorsConfig, RealServerConfig
+from registrar.distribution.health.config import HealthConfig
+from rollcall.net.config import KeepaliveConfig, ListenerConfig
+from rollcall.ops.allowed import is_address
+
+Role = Literal["director", "node", "both"]
+Interface = IPv4Interface | IPv6Interface
+FAMILIES = (4, 6)
+Machine = TypeVar("Machine", DirectorConfig, RealServerConfig)
+
+
+class CannotRender(ValueError):
+    """Why nothing can be written for this cluster, or this machine; one line for each mistake."""
+
+
+@frozen
+class Service:
+    """A port of the virtual addresses of one family."""
+
+    family: int
+    transport: str
+    port: int
+    check_transport: str
+    """How a node is asked whether it serves it: udp, tcp or tls."""
+    check_port: int
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether connections come by it."""
+        return self.transport != "udp"
+
+    @property
+    def protocol(self) -> str:
+        """What it is for the kernel."""
+        return "TCP" if self.is_stream else "UDP"
+
+    @property
+    def label(self) -> str:
+        """Names it in configurations: letters, digits and "_"."""
+        return f"sip{self.family}_{self.transport}_{self.port}"
+
+
+@frozen(kw_only=True)
+class Layout:
+    """A cluster with its virtual addresses."""
+
+    config: DirectorsConfig
+    addresses: tuple[Interface, ...]
+    gateways: tuple[Interface, ...]
+    services: tuple[Service, ...]
+    domain: str
+    """One that the nodes serve: it stands in the Request-URI of checks."""
+    agent_ports: Mapping[int, int]
+    """Of the nodes' [health] agent, by family; empty: they have none."""
+    idle_seconds: int
+    """After so long without a packet the kernels of nodes have given a connection up."""
+    check_command: str
+
+    def families(self) -> tuple[int, ...]:
+        """Return those that there are virtual addresses of."""
+        return tuple(family for family in FAMILIES if self.of_family(family))
+
+    def of_family(self, family: int) -> tuple[Interface, ...]:
+        """Return the virtual addresses of a family."""
+        return tuple(each for each in self.addresses if each.version == family)
+
+    def spread_by(self, means: str) -> tuple[Service, ...]:
+        """Return the services that "lvs", "haproxy" or "nftables" spreads."""
+        return tuple(service for service in self.services if self.means(service) == means)
+
+    def means(self, service: Service) -> str:
+        """Return what spreads a service."""
+        return self.config.streams_by if service.is_stream else self.config.datagrams_by
+
+    @property
+    def holders(self) -> tuple[DirectorConfig, ...]:
+        """The machines that may hold the virtual addresses."""
+        nodes = (DirectorConfig(name=node.name, addresses=node.addresses) for node in self.config.nodes)
+        return self.config.directors or tuple(nodes)
+
+    def holder(self, name: str) -> DirectorConfig:
+        """Return the machine of this name that may hold the virtual addresses. Raises CannotRender."""
+        return _named(self.holders, name, "a director")
+
+    def node(self, name: str) -> RealServerConfig:
+        """Return the node of this name. Raises CannotRender."""
+        return _named(self.config.nodes, name, "a node")
+
+    def check(self, service: Service, node: RealServerConfig, more: str = "") -> str:
+        """Return the command that says how a node serves a service."""
+        words = [self.check_command, place(address_of(node, service.family), service.check_port), "--transport",
+                 service.check_transport, "--domain", self.domain, "--timeout",
+                 f"{self.config.check_timeout_seconds:g}"]
+        return " ".join([*words, *([more] if more else [])])
+
+    def agent(self, node: RealServerConfig, family: int) -> str:
+        """Return host:port of a node's agent; empty when it has none."""
+        if family not in self.agent_ports:
+            family = next((other for other in self.agent_ports if other in families_of(node.addresses)), 0)
+        return place(address_of(node, family), self.agent_ports[family]) if family else ""
+
+
+def layout_of(
+    config: DirectorsConfig,
+    listeners: Sequence[ListenerConfig],
+    site_addresses: Iterable[str],
+    domain: str,
+    health: HealthConfig,
+    keepalive: KeepaliveConfig,
+    rollcall: str,
+) -> Layout:
+    """Return what the configuration says; `rollcall` is where that command stands. Raises CannotRender."""
+    mistakes: list[str] = []
+    addresses = tuple(ip_interface(each) for each in (config.addresses or tuple(site_addresses)))
+    if not addresses:
+        mistakes.append("[directors] addresses is empty, and so are the addresses of our own [[site]]")
+    if not config.nodes:
+        mistakes.append("[directors] nodes is empty: it names the nodes that phones are spread over")
+    families = sorted({each.version for each in addresses})
+    machines: tuple[DirectorConfig | RealServerConfig, ...] = (*config.directors, *config.nodes)
+    for machine in machines:
+        mistakes += [f"[directors] {machine.name} has no IPv{family} address, but there is a virtual one"
+                     for family in families if family not in families_of(machine.addresses)]
+    services = tuple(_services(config, listeners, addresses, mistakes))
+    if mistakes:
+        raise CannotRender("\n".join(mistakes))
+    return Layout(
+        config=config, addresses=addresses, services=services, domain=domain,
+        gateways=tuple(ip_interface(each) for each in config.gateways),
+        agent_ports=_agent_ports(health),
+        idle_seconds=max(keepalive.idle + keepalive.interval * keepalive.probes, keepalive.user_timeout_ms // 1000),
+        check_command=config.check_command or f"{rollcall} check-sip",
+    )
+
+
+def warnings(layout: Layout, listeners: Iterable[ListenerConfig]) -> list[str]:
+    """Return what will not work as it stands, in sentences."""
+    found = []
+    own = [str(each.ip) for each in layout.addresses]
+    from_node = not layout.config.directors or layout.config.datagrams_by == "lvs"
+    for listener in listeners:
+        if listener.transport == "udp" and listener.host in ("0.0.0.0", "::") and from_node:
+            found.append(f"[[listen]] {listener.name} is bound to {listener.host}: what it sends has the node's own "
+                         f"address as its source, not {' or '.join(own)}. Have one with host = \"(the virtual "
+                         "address)\" and free_bind = true, and one with the node's own address for checks")
+    return found
+
+
+def address_of(machine: DirectorConfig | RealServerConfig, family: int) -> str:
+    """Return its address of a family; layout_of has seen to it that there is one."""
+    return next(each for each in machine.addresses if ip_address(each).version == family)
+
+
+def _services(config: DirectorsConfig, listeners: Sequence[ListenerConfig], addresses: Sequence[Interface],
+              mistakes: list[str]) -> Iterable[Service]:
+    """Yield each port of the virtual addresses once."""
+    virtual = {str(each.ip) for each in addresses}
+    for family in sorted({each.version for each in addresses}):
+        ours = [each for each in listeners if ip_address(each.host).version == family and each.port]
+        checkable = [each for each in ours if each.host not in virtual and each.transport in ("udp", "tcp", "tls")]
+        # WebSockets, and what is bound to a virtual address alone, are checked by another listener of the process.
+        other = next((each for each in checkable if each.transport != "udp"), next(iter(checkable), None))
+        reached = {(each.transport, each.port) for each in ours if _is_reached(config, each, virtual)}
+        if not reached or other is None:
+            mistakes.append(f"no [[listen]] has {'0.0.0.0' if family == 4 else '::'} as its host, or an IPv{family} "
+                            "virtual address, and beside it one with udp, tcp or tls and the node's own address "
+                            "for checks")
+            continue
+        for transport, port in sorted(reached, key=lambda each: (each[1], each[0])):
+            own = ((each.transport, each.port) == (transport, port) for each in checkable)
+            yield Service(family, transport, port, *((transport, port) if any(own) else (other.transport, other.port)))
+
+
+def _is_reached(config: DirectorsConfig, listener: ListenerConfig, virtual: Collection[str]) -> bool:
+    """Say whether what comes to a virtual address comes to a listener."""
+    is_stream = listener.transport != "udp"
+    # HAProxy and DNAT go to a node's own address; what LVS sends, or comes without it, is for the virtual one.
+    to_own = (config.streams_by if is_stream else config.datagrams_by) in ("haproxy", "nftables")
+    return ip_address(listener.host).is_unspecified or (listener.host in virtual) is not to_own
+
+
+def families_of(addresses: Iterable[str]) -> set[int]:
+    """Return 4, 6 or both."""
+    return {ip_address(each).version for each in addresses}
+
+
+def place(host: str, port: int) -> str:
+    """Return host:port, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _agent_ports(health: HealthConfig) -> dict[int, int]:
+    ports: dict[int, int] = {}
+    for host, port in map(place_of, health.agent):
+        # A name says nothing of its family, and most networks have IPv4.
+        ports.setdefault(ip_address(host).version if is_address(host) else 4, port)
+    return ports
+
+
+def _named(machines: Sequence[Machine], name: str, what: str) -> Machine:
+    for machine in machines:
+        if machine.name == name:
+            return machine
+    names = ", ".join(machine.name for machine in machines)
+    raise CannotRender(f"{name} is not {what} of [directors]; there are: {names or 'none'}")
