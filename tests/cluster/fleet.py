@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import count, cycle
+from math import inf
 from typing import Literal, Self
 
 from attrs import frozen
@@ -44,6 +45,9 @@ class Behaviour:
 
     refused_seconds: float = 0.2
     """After a refused connection it tries the next registrar after so long."""
+
+    connect_seconds: float = inf
+    """How long a connection may take to be there; then the phone tries anew."""
 
     when_unavailable: Literal["elsewhere", "later"] = "elsewhere"
     """After a 503: connect to the next registrar, or ask the same one after its Retry-After."""
@@ -324,7 +328,10 @@ class Fleet:
 
     def _sweep(self) -> None:
         late = self.loop.now() - self.behaviour.register_patience_seconds
+        unconnected = self.loop.now() - self.behaviour.connect_seconds
         for phone in self.phones:
+            if not phone.is_connected and phone.connecting_at < unconnected:
+                phone.close("no connection in time")
             if phone.asked_at and phone.asked_at < late:
                 self.unanswered.append(phone.user)
                 phone.close("no answer to REGISTER")

@@ -48,6 +48,8 @@ class FleetPhone:
     acknowledged_at: float = 0.0
     asked_at: float = 0.0
     """When the REGISTER was sent that waits for its answer; 0 when none does."""
+    connecting_at: float = 0.0
+    """When it began to connect last."""
     lost_at: float = 0.0
     """When its last connection ended."""
     back_at: float = 0.0
@@ -100,6 +102,7 @@ class FleetPhone:
         """Connect to its registrar, unless it is connected or not wanted any more."""
         if self._socket is not None or not self.is_wanted:
             return
+        self.connecting_at = self.fleet.loop.now()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
