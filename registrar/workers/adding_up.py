@@ -18,7 +18,7 @@ LEAST = frozenset({
 LARGEST = frozenset({
     # The same for all of them, or nearly so.
     "python_info", "rollcall_call_spool_bytes", "rollcall_directory_domains", "rollcall_sql_lag_seconds",
-    "rollcall_media_nodes", "rollcall_media_snapshot_age_seconds",
+    "rollcall_media_nodes", "rollcall_media_snapshot_age_seconds", "rollcall_weight", "rollcall_rebalance_stopped",
 })
 LARGEST_WORDS = ("_longest_", "_max_", "_highest_")
 
