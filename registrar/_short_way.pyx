@@ -224,6 +224,10 @@ cdef class ShortestWay:
         """Ask anew whose domain a Request-URI names: those that are served are others now."""
         self.request_uri = b""
 
+    def forget_spans(self):
+        """Ask anew what is granted: times are spread otherwise now."""
+        self.asked = -2
+
     cdef bint learn_uri(self, CompiledRegister register) except -1:
         """Remember the domain that the Request-URI names; say whether it is served at once."""
         cdef bytes request_uri = register.request_uri

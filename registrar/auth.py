@@ -258,6 +258,10 @@ class Authentication:
         """Say whether a proof of "username@domain" from this address is perhaps not to be looked at."""
         return self._guard.may_refuse(name, address, now)
 
+    def is_ours(self, nonce: str, now: float, address: PackedAddress) -> bool:
+        """Say whether we gave this nonce to who registers from this address, or to anybody of his network."""
+        return self._is_fresh(nonce, now, self._registrar.lifetime_seconds, receivers(address, False))
+
     def asks_by_user(self, user_agent: str) -> bool:
         """Say whether what a phone is asked depends on its user: then `authenticate` asks."""
         return self._offers.chooses(user_agent)

@@ -42,6 +42,11 @@ class Guarding:
         while len(self._left) > self._max_left or next(iter(self._left.values()))[1] < now - self._returning_seconds:
             self._left.popitem(last=False)
 
+    def has_left(self, key: bytes, now: float) -> bool:
+        """Say whether a connection has ended a short while ago that a record was bound to."""
+        known = self._left.get(key)
+        return known is not None and now - known[1] <= self._returning_seconds
+
     @property
     def refuses_some(self) -> bool:
         """See Guard."""

@@ -53,6 +53,7 @@ from registrar.registering import Registering
 from registrar.requests import Requests
 from registrar.routing import Domains, ServedDomain
 from registrar.sending import Sending
+from registrar.shedding import Shedding, watch_shedding
 from registrar.short_way import ShortWay
 from registrar.strays import Strays
 from registrar.subscribers.store import CachedSubscribers
@@ -206,6 +207,7 @@ class _Joining:
             admits=self.admission.admits, refuse=self.requests.refuse_register, config=config.bindings, node=me.node,
             epoch=me.epoch, transactions=self.transactions, now=self.now, observing=self.observing,
             later=self._answering_later(), refuses_new=self.refuses_new)
+        self.shedding = self._shedding()
 
     def forward(self) -> None:
         """Make what forwards all other requests, and hand them to it."""
@@ -279,6 +281,7 @@ class _Joining:
         watch_events(self.metrics, self.events)
         watch(self.metrics, self.location, self.transports, self.transactions)
         watch_admission(self.metrics, self.admission)
+        watch_shedding(self.metrics, self.shedding)
         watch_reconnecting(self.metrics, self.reconnecting)
         watch_draining(self.metrics, self.draining)
         self.distribution.watch(self.metrics, self.admin.routes)
@@ -339,6 +342,18 @@ class _Joining:
         flow = self.transports.flow(flow_id)
         if flow is not None:
             let_go(flow, key)
+
+    def _shedding(self) -> Shedding:
+        config, observing = self.config, self.observing
+        shedding = Shedding(
+            config.avalanche, config.bindings.expiry_jitter, domains=self.domains, records=self.location.records,
+            authentication=self.authentication, has_left=self.guarding.has_left, now=self.now,
+            answered=observing.registers_answered, later=self.wheel.call_later)
+        shedding.on_jitter += [self.registering.spread, self.short_way.spread]
+        self.requests.shed_by(shedding)
+        self.transports.tell_of_waits(shedding.load.waited)
+        observing.bound_first, observing.register_took = shedding.bound_first, shedding.load.answer_took
+        return shedding
 
     def _answering_later(self) -> AnsweringLater | None:
         if self.clustering is None:

@@ -23,6 +23,8 @@ from rollcall.sip.uri import SipUri, parse_uri
 KNOWN_METHODS = frozenset({"INVITE", "ACK", "CANCEL", "BYE", "REGISTER", "OPTIONS", "MESSAGE", "SUBSCRIBE", "NOTIFY",
                            "REFER", "INFO", "PRACK", "UPDATE", "PUBLISH"})
 
+REGISTERED = "REGISTER", 200
+
 # A phone rings for a minute or so, a REGISTER takes a millisecond.
 ANSWER_SECONDS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 180.0)
 
@@ -36,7 +38,12 @@ class Observing:
                  later: Callable[[Callable[[], None]], object]) -> None:
         """`later(call)` calls soon, but not at once."""
         self._now = now
-        self.settle_by = metrics.settle_by
+        self.bound_first: Callable[[], None] = lambda: None
+        """Told of each first binding."""
+        self.register_took: Callable[[float, float], None] = lambda seconds, now: None
+        """Told how long a REGISTER took that was answered by 200, and when, unless the compiled way answered it."""
+        self._metrics = metrics
+        self._settling: list[Callable[[], None]] = []
         self.first_bindings = Gathered(self._log, "{aor} new over {transport} from {host}:{port}, 1 bound", later)
         self._by_answer: dict[tuple[str, int], tuple[Cell, Buckets]] = {}
         self.registrations = metrics.counter(
@@ -55,9 +62,22 @@ class Observing:
         self._store = metrics.histogram(
             "rollcall_store_seconds", "Time until a store had done what it was asked.", ("store", "operation"))
 
+    def settle_by(self, settle: Callable[[], None]) -> None:
+        """See `Metrics.settle_by`."""
+        self._settling.append(settle)
+        self._metrics.settle_by(settle)
+
     def registered(self, transport: str, kind: str) -> None:
         """Count a registration: new, refreshed, removed, fetched or unbound."""
         self.registrations.cell(transport, kind).value += 1
+        if kind == "new":
+            self.bound_first()
+
+    def registers_answered(self) -> int:
+        """Return how many REGISTERs were answered by 200 or 401 since the start."""
+        for settle in self._settling:
+            settle()
+        return int(self._answers.cell("REGISTER", "200").value + self._answers.cell("REGISTER", "401").value)
 
     def answered(self, transaction: ServerTransaction, response: Response) -> None:
         """Count a final answer and the time it took."""
@@ -65,8 +85,15 @@ class Observing:
         cells = self._by_answer.get(kind)
         if cells is None:
             cells = self.cells_of(*kind)
+        now = self._now()
         cells[0].value += 1
-        cells[1].observe(self._now() - transaction.received_at)
+        cells[1].observe(now - transaction.received_at)
+        if kind == REGISTERED:
+            self.register_took(now - transaction.received_at, now)
+
+    def took(self, seconds: float) -> None:
+        """Take note how long a REGISTER took."""
+        self.register_took(seconds, self._now())
 
     def cells_of(self, method: str, status: int) -> tuple[Cell, Buckets]:
         """Return what counts answers of this status to this method, and their times."""
@@ -106,14 +133,15 @@ class Observing:
 class Face:
     """A listener as records and metrics see it: counts its REGISTERs that are answered at once, all cells at hand."""
 
-    __slots__ = ("_challenge_seconds", "_challenges", "_new", "_ok", "_ok_seconds", "_proven", "_refusal_seconds",
-                 "_refusals", "_tell", "place", "refreshed", "transport")
+    __slots__ = ("_challenge_seconds", "_challenges", "_new", "_observing", "_ok", "_ok_seconds", "_proven",
+                 "_refusal_seconds", "_refusals", "_tell", "place", "refreshed", "transport")
 
     def __init__(self, observing: Observing, transport: str, place: int) -> None:
         """`place` is its number in packed records, -1 for none."""
         self.transport = transport
         self.place = place
         self._tell = observing.first_bindings.tell
+        self._observing = observing
         self._new = observing.registrations.cell(transport, "new")
         self.refreshed = observing.registrations.cell(transport, "refreshed")
         self._proven = observing.verdict("accepted")
@@ -124,6 +152,7 @@ class Face:
     def bound(self, aor: str, address: PackedAddress) -> None:
         """Count and log a first binding."""
         self._new.value += 1
+        self._observing.bound_first()
         host, port = unpack_address(address)
         self._tell(aor=aor, transport=self.transport, host=host, port=port)
 
@@ -140,6 +169,7 @@ class Face:
         buckets = self._ok_seconds
         buckets.counts[bisect_left(buckets.bounds, seconds)] += 1
         buckets.total += seconds
+        self._observing.took(seconds)
 
     def refreshed_at_once(self, accepted: Sequence[int], seconds: float, proven: int) -> None:
         """Count refreshes by how long they took (see ANSWER_SECONDS), their time in all, and those with a password."""

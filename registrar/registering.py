@@ -7,6 +7,7 @@ new connection leaves its old one without a use; then that is closed.
 from collections.abc import Callable
 from random import random
 
+from attrs import evolve
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -77,6 +78,10 @@ class Registering:
     def receive(self, request: Request, server: ServerTransaction) -> None:
         """Answer a REGISTER; every way out answers `server`."""
         start(self._answer(request, server), lambda failure: self._broke(failure, server))
+
+    def spread(self, jitter: float) -> None:
+        """Shorten granted times by up to this part from now on."""
+        self._config = evolve(self._config, expiry_jitter=jitter)
 
     def flow_closed(self, flow: Flow) -> None:
         """Remove what was bound to a connection that has ended."""

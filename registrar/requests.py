@@ -9,6 +9,7 @@ from registrar.admission import Admission, Budget
 from registrar.proxying import Proxying
 from registrar.registering import Registering
 from registrar.routing import Domains
+from registrar.shedding import Shedding
 from registrar.short_way import ShortWay
 from rollcall.net.flow import PORT_BYTES, Address, Flow, FlowClosed, Listener, PackedAddress, unpack_address
 from rollcall.net.transactions import ServerTransaction, Transactions
@@ -74,6 +75,8 @@ class Requests:
         self._now = now
         self._refused: Request | None = None
         self._is_stopping = False
+        self._sheds = False
+        self._let_in: Flow | None = None
         self._transports: Transports
         self._short_way: ShortWay
         self._registering: Registering
@@ -81,6 +84,7 @@ class Requests:
         self._events: Events | None = None
         self._reports: Reports | None = None
         self._questions: Questions | None = None
+        self._shedding: Shedding
 
     def serve(self, transports: Transports, short_way: ShortWay, registering: Registering, proxying: Proxying) -> None:
         """Join the conversations, which need the transports, which need this."""
@@ -101,9 +105,19 @@ class Requests:
         """Join who takes what phones publish of how calls sound."""
         self._reports = reports
 
+    def shed_by(self, shedding: Shedding) -> None:
+        """Join who decides which REGISTERs are let in while answers take too long."""
+        self._shedding = shedding
+        shedding.on_change.append(self._shed)
+
+    def _shed(self, is_shedding: bool) -> None:
+        self._sheds = is_shedding
+
     def short_way(self, register: UsualRegister, flow: Flow, now: float) -> bytes | None:
         """Answer a usual REGISTER at once, if that can be; whatever happens, nothing is raised into the transport."""
         try:
+            if self._sheds:
+                return self._selected(register, flow, now)
             return self._short_way.over_connection(register, flow, now)
         except Exception:
             self._log.failure("a REGISTER from {peer} broke the short way", peer=flow.peer)
@@ -113,10 +127,34 @@ class Requests:
                            now: float) -> bytes | None:
         """Do the same for one that came in a datagram."""
         try:
+            if self._sheds:
+                refused = self._turned_away(register, listener, address, now, address)
+                if refused is not None:
+                    return refused
             return self._short_way.in_datagram(register, listener, address, now)
         except Exception:
             self._log.failure("a REGISTER to {listener} broke the short way", listener=listener.name)
             return None
+
+    def _selected(self, register: UsualRegister, flow: Flow, now: float) -> bytes | None:
+        """Do as `short_way`, but not for everybody."""
+        listener = flow.listener
+        refused = None if listener is None else self._turned_away(register, listener, flow.address, now)
+        if refused is not None:
+            return refused
+        answer = self._short_way.over_connection(register, flow, now)
+        # What is to go the whole way now is not asked about again.
+        self._let_in = flow if answer is None else None
+        return answer
+
+    def _turned_away(self, register: UsualRegister, listener: Listener, address: PackedAddress, now: float,
+                     came_from: PackedAddress | None = None) -> bytes | None:
+        """Return the 503 to a usual REGISTER that has to wait for its time, unless the whole way is to judge it."""
+        domain = self._short_way.domain_of(register, came_from)
+        if domain is None:
+            return None
+        seconds = self._shedding.turns_away(register, domain, address, now)
+        return None if seconds is None else self._short_way.put_off(register, listener, address, now, seconds)
 
     def message_received(self, data: bytes, flow: Flow) -> None:
         """Take one whole message; whatever it is, nothing is raised into the transport."""
@@ -162,7 +200,7 @@ class Requests:
         elif request.method == "CANCEL":
             self._cancel(request, transaction)
         elif request.method == "REGISTER" and not transaction.flow.member and self._is_for_us(request):
-            self._registering.receive(request, transaction)
+            self._register(request, transaction)
         elif request.method == "SUBSCRIBE" and self._events is not None and self._events.wants(request):
             self._events.receive(request, transaction)
         elif request.method == "PUBLISH" and self._reports is not None and self._reports.wants(request):
@@ -171,6 +209,16 @@ class Requests:
             self._questions.receive(request, transaction)
         else:
             self._proxying.receive(request, transaction)
+
+    def _register(self, request: Request, transaction: ServerTransaction) -> None:
+        seconds = None
+        if self._sheds and self._let_in is not transaction.flow:
+            seconds = self._shedding.refuses(request, transaction.flow, self._now())
+        self._let_in = None
+        if seconds is None:
+            self._registering.receive(request, transaction)
+        else:
+            transaction.turn_away(503, None, (("Retry-After", str(seconds)),))
 
     def ack_received(self, request: Request, flow: Flow) -> None:
         """Forward the ACK of a 2xx."""

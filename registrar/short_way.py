@@ -90,6 +90,7 @@ class ShortWay:
         self._at_once = cast(AtOnceStore, location)
         self._authentication = authentication
         self._config = config
+        self._jitter = config.expiry_jitter
         self._node = node
         self._epoch = epoch
         self._transactions = transactions
@@ -103,6 +104,7 @@ class ShortWay:
         self._spans: dict[int, tuple[int, float, int]] = {}
         self._faces: dict[str, Face] = {}
         self._accepted, self._missing = observing.verdict("accepted"), observing.verdict("missing")
+        self._forget_spans: Callable[[], None] = self._spans.clear
         self._ends_at = 0
         self._end = self._end_outbound = self._end_over_flow = b""
         self.over_connection, self.in_datagram = self.plainly_over_connection, self.plainly_in_datagram
@@ -113,6 +115,7 @@ class ShortWay:
                 self._turn_away, location, admits, transactions.knows, now, authentication, ANSWER_SECONDS)
             observing.settle_by(shortest.settle)
             domains.on_change.append(shortest.forget_uri)
+            self._forget_spans = shortest.forget_spans
             self.over_connection, self.in_datagram = shortest.over_connection, shortest.in_datagram
 
     def plainly_over_connection(self, register: UsualRegister, flow: Flow, now: float) -> bytes | None:
@@ -192,6 +195,21 @@ class ShortWay:
         self._keep(key, old is None, new, face, address)
         return self._accept(register, b"%08x" % chance, address, seconds, now, face, False)
 
+    def spread(self, jitter: float) -> None:
+        """Shorten granted times by up to this part from now on."""
+        self._jitter = jitter
+        self._spans.clear()
+        self._forget_spans()
+
+    def domain_of(self, register: UsualRegister, came_from: PackedAddress | None = None) -> str | None:
+        """Return the domain that a request is for when it can be refused here; `came_from` is there for a datagram."""
+        served = self._serve(register.request_uri)
+        if served is None or (came_from is not None and not (register.wants_rport or _is_from(register, came_from))):
+            return None
+        if came_from is not None and self._later is not None and register.transaction_key in self._later.datagrams:
+            return None
+        return served.domain
+
     def _granted(self, asked: int) -> int:
         """Return the seconds to grant; 0 when they are none, or too few (RFC 3261 §10.3 step 7)."""
         most, spread, least = self._span(asked)
@@ -209,7 +227,7 @@ class ShortWay:
         if len(self._spans) >= MAX_LEARNT:
             self._spans.clear()
         most = min(seconds, config.max_expires_seconds)
-        span = self._spans[asked] = most, most * config.expiry_jitter, min(seconds, config.min_expires_seconds)
+        span = self._spans[asked] = most, most * self._jitter, min(seconds, config.min_expires_seconds)
         return span
 
     def _record(self, register: UsualRegister, old: bytes | None, address: PackedAddress, place: int, flow_id: int,
@@ -291,7 +309,14 @@ class ShortWay:
 
     def _turn_away(self, register: UsualRegister, address: PackedAddress, face: Face, now: float) -> bytes:
         """Return the 503 to a request that is one too many."""
-        seconds = self._refuse(address, face.transport)
+        return self._put_off(register, address, face, now, self._refuse(address, face.transport))
+
+    def put_off(self, register: UsualRegister, listener: Listener, address: PackedAddress, now: float,
+                seconds: int) -> bytes:
+        """Return the 503 to a request that may come again in so many seconds."""
+        return self._put_off(register, address, self._face(listener), now, seconds)
+
+    def _put_off(self, register: UsualRegister, address: PackedAddress, face: Face, now: float, seconds: int) -> bytes:
         face.turned_away(self._now() - now)
         return register.reply(UNAVAILABLE, random_tag(), address, f"Retry-After: {seconds}\r\n{NO_BODY}".encode())
 

@@ -59,8 +59,8 @@ class ListenerConfig:
     free_bind: bool = False
     """Whether to bind an address that this machine does not have yet, e.g. a virtual one (IP_FREEBIND)."""
 
-    backlog: int = field(default=1024, validator=ge(1))
-    """How many connections the kernel accepts ahead of us."""
+    backlog: int = field(default=4096, validator=ge(1))
+    """How many connections the kernel accepts ahead of us, as far as net.core.somaxconn allows."""
 
     receive_buffer_bytes: int = field(default=1_048_576, validator=ge(0))
     """The kernel's buffer for datagrams that we have not read yet, as far as net.core.rmem_max allows: a datagram of a
@@ -123,6 +123,16 @@ class LimitsConfig:
 
     max_connections_per_source: int = field(default=10_000, validator=ge(0))
     """Connections from one address; many phones share one behind a NAT. 0 for no limit."""
+
+    accepts_per_second: float = field(default=5000.0, validator=ge(0))
+    """Connections that all listeners of a process accept together; others wait in the kernel's backlog. 0 for as many
+    as come."""
+
+    tls_accept_cost: float = field(default=10.0, validator=ge(1))
+    """Among these one that begins with a TLS handshake counts as so many."""
+
+    max_waiting_handshakes: int = field(default=32, validator=ge(1))
+    """While more TLS handshakes than this wait for their turn, no new one is accepted."""
 
     max_head_bytes: int = field(default=16_384, validator=ge(1024))
     """Size of a message before its body, on streams and WebSockets."""

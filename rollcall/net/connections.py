@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,6 +11,7 @@ from attrs import define
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
+from rollcall.net.accept_budget import AcceptBudget
 from rollcall.net.config import LimitsConfig
 from rollcall.net.flow import Address, Flow, FlowClosed, FlowUser, PackedAddress, pack_address
 from rollcall.net.wheel import TimerWheel
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 DESCRIPTOR_BITS = 24
 DESCRIPTOR_MASK = (1 << DESCRIPTOR_BITS) - 1
 SERIAL_SHIFT = DESCRIPTOR_BITS + 1
+
+# Of so many REGISTERs over Twisted's transports one is asked how long it has waited in the kernel.
+SAMPLED = 16
 
 
 @define
@@ -64,6 +69,9 @@ class Tallies:
     accept_pauses: int = 0
     """Times that no connection was accepted for a while because the system had no descriptor or memory for it."""
 
+    accepts_put_off: int = 0
+    """Times that connections had to wait in the kernel's backlog until others were served."""
+
     members_refused: int = 0
     """Internal connections, to us or from us, whose other end did not prove to be the member it had to be."""
 
@@ -102,6 +110,10 @@ class Connections:
         self.limits = limits
         self.tallies = tallies
         self.watcher: FlowWatcher | None = None
+        self.on_wait: Callable[[float, float], None] = lambda seconds, now: None
+        """Told now and then how long messages wait to be read, and when: while there is a backlog, in each turn."""
+        self.budget = AcceptBudget(limits.accepts_per_second)
+        self._unsampled = SAMPLED
         self.framing = FramingLimits(max_head_bytes=limits.max_head_bytes, max_body_bytes=limits.max_body_bytes)
         self.by_transport: Counter[str] = Counter()
         # The engine's flows lie at their descriptor, which costs 8 bytes each.
@@ -234,7 +246,12 @@ class Connections:
         """Answer a message at once, or hand it over; whatever goes wrong with it, its flow lives on."""
         register = scan_register(data) if flow.reliable else None
         if register is not None and register.end == len(data):
-            answer = self.short_way(register, flow, self.wheel.now())
+            now = self.wheel.now()
+            self._unsampled -= 1
+            if not self._unsampled:
+                self._unsampled = SAMPLED
+                self.on_wait(flow.quiet_seconds(), now)
+            answer = self.short_way(register, flow, now)
             if answer is not None:
                 try:
                     if answer:

@@ -6,6 +6,7 @@ What the kernel refuses is left undone: the connection is gone then, as the next
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -13,6 +14,9 @@ from rollcall.net.flow import Address
 
 # On, and no time to linger: close(2) then drops what is unsent and resets the connection.
 NO_LINGER = struct.pack("ii", 1, 0)
+
+# Where struct tcp_info (linux/tcp.h) has tcpi_last_data_recv, in milliseconds.
+LAST_DATA_RECEIVED = 52
 
 
 def end_writing(descriptor: int) -> None:
@@ -33,6 +37,14 @@ def own_address(descriptor: int) -> Address:
         host, port = connection.getsockname()[:2]
         return host, port
     return "", 0
+
+
+def quiet_seconds(descriptor: int) -> float:
+    """Return how long ago the kernel received the latest data of a connection: so long it waits if nobody read it."""
+    with suppress(OSError), _lent(descriptor) as connection:
+        told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LAST_DATA_RECEIVED + 4)
+        return int.from_bytes(told[LAST_DATA_RECEIVED:], sys.byteorder) / 1000
+    return 0.0
 
 
 def pending_error(descriptor: int) -> str:

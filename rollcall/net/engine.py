@@ -23,6 +23,7 @@ from rollcall.net.coalescing import Coalescing, Found
 from rollcall.net.config import EngineConfig
 from rollcall.net.connections import Connections
 from rollcall.net.engine_flow import EngineFlow
+from rollcall.net.waiting import SORTED_EVENTS, Waiting
 from rollcall.sip.scanner import scan_register
 
 # So many are asked of the epoll at a time; in between we look at the clock.
@@ -44,6 +45,7 @@ class Engine:
         self._epoll = epoll()
         self.has_more = False
         """Set during a turn when somebody has more for us than a turn takes."""
+        self._waiting = Waiting(connections, self._send_each)
         self._watched: dict[int, Callable[[float], None]] = {}
         self._doomed: deque[EngineFlow] = deque()
         self._burial: IDelayedCall | None = None
@@ -98,6 +100,11 @@ class Engine:
         """Change what the epoll looks for at a flow."""
         self._epoll.modify(descriptor, events)
 
+    def call_later(self, seconds: float, call: Callable[[], None]) -> IDelayedCall:
+        """Call then, to a hundredth of a second: the wheel is too slow for what is to come at a pace."""
+        made: IDelayedCall = self._reactor.callLater(seconds, call)
+        return made
+
     def doom(self, flow: EngineFlow) -> None:
         """Reset a flow's connection, but in a later turn: its user may be in the middle of something with it."""
         self._doomed.append(flow)
@@ -115,26 +122,35 @@ class Engine:
             return Found.ALL
 
     def _serve_some(self) -> Found:
+        waiting, serve = self._waiting, self._serve
         began_at = now = self._reactor.seconds()
-        bound = left = self.config.max_events_per_turn
-        found, flowless = Found.NOTHING, list[int]()
+        bound, until = self.config.max_events_per_turn, began_at + self._turn_seconds
+        if waiting.is_needed:
+            # Reading costs little: so nobody who has something better to say waits behind those who register.
+            serve = self._sort
+            bound, until = waiting.room(SORTED_EVENTS), began_at + self._turn_seconds / 2
+        left, events, found, flowless = bound, list[tuple[int, int]](), Found.NOTHING, list[int]()
         while found is not Found.MORE:
             portion = min(left, PORTION)
             events = self._epoll.poll(0, portion)
             if events:
-                flowless += self._serve(events, now)
+                flowless += serve(events, now)
                 left -= len(events)
                 found = Found.ALL
                 now = self._reactor.seconds()
             if len(events) < portion:
                 break
-            if not left or now - began_at >= self._turn_seconds:
+            if not left or now >= until:
                 found = Found.MORE
         # No flow begins at a descriptor while an event of the flow before may be to come.
         for descriptor in dict.fromkeys(flowless):
             readable = self._watched.get(descriptor)
             if readable is not None:
                 readable(now)
+        if found is Found.MORE or waiting.is_needed or waiting:
+            waiting.judge(events[-1][0] if events and found is Found.MORE else None, now)
+            if waiting.serve(self._reactor.seconds, began_at + self._turn_seconds):
+                found = Found.MORE
         # Among so many the cost of a wake-up is lost: waiting for more of them would gain nothing.
         if self.has_more or bound - left >= PORTION:
             self.has_more, found = False, Found.MORE
@@ -183,6 +199,34 @@ class Engine:
             except Exception:
                 self._log.failure("while {flow} was served", flow=flow)
         self._send_each(answers)
+        return flowless
+
+    def _sort(self, events: list[tuple[int, int]], now: float) -> list[int]:
+        """Do the same while there is a backlog: who registers as usual waits until everybody else was served."""
+        flows, size, append = self.connections.by_descriptor, self.read_bytes, self._waiting.append
+        flowless: list[int] = []
+        for descriptor, event in events:
+            flow = flows[descriptor]
+            if flow is None:
+                flowless.append(descriptor)
+                continue
+            try:
+                if event != EPOLLIN and not self._has_data(flow, descriptor, event):
+                    continue
+                data = read(descriptor, size)
+                register = scan_register(data) if flow.framer is None else None
+                if register is not None and register.end == len(data) and register.has_length:
+                    append((register, data, flow, descriptor, now))
+                    continue
+                flow.receive(data, register, now)
+                if len(data) == size:
+                    self.has_more = True
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                flow.lost(f"lost: {error.strerror}")
+            except Exception:
+                self._log.failure("while {flow} was served", flow=flow)
         return flowless
 
     def _send_each(self, answers: list[tuple[EngineFlow, bytes, int]]) -> None:

@@ -17,6 +17,9 @@ from rollcall.net.engine_flow import EngineFlow
 from rollcall.net.flow import Address, Listener, PackedAddress, pack_address, unpack_address
 from rollcall.net.proxy_protocol import ProxyError, ProxyHeader, ProxyHeaderReader
 
+ACCEPT_COST = 1.0
+"""Of what [limits] accepts_per_second counts."""
+
 # ENOSPC: as many descriptors in epoll sets as fs.epoll.max_user_watches allows.
 EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC))
 
@@ -43,6 +46,7 @@ class EngineAccepting(Entrance):
         """Accept no more, as Twisted's ports do; harmless twice."""
         if self._pause is not None:
             self._pause.cancel()
+            self._pause = None
         elif self._socket.fileno() >= 0:
             self.engine.delist(self._socket.fileno())
         self._socket.close()
@@ -56,16 +60,23 @@ class EngineAccepting(Entrance):
         return flow
 
     def _accept_some(self, now: float) -> None:
-        for _ in range(self.engine.config.max_accepts_per_turn):
+        budget = self.connections.budget
+        room = budget.room(ACCEPT_COST, now)
+        most = self.engine.config.max_accepts_per_turn
+        for _ in range(most if room is None else min(most, room)):
             try:
                 if not self._accept():
                     return
+                budget.spend(ACCEPT_COST)
             except OSError as error:
                 if error.errno in EXHAUSTED:
                     self._rest(error)
                     return
                 # The connection was gone before it was ours.
-        self.engine.has_more = True
+        if room is not None and room < most:
+            self._put_off(budget.pause_seconds(ACCEPT_COST))
+        else:
+            self.engine.has_more = True
 
     def _accept(self) -> bool:
         """Accept one connection, or say that there is none. Raises OSError."""
@@ -103,8 +114,16 @@ class EngineAccepting(Entrance):
         seconds = self.engine.config.accept_pause_seconds
         self._log.warn("{listener}: no connection is accepted for {seconds} s: {reason}", listener=self.listener.name,
                        seconds=seconds, reason=error.strerror, log_rationed=True)
+        self._pause_for(seconds)
+
+    def _put_off(self, seconds: float) -> None:
+        """Let those who come now wait in the backlog until those before them are served."""
+        self.connections.tallies.accepts_put_off += 1
+        self._pause_for(seconds)
+
+    def _pause_for(self, seconds: float) -> None:
         self.engine.delist(self._socket.fileno())
-        self._pause = self.connections.wheel.call_later(seconds, self.start)
+        self._pause = self.engine.call_later(seconds, self.start)
 
 
 class EnginePreface:

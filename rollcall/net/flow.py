@@ -131,6 +131,10 @@ class Flow(ABC):
     def confirmed(self) -> bool:
         """Whether a valid request came over it."""
 
+    def quiet_seconds(self) -> float:
+        """Return how long ago the kernel received the latest data; 0 where that cannot be told."""
+        return 0.0
+
     @abstractmethod
     def write(self, data: bytes) -> None:
         """Send one whole SIP message. Raises FlowClosed."""

@@ -11,9 +11,11 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, IProtocol, IPushProducer
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rollcall.net import descriptors
 from rollcall.net.connection import CRLF, ConnectionFlow, Origin, State
 from rollcall.net.flow import Address, PackedAddress
 from rollcall.sip.framing import FramingError, Keepalive, StreamFramer
@@ -54,6 +56,14 @@ class WireFlow(ConnectionFlow):
         """TLS is there."""
         if self._state is State.OPENING:
             self._connected()
+
+    def quiet_seconds(self) -> float:
+        """See Flow."""
+        wire = self._wire
+        while isinstance(wire, ProtocolWrapper):
+            wire = wire.transport
+        get_handle = getattr(wire, "getHandle", None)
+        return descriptors.quiet_seconds(get_handle().fileno()) if get_handle is not None else 0.0
 
     @abstractmethod
     def dataReceived(self, data: bytes) -> None:

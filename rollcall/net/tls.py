@@ -58,8 +58,10 @@ class Tls:
 
     _log = Logger()
 
-    def __init__(self, config: TlsConfig, clock: IReactorTime) -> None:
+    def __init__(self, config: TlsConfig, clock: IReactorTime, max_waiting: int = 32) -> None:
+        """While more than `max_waiting` handshakes wait for their turn it `is_busy`."""
         self._config = config
+        self._max_waiting = max_waiting
         self._clock = clock
         self.shown: tuple[ShownCertificate, ...] = ()
         self._creator = _ServerCreator({}, None)
@@ -85,6 +87,10 @@ class Tls:
     def server_side(self, protocol: IProtocol) -> IProtocol:
         """Put TLS before a protocol that speaks with a client."""
         return ServerSide(self._server_layer, protocol, self._handshakes)
+
+    def is_busy(self) -> bool:
+        """Say whether so many handshakes wait for their turn that no more are to begin."""
+        return len(self._handshakes) > self._max_waiting
 
     def client_side(self, server_name: str) -> Layer:
         """Return what puts TLS before a protocol that speaks with `server_name`, a DNS name or IP address.

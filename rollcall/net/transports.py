@@ -1,11 +1,12 @@
 """All transports of a process: its listeners, the flows over them, and the way to open one (RFC 3261 §18)."""
 
+from collections.abc import Callable
 from typing import Any
 
 from attrs import evolve
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IProtocol
+from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
 
 from rollcall.net.accepting import Accepting
@@ -15,10 +16,9 @@ from rollcall.net.connections import Connections, FlowWatcher, Tallies
 from rollcall.net.datagram import DatagramPort
 from rollcall.net.dialling import Destination, Dialling
 from rollcall.net.engine import Engine
-from rollcall.net.engine_accepting import EngineAccepting
+from rollcall.net.engine_accepting import ACCEPT_COST, EngineAccepting
 from rollcall.net.flow import ConnectFailed, Flow, FlowUser, Listener, PackedAddress
 from rollcall.net.listening import (
-    accept_at_most,
     advertised_host,
     bound_address,
     datagram_socket,
@@ -29,6 +29,7 @@ from rollcall.net.listening import (
     stream_socket,
 )
 from rollcall.net.members import Lost, Members
+from rollcall.net.paced_port import PacedPort
 from rollcall.net.tls import Layer, ShownCertificate, Tls
 from rollcall.net.wheel import TimerWheel
 
@@ -51,9 +52,9 @@ class Transports(MultiService):
         self._reactor = reactor
         self._config = config
         self._connections = Connections(wheel, user, config.limits, self.tallies)
-        self._tls = Tls(config.tls, reactor)
+        self._tls = Tls(config.tls, reactor, config.limits.max_waiting_handshakes)
         self._datagram_ports: dict[str, DatagramPort] = {}
-        self._ports: dict[str, IListeningPort | EngineAccepting | DatagramPort] = {}
+        self._ports: dict[str, PacedPort | EngineAccepting | DatagramPort] = {}
         self._engine: Engine | None = None
         self._dialled: dict[Destination, Dialling] = {}
 
@@ -94,6 +95,10 @@ class Transports(MultiService):
         for config in self._config.listeners:
             if config.name in self.listeners and config.name not in self._ports:
                 self._listen(evolve(config, port=self.listeners[config.name].local[1]))
+
+    def tell_of_waits(self, tell: Callable[[float, float], None]) -> None:
+        """Have `tell` called with how long messages wait to be read, and when, now and then and under load often."""
+        self._connections.on_wait = tell
 
     def flows(self) -> list[Flow]:
         """Return every connection but those with other nodes, some of which may be about to end."""
@@ -241,8 +246,7 @@ class Transports(MultiService):
         else:
             factory = Accepting(config, listener, self._connections, self._server_layer(transport))
             adopted = self._reactor.adoptStreamPort(opened.fileno(), family_of(config.host), factory)
-            accept_at_most(adopted, self._config.engine.max_accepts_per_turn)
-            self._ports[config.name] = adopted
+            self._ports[config.name] = self._paced(adopted, transport)
             opened.close()
         self._log.info(
             "listener {name}: {transport} {host}:{port}",
@@ -254,6 +258,13 @@ class Transports(MultiService):
         if has_no_way_out(config):
             self._log.warn("listener {name}: no route leads out of this machine, so peers are told {host}; "
                            "advertise_host says what they are to be told", name=config.name, host=listener.host)
+
+    def _paced(self, port: Any, transport: str) -> PacedPort:
+        is_secure = transport in SECURE_TRANSPORTS
+        return PacedPort(
+            port, self._connections, self._config.engine.max_accepts_per_turn,
+            self._config.limits.tls_accept_cost if is_secure else ACCEPT_COST,
+            self._tls.is_busy if is_secure else lambda: False, self._reactor)
 
     def _started_engine(self) -> Engine:
         if self._engine is None:

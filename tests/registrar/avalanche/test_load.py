@@ -1,0 +1,113 @@
+"""Waits are judged as CoDel does: bursts pass, a standing queue does not, and what can be done is learnt by doing."""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from registrar.avalanche.load import LEAST_RATE, Load
+
+PERIOD = 0.1
+
+
+class LoadTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Make a load with a target of 0.3 s that is watched from time 1,000."""
+        self.answered = 0
+        self.now = 1000.0
+        self.changes: list[bool] = []
+        self.load = Load(0.3, 200.0, lambda: self.answered)
+        self.load.on_change.append(self.changes.append)
+        self.load.look(self.now)
+
+    def pass_period(self, wait: float | None = None, answers: int = 0, took: float | None = None) -> None:
+        """Let a period pass in which those who waited longest waited so long, and answers took so long."""
+        self.answered += answers
+        if wait is not None:
+            self.load.waited(wait, self.now)
+        if took is not None:
+            self.load.answer_took(took, self.now)
+        self.now += PERIOD + 0.001
+        self.load.look(self.now)
+
+    def test_at_first(self) -> None:
+        """Before anything was measured the rate is what was configured, and nobody is turned away."""
+        self.assertEqual((self.load.rate, self.load.is_late, self.load.is_shedding), (200.0, False, False))
+
+    def test_burst(self) -> None:
+        """A burst that is worked off within the period is no queue, however long some of it waited."""
+        for _ in range(20):
+            self.load.waited(2.0, self.now)
+            self.pass_period(0.0)
+        self.assertEqual(self.changes, [])
+
+    def test_pause(self) -> None:
+        """A single late period, as after a pause of the process, turns nobody away."""
+        self.pass_period(0.5)
+        self.pass_period(0.0)
+        self.pass_period(0.5)
+        self.assertFalse(self.load.is_late)
+
+    def test_standing_queue(self) -> None:
+        """Two late periods in succession are a queue; what was done meanwhile is what can be done."""
+        self.pass_period(0.4, 100)
+        self.assertFalse(self.load.is_late)
+        self.pass_period(0.4, 100)
+        self.assertTrue(self.load.is_late)
+        self.assertEqual(self.changes, [True])
+        self.assertLess(abs(self.load.rate - 100 / PERIOD), 20)
+
+    def test_slow_answers(self) -> None:
+        """Where answers wait for a store they are late though nobody waits to be read."""
+        for _ in range(2):
+            self.pass_period(0.0, 20, took=0.7)
+        self.assertTrue(self.load.is_late)
+        self.assertAlmostEqual(self.load.latency, 0.7)
+
+    def test_rate_goes_down(self) -> None:
+        """While the target is missed less is believed to be possible, but never nothing."""
+        rates = []
+        for _ in range(100):
+            self.pass_period(0.4, 100)
+            rates.append(self.load.rate)
+        self.assertEqual(rates[2:], sorted(rates[2:], reverse=True))
+        self.assertEqual(rates[-1], LEAST_RATE)
+
+    def test_slow_start(self) -> None:
+        """While the target holds and the rate is used it goes up; unused it stays."""
+        for _ in range(10):
+            self.pass_period(0.0, round(self.load.rate * PERIOD))
+        self.assertGreater(self.load.rate, 400)
+        learnt = self.load.rate
+        for _ in range(10):
+            self.pass_period(0.0, 1)
+        self.assertEqual(self.load.rate, learnt)
+
+    def test_much_at_once(self) -> None:
+        """What was done in time can be done."""
+        self.pass_period(0.0, 300)
+        self.assertLess(abs(self.load.rate - 300 / PERIOD), 50)
+
+    def test_old_counts(self) -> None:
+        """What was answered in the hours since somebody looked says nothing of how fast it can be done."""
+        self.answered += 1_000_000
+        self.now += 3600
+        self.load.look(self.now)
+        self.assertEqual(self.load.rate, 200.0)
+
+    def test_end(self) -> None:
+        """It is over after a second in time with nobody left to come again."""
+        left = [1]
+        self.load.outstanding = lambda: left[0]
+        for _ in range(2):
+            self.pass_period(0.4, 50)
+        for _ in range(20):
+            self.pass_period(0.0, 50)
+        self.assertEqual((self.changes, self.load.is_late), ([True], False))
+        left.clear()
+        left.append(0)
+        self.pass_period(0.0)
+        self.assertEqual(self.changes, [True, False])
+
+    def test_clock_set_back(self) -> None:
+        """A clock that is set back ends the period too."""
+        self.now -= 3600
+        self.pass_period(0.4)
+        self.assertAlmostEqual(self.load.latency, 0.4)
