@@ -75,5 +75,5 @@ for command in (users.user, contacts.contacts, nodes.nodes, nodes.flows, nodes.d
     main.add_command(command)
 for command in (aliases.alias, forwarding.forward, served.domain, bans.bans, calls.calls, media.media):
     main.add_command(command)
-for command in (directors.keepalived, directors.sysctl, check_sip.check_sip):
+for command in (directors.keepalived, directors.haproxy, directors.nftables, directors.sysctl, check_sip.check_sip):
     main.add_command(command)

@@ -1,21 +1,28 @@
 """`rollcall keepalived`, `rollcall haproxy`, `rollcall nftables`, `rollcall sysctl`: files for directors and nodes."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from socket import gethostname
 from tempfile import NamedTemporaryFile
+from time import sleep
 
 import click
 
 from registrar.command.settings import Settings, anywhere, with_settings
 from registrar.config import RegistrarConfig
+from registrar.distribution.directors import haproxy as haproxy_cfg
 from registrar.distribution.directors import keepalived as keepalived_conf
+from registrar.distribution.directors import nftables as nftables_table
 from registrar.distribution.directors import sysctl as sysctl_conf
 from registrar.distribution.directors.layout import CannotRender, Layout, Role, layout_of, warnings
+from registrar.distribution.directors.watching import Change, Watch
 
 ROLES = ("director", "node", "both")
+KERNEL_SECONDS = 10
+"""How long nft and conntrack may take."""
 
 _role = click.option("--role", type=click.Choice(ROLES), required=True, help="What the machine is.")
 _name = click.option("--name", metavar="NAME", default=gethostname, show_default="the host's name",
@@ -43,6 +50,61 @@ def render_keepalived(settings: Settings, role: Role, name: str, output: Path | 
 
 @click.group()
 @anywhere
+def haproxy() -> None:
+    """What HAProxy has to know."""
+
+
+@haproxy.command("render")
+@_output
+@anywhere
+@with_settings
+def render_haproxy(settings: Settings, output: Path | None) -> None:
+    """Write haproxy.cfg, which is the same on all directors."""
+    _render(settings, output, haproxy_cfg.render)
+
+
+@click.group()
+@anywhere
+def nftables() -> None:
+    """Tables of the kernel that spread phones over nodes."""
+
+
+@nftables.command("render")
+@_output
+@anywhere
+@with_settings
+def render_nftables(settings: Settings, output: Path | None) -> None:
+    """Write the table for `nft -f`, which is the same on all directors."""
+    _render(settings, output, nftables_table.render)
+
+
+@nftables.command("weights")
+@click.option("--apply", is_flag=True, help="Run nft, and conntrack for nodes that are dead, instead of printing.")
+@click.option("--every", type=click.FloatRange(0.5, 3600), metavar="SECONDS", help="Do so again and again.")
+@anywhere
+@with_settings
+def nftables_weights(settings: Settings, apply: bool, every: float | None) -> None:
+    """Write the commands for `nft -f` that give each node its share as it is now: nodes are asked, as by check-sip."""
+    layout = layout_in(settings.config())
+    if not layout.spread_by("nftables"):
+        raise click.ClickException("nothing is spread by nftables: see [directors] streams_by and datagrams_by")
+    watch = Watch(layout)
+    while True:
+        change = watch.look()
+        try:
+            _tell(change, apply)
+        except click.ClickException as problem:
+            if every is None:
+                raise
+            click.echo(problem.message, err=True)
+            watch.forget()
+        if every is None:
+            return
+        sleep(every)
+
+
+@click.group()
+@anywhere
 def sysctl() -> None:
     """What kernels have to be told."""
 
@@ -63,7 +125,7 @@ def layout_in(config: RegistrarConfig) -> Layout:
     addresses = own[0].addresses if own else ()
     try:
         return layout_of(config.directors, config.listeners, addresses, config.domains[0].name, config.health,
-                         config.keepalive, _rollcall())
+                         config.keepalive, config.bindings.max_expires_seconds, _rollcall())
     except CannotRender as problem:
         raise click.ClickException(str(problem)) from problem
 
@@ -81,6 +143,31 @@ def _render(settings: Settings, output: Path | None, render: Callable[[Layout], 
         click.echo(text, nl=False)
     else:
         _replace(output, text)
+
+
+def _tell(change: Change, apply: bool) -> None:
+    """Print what has changed, or tell it to the kernel. Raises ClickException."""
+    if not apply:
+        click.echo(change.commands, nl=False)
+        for address in change.dead:
+            click.echo(f"# dead: conntrack -D --reply-src {address}")
+        return
+    if change.commands:
+        _run(["nft", "-f", "-"], change.commands)
+        click.echo(f"Weights: {change.said}")
+    for address in change.dead:
+        click.echo(f"{address} is dead: its connections are forgotten")
+        # It ends with 1 when there was none.
+        _run(["conntrack", "-D", "-f", "ipv6" if ":" in address else "ipv4", "--reply-src", address], "", (0, 1))
+
+
+def _run(words: list[str], text: str, good: tuple[int, ...] = (0,)) -> None:
+    try:
+        done = subprocess.run(words, input=text, capture_output=True, text=True, check=False, timeout=KERNEL_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        raise click.ClickException(f"{words[0]}: {problem}") from problem
+    if done.returncode not in good:
+        raise click.ClickException(f"{words[0]}: {done.stderr.strip() or f'ended with {done.returncode}'}")
 
 
 def _replace(path: Path, text: str) -> None:

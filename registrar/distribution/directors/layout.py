@@ -1,7 +1,7 @@
 """What the renderers know: the virtual addresses, the machines, and which services are spread over which nodes."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Literal, TypeVar
 
 from attrs import frozen
@@ -16,6 +16,7 @@ Role = Literal["director", "node", "both"]
 Interface = IPv4Interface | IPv6Interface
 FAMILIES = (4, 6)
 Machine = TypeVar("Machine", DirectorConfig, RealServerConfig)
+SILENT_SPARE_SECONDS = 300
 
 
 class CannotRender(ValueError):
@@ -32,6 +33,8 @@ class Service:
     check_transport: str
     """How a node is asked whether it serves it: udp, tcp or tls."""
     check_port: int
+    check_expects_proxy: bool
+    """Whether there connections of the directors have to begin with a PROXY header."""
 
     @property
     def is_stream(self) -> bool:
@@ -61,9 +64,16 @@ class Layout:
     """One that the nodes serve: it stands in the Request-URI of checks."""
     agent_ports: Mapping[int, int]
     """Of the nodes' [health] agent, by family; empty: they have none."""
-    idle_seconds: int
-    """After so long without a packet the kernels of nodes have given a connection up."""
+    keepalive: KeepaliveConfig
+    silent_seconds: int
+    """Longer than any registration lasts: who has said nothing for so long is gone."""
     check_command: str
+
+    @property
+    def idle_seconds(self) -> int:
+        """After so long without a packet the kernels of nodes have given a connection up."""
+        watched = self.keepalive.idle + self.keepalive.interval * self.keepalive.probes
+        return max(watched, self.keepalive.user_timeout_ms // 1000)
 
     def families(self) -> tuple[int, ...]:
         """Return those that there are virtual addresses of."""
@@ -116,6 +126,7 @@ def layout_of(
     domain: str,
     health: HealthConfig,
     keepalive: KeepaliveConfig,
+    longest_registration: int,
     rollcall: str,
 ) -> Layout:
     """Return what the configuration says; `rollcall` is where that command stands. Raises CannotRender."""
@@ -137,7 +148,8 @@ def layout_of(
         config=config, addresses=addresses, services=services, domain=domain,
         gateways=tuple(ip_interface(each) for each in config.gateways),
         agent_ports=_agent_ports(health),
-        idle_seconds=max(keepalive.idle + keepalive.interval * keepalive.probes, keepalive.user_timeout_ms // 1000),
+        keepalive=keepalive,
+        silent_seconds=longest_registration + SILENT_SPARE_SECONDS,
         check_command=config.check_command or f"{rollcall} check-sip",
     )
 
@@ -152,6 +164,10 @@ def warnings(layout: Layout, listeners: Iterable[ListenerConfig]) -> list[str]:
             found.append(f"[[listen]] {listener.name} is bound to {listener.host}: what it sends has the node's own "
                          f"address as its source, not {' or '.join(own)}. Have one with host = \"(the virtual "
                          "address)\" and free_bind = true, and one with the node's own address for checks")
+        if listener.transport != "udp" and layout.config.streams_by == "haproxy" and not _expects_proxy(
+                listener, layout.config.directors):
+            found.append(f"[[listen]] {listener.name} does not list all directors in proxy_protocol_from: it takes the "
+                         "PROXY header of the others for bad SIP")
     return found
 
 
@@ -176,8 +192,10 @@ def _services(config: DirectorsConfig, listeners: Sequence[ListenerConfig], addr
                             "for checks")
             continue
         for transport, port in sorted(reached, key=lambda each: (each[1], each[0])):
-            own = ((each.transport, each.port) == (transport, port) for each in checkable)
-            yield Service(family, transport, port, *((transport, port) if any(own) else (other.transport, other.port)))
+            own = (each for each in checkable if (each.transport, each.port) == (transport, port))
+            checked = next(own, other)
+            yield Service(family, transport, port, checked.transport, checked.port,
+                          _expects_proxy(checked, config.directors))
 
 
 def _is_reached(config: DirectorsConfig, listener: ListenerConfig, virtual: Collection[str]) -> bool:
@@ -186,6 +204,14 @@ def _is_reached(config: DirectorsConfig, listener: ListenerConfig, virtual: Coll
     # HAProxy and DNAT go to a node's own address; what LVS sends, or comes without it, is for the virtual one.
     to_own = (config.streams_by if is_stream else config.datagrams_by) in ("haproxy", "nftables")
     return ip_address(listener.host).is_unspecified or (listener.host in virtual) is not to_own
+
+
+def _expects_proxy(listener: ListenerConfig, directors: Iterable[DirectorConfig]) -> bool:
+    """Say whether what all directors send begins with a PROXY header there."""
+    networks = [ip_network(each) for each in listener.proxy_protocol_from]
+    own = [ip_address(each) for director in directors for each in director.addresses]
+    ours = [each for each in own if each.version == ip_address(listener.host).version]
+    return bool(ours) and all(any(each in network for network in networks) for each in ours)
 
 
 def families_of(addresses: Iterable[str]) -> set[int]:
