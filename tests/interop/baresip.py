@@ -24,7 +24,7 @@ TONE_RATE = 8000  # Hz; the rate of PCMU, so that nothing resamples
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 CONFIG = """\
 module_path {modules}
-sip_listen {host}:{sip}
+sip_listen {address}:{sip}
 rtp_ports {rtp}-{rtp_last}
 audio_source aufile,{tone}
 audio_player aufile,{folder}/heard.wav
@@ -62,7 +62,7 @@ class Account:
     username: str
     password: str
     domain: str
-    transport: str  # "udp", "tcp" or "tls"
+    transport: str  # "udp", "tcp" or "tls"; empty leaves the choice to DNS
     address: str | None = None
     answers: bool = False
     expires_seconds: int = 60
@@ -70,7 +70,7 @@ class Account:
 
     def uri(self, user: str) -> str:
         """Return how this phone addresses a user of its domain."""
-        return f"sip:{user}@{self.domain};transport={self.transport}"
+        return f"sip:{user}@{self.domain}" + (f";transport={self.transport}" if self.transport else "")
 
     def __str__(self) -> str:
         outbound = f';outbound="sip:{self.address};transport={self.transport}"' if self.address else ""
@@ -127,8 +127,11 @@ class Control:
 class Baresip:
     """One phone with one account. It registers when it starts and unregisters in `stop`."""
 
-    def __init__(self, account: Account, folder: Path, peers: tuple[str, ...] = ()) -> None:
+    def __init__(self, account: Account, folder: Path, peers: tuple[str, ...] = (), host: str = LOOPBACK,
+                 lines: str = "") -> None:
         """Start it. `peers` are the users of the same domain to whom `message` can write.
+
+        `host` is its own address, `lines` are more of its configuration.
 
         Over TLS it does not check certificates: this baresip accepts any.
         """
@@ -139,6 +142,7 @@ class Baresip:
         config = CONFIG.format(
             modules=MODULES,
             host=LOOPBACK,
+            address=host,
             sip=sip,
             control=control,
             console=console,
@@ -147,10 +151,10 @@ class Baresip:
             rtp_last=rtp[-1],
             tone=folder / "tone.wav",
         )
-        (folder / "config").write_text(config)
+        (folder / "config").write_text(config + lines)
         (folder / "accounts").write_text(str(account))
         (folder / "contacts").write_text("".join(f"{peer} <{account.uri(peer)}>\n" for peer in peers))
-        self.process = Process(["baresip", "-n", LOOPBACK, "-f", str(folder)], folder / "log")
+        self.process = Process(["baresip", "-n", host, "-f", str(folder)], folder / "log")
         self._control = Control(self._connect(control))
         self._console = self._connect(console)
         self._console.setblocking(False)
