@@ -1,8 +1,8 @@
 """Says in one line to whoever connects how many new phones this node wants, as HAProxy's agent-check understands it.
 
     ready up 75%        serving, with this share of its configured weight
-    drain               no new connections; those that are there go on
-    down #why           it cannot serve
+    drain               no new connections, for it drains or cannot serve just now; those that are there go on
+    down #why           it has not served yet; directors may end connections to it
 
 HAProxy configuration manual §5.2, agent-check: words in any order, ended by a line feed; what follows "#" is shown to
 operators. "ready" undoes a "drain" said before, "up" a "down". `rollcall check-sip` reads the same line for LVS.
@@ -32,7 +32,7 @@ MOST_WORDS = 100
 
 def line(weight: int, state: State) -> bytes:
     """Return what is said of a weight and a state."""
-    if state.draining:
+    if state.draining or (state.not_ready and state.has_served):
         return b"drain\n"
     if state.not_ready:
         printable = "".join(letter if " " <= letter <= "~" else " " for letter in state.not_ready)

@@ -26,6 +26,8 @@ class State:
     draining: bool = False
     not_ready: str = ""
     """Why it cannot serve; empty when it can."""
+    has_served: bool = True
+    """Whether it has been ready before, so that phones may be connected to it."""
 
 
 class Standing:
@@ -52,7 +54,7 @@ class Standing:
         self._nodes = nodes
         self._me = me
         self._of = of
-        self._takes_phones = False
+        self._takes_phones = self._has_served = False
         self._next_look: Timer | None = None
 
     def start(self) -> None:
@@ -70,11 +72,11 @@ class Standing:
 
     def weight(self) -> int:
         """Return the share of new phones, from 0 to 100, that this node should have of what it can carry."""
-        return self._weight.of(self._connections(), self.not_ready() is not None, self._draining())
+        return self._weight.of(self._connections(), bool(self._why_not_ready()), self._draining())
 
     def state(self) -> State:
         """Return whether this node wants new phones."""
-        return State(self._draining(), self.not_ready() or "")
+        return State(self._draining(), self._why_not_ready(), self._has_served)
 
     # --- the machine
 
@@ -92,6 +94,11 @@ class Standing:
         return State(draining=True) if rest and own.not_ready else own
 
     # --- details
+
+    def _why_not_ready(self) -> str:
+        why = self.not_ready() or ""
+        self._has_served |= not why
+        return why
 
     def _rest(self) -> list[Node]:
         """Return the leases of the other workers of this machine."""

@@ -21,11 +21,12 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(line(75, State()), b"ready up 75%\n")
         self.assertEqual(line(0, State()), b"ready up 0%\n")
         self.assertEqual(line(0, State(draining=True, not_ready="stopping")), b"drain\n")
-        self.assertEqual(line(0, State(not_ready="no Redis")), b"down #no Redis\n")
+        self.assertEqual(line(0, State(not_ready="no Redis")), b"drain\n")
+        self.assertEqual(line(0, State(not_ready="starting", has_served=False)), b"down #starting\n")
 
     def test_reason_is_one_line(self) -> None:
         """A reason cannot become a second line or words of its own, and is told in part when it is long."""
-        said = line(0, State(not_ready="é\nready up 100%\r\0" + 500 * "x"))
+        said = line(0, State(not_ready="é\nready up 100%\r\0" + 500 * "x", has_served=False))
         self.assertEqual((said.count(b"\n"), said[:6], len(said)), (1, b"down #", len("down #\n") + MOST_WORDS))
 
 

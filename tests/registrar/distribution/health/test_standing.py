@@ -32,9 +32,13 @@ class StandingTests(SynchronousTestCase):
         return standing
 
     def test_starting(self) -> None:
-        """Nobody is to come to a node of which nobody has said that it is ready."""
+        """Nobody is to come to a node of which nobody has said that it is ready; what it was once is remembered."""
         standing = self.a_standing()
-        self.assertEqual((standing.weight(), standing.state()), (0, State(not_ready=STARTING)))
+        self.assertEqual((standing.weight(), standing.state()), (0, State(not_ready=STARTING, has_served=False)))
+        standing.not_ready = lambda: None
+        self.assertEqual(standing.state(), State())
+        standing.not_ready = lambda: "Redis is away"
+        self.assertEqual(standing.state(), State(not_ready="Redis is away"))
 
     def test_states(self) -> None:
         """Drained and not ready are told apart, and both weigh nothing."""
