@@ -89,7 +89,8 @@ class Nodes:
     def nodes(self, call: Call) -> Reply:
         """Answer {"nodes": […], "problem": …}; the latter says why others may believe that this node is dead.
 
-        `connections` is known of this node only, and null for the others.
+        `weight`, of 100, is the share of new phones that a node wants of what it is to carry. `connections` and
+        `weight` of others are what their leases said last; `capacity` and `connections` are null where these do not.
         """
         return Reply({"nodes": [self._shown(node) for node in self._cluster.nodes()], "problem": self._cluster.problem})
 
@@ -114,8 +115,9 @@ class Nodes:
         return {
             "node": node.node, "epoch": node.epoch, "of": node.of or None, "this": is_here, "draining": node.draining,
             "started_at": node.started_at, "host": node.host or None, "port": node.port or None, "tls": node.tls,
-            "listeners": dict(node.faces), "admin": node.admin or None,
-            "connections": self._left() if is_here else None,
+            "listeners": dict(node.faces), "admin": node.admin or None, "site": node.site or None,
+            "capacity": node.capacity or None, "weight": node.weight,
+            "connections": self._left() if is_here else node.connections if node.capacity else None,
         }
 
 

@@ -23,21 +23,26 @@ SHOWN_AORS = 3
 @anywhere
 @with_settings
 def nodes(settings: Settings) -> None:
-    """Show which nodes live, and which of them are drained; asks the running registrar."""
+    """Show which nodes live, which of them are drained, and how many phones each has and wants (its weight, of 100).
+
+    Asks the running registrar.
+    """
     answer = ask(settings.config(), NODES)
     if settings.as_json:
         print_json(answer)
         return
     print_table(
-        ("node", "state", "since", "other nodes reach it at", "phones reach it at", "connections"),
+        ("node", "site", "state", "since", "other nodes reach it at", "phones reach it at", "connections", "weight"),
         (
             (
                 each["node"],
+                each["site"] or "",
                 "draining" if each["draining"] else "serving",
                 _moment(each["started_at"]),
                 _internal(each),
                 ", ".join(f"{name} {place}" for name, place in sorted(each["listeners"].items())),
-                "" if each["connections"] is None else str(each["connections"]),
+                _load(each),
+                str(each["weight"]),
             )
             for each in answer["nodes"]
         ),
@@ -107,6 +112,12 @@ def _internal(node: Mapping[str, Any]) -> str:
         return "alone"
     host = f"[{node['host']}]" if ":" in node["host"] else node["host"]
     return f"{host}:{node['port']}{' (TLS)' if node['tls'] else ''}"
+
+
+def _load(node: Mapping[str, Any]) -> str:
+    if node["connections"] is None:
+        return ""
+    return f"{node['connections']} of {node['capacity']}" if node["capacity"] else str(node["connections"])
 
 
 def _addresses(flow: Mapping[str, Any]) -> str:

@@ -26,7 +26,8 @@ from tests.rollcall.ops.asking import Answered, ask
 
 BOB = "sip:bob@example.com"
 N1 = Node(node="n1", epoch=7, host="192.0.2.1", port=5070, tls=True, started_at=NOW,
-          faces={"tcp": "192.0.2.1:5060"}, admin="http://192.0.2.1:8060")
+          faces={"tcp": "192.0.2.1:5060"}, admin="http://192.0.2.1:8060", site="fra", capacity=50, connections=11,
+          weight=80)
 N2 = Node(node="n2", epoch=8, host="192.0.2.2", port=5070, draining=True, started_at=NOW)
 WORKERS = tuple(Node(node=f"w-{index}", epoch=9, host="192.0.2.3", port=5069 + index, of="w") for index in (1, 2))
 
@@ -61,6 +62,12 @@ class NodesTests(SynchronousTestCase):
         """Have a node drained."""
         return ask(self.admin.site, "POST", f"/v1/nodes/{name}/drain", body, content_type="application/json")
 
+    def test_load_of_others(self) -> None:
+        """How many connections another node has, and its weight, are what its lease said last."""
+        self.living = (N2, evolve(N1, node="n3"))
+        _, third = ask(self.admin.site, "GET", "/v1/nodes").json["nodes"]
+        self.assertEqual((third["connections"], third["capacity"], third["weight"]), (11, 50, 80))
+
     def test_shown(self) -> None:
         """Of each node is told what others know of it, and of this one what only it knows."""
         answer = ask(self.admin.site, "GET", "/v1/nodes").json
@@ -68,8 +75,10 @@ class NodesTests(SynchronousTestCase):
         self.assertEqual(first, {
             "node": "n1", "epoch": 7, "of": None, "this": True, "draining": False, "started_at": NOW,
             "host": "192.0.2.1", "port": 5070, "tls": True, "listeners": {"tcp": "192.0.2.1:5060"},
-            "admin": "http://192.0.2.1:8060", "connections": 12})
+            "admin": "http://192.0.2.1:8060", "connections": 12, "site": "fra", "capacity": 50,
+            "weight": 80})
         self.assertEqual((second["this"], second["draining"], second["connections"]), (False, True, None))
+        self.assertEqual((second["site"], second["capacity"]), (None, None))
         self.assertEqual([node["node"] for node in answer["nodes"]], ["n1", "n2", "w-1", "w-2"])
         self.assertEqual(answer["problem"], None)
 

@@ -25,8 +25,8 @@ from tests.registrar.command.running import CommandCase, run
 from tests.registrar.examples import ALICE, NOW, A, a_bound, over_tcp
 
 N1 = Node(node="n 1", epoch=7, host="2001:db8::1", port=5070, tls=True, started_at=1_700_000_000.0,
-          faces={"udp": "192.0.2.1:5060", "tcp": "192.0.2.1:5060"})
-N2 = Node(node="n2", epoch=8, host="192.0.2.2", port=5070, draining=True, started_at=1_700_000_000.0)
+          faces={"udp": "192.0.2.1:5060", "tcp": "192.0.2.1:5060"}, site="fra", capacity=100, connections=4, weight=95)
+N2 = Node(node="n2", epoch=8, host="192.0.2.2", port=5070, draining=True, started_at=1_700_000_000.0, weight=0)
 
 
 class AskingCase(CommandCase):
@@ -84,9 +84,9 @@ class NodesTests(AskingCase):
         result = await self.ask("nodes")
         _, first, second = result.stdout.splitlines()
         self.assertEqual(first.split(maxsplit=2)[2].split(), [
-            "serving", "2023-11-14", "22:13:20Z", "[2001:db8::1]:5070", "(TLS)", "tcp", "192.0.2.1:5060,", "udp",
-            "192.0.2.1:5060", "5"])
-        self.assertEqual(second.split(), ["n2", "draining", "2023-11-14", "22:13:20Z", "192.0.2.2:5070"])
+            "fra", "serving", "2023-11-14", "22:13:20Z", "[2001:db8::1]:5070", "(TLS)", "tcp", "192.0.2.1:5060,", "udp",
+            "192.0.2.1:5060", "5", "of", "100", "95"])
+        self.assertEqual(second.split(), ["n2", "draining", "2023-11-14", "22:13:20Z", "192.0.2.2:5070", "0"])
         self.assertEqual(result.stderr, "Others may believe that this node is dead, for its lease is not renewed: "
                                         "it has no lease yet\n")
 
