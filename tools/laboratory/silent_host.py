@@ -88,8 +88,8 @@ def silence(folder: Path, phones: int, has_tickles: bool, advert_seconds: float,
 def _measured(lab: VirtualLab, fleet: Fleet, seconds: float) -> Silence:
     answers = Counter(fleet.answers)
     with address_at(lab.host("registrar-2")) as second:
-        lab.host("registrar-1").pull_out()
         died_at = time.monotonic()
+        lab.lose_power("registrar-1")
         moved = second.wait(seconds) - died_at
     while time.monotonic() < died_at + seconds:
         if all(phone.back_at > died_at for phone in fleet.phones):

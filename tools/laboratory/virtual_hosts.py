@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from select import select
 from socket import inet_aton
 
 from registrar.distribution.tickle.netlink import READ_BYTES, HeldAddresses, open_socket
@@ -21,6 +20,8 @@ VIRTUAL = f"{NET4}.200"
 PORT = 5060
 FIRST_PRIORITY = 150
 STOP_SECONDS = 5.0
+MIN_WAIT_SECONDS = 0.001
+"""A time-out of 0 would be none at all."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -83,8 +84,9 @@ class VirtualLab(HostLab):
         super().__init__(network, folder, len(names), users, "", own, has_ipv6=False, has_tls=False)
         self._sections = sections
         self._has_tickles = has_tickles
-        self.keepalived = [Keepalived(folder / f"keepalived-{name}", self.host(name), FIRST_PRIORITY - 10 * index,
-                                      advert_seconds) for index, name in enumerate(names)]
+        self.keepalived = {name: Keepalived(folder / f"keepalived-{name}", self.host(name),
+                                            FIRST_PRIORITY - 10 * index, advert_seconds)
+                           for index, name in enumerate(names)}
 
     @property
     def tcp(self) -> list[tuple[str, int]]:
@@ -98,7 +100,7 @@ class VirtualLab(HostLab):
                 sender.start()
         super().start()
         try:
-            for keepalived in self.keepalived:
+            for keepalived in self.keepalived.values():
                 with address_at(self.host("registrar-1")) as first:
                     keepalived.start()
                     first.wait(30.0)
@@ -108,12 +110,18 @@ class VirtualLab(HostLab):
 
     def stop(self) -> None:
         """See Lab."""
-        children: list[Child] = [*self.keepalived, *self.senders.values()]
+        super().stop()
+        children: list[Child] = [*self.keepalived.values(), *self.senders.values()]
         for child in children:
             child.ask_to_end()
         for child in children:
             child.wait_or_kill(STOP_SECONDS)
-        super().stop()
+
+    def lose_power(self, name: str) -> None:
+        """Take a host away as a power failure does: first nothing reaches it or leaves it, then nothing runs on it."""
+        self.host(name).pull_out()
+        for child in (self.node(name), self.keepalived[name], self.senders[name]):
+            child.kill()
 
 
 class AddressAt:
@@ -128,9 +136,11 @@ class AddressAt:
         """Return when the host has it, on the monotonic clock. Raises InteropError when that takes longer."""
         until = time.monotonic() + seconds
         while inet_aton(VIRTUAL) not in self._held.addresses:
-            if not select([self._netlink], [], [], max(0.0, until - time.monotonic()))[0]:
-                raise InteropError(f"the host does not have {VIRTUAL} after {seconds} s")
-            self._held.receive_data(self._netlink.recv(READ_BYTES))
+            self._netlink.settimeout(max(MIN_WAIT_SECONDS, until - time.monotonic()))
+            try:
+                self._held.receive_data(self._netlink.recv(READ_BYTES))
+            except TimeoutError:
+                raise InteropError(f"the host does not have {VIRTUAL} after {seconds} s") from None
         return time.monotonic()
 
 

@@ -71,11 +71,13 @@ class FlowNotes:
 
     async def stop(self) -> None:
         """Note nothing more, and leave nothing behind: this life ends in order, and says so to its phones itself."""
-        self._is_running = False
+        was_running, self._is_running = self._is_running, False
         for call in (self._next_write, self._next_renewal):
             if call is not None and call.active():
                 call.cancel()
         self._pending.clear()
+        if not (was_running and self._ends):
+            return
         keys = [*(phones_key(self._life, end) for end in self._ends), ends_key(self._life)]
         asked = [self._redis.ask(key, b"DEL", key) for key in keys]
         known = epochs_key(self._life[0])

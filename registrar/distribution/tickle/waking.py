@@ -172,7 +172,7 @@ class Waking:
                     break
                 taken += len(phones)
                 self.waiting = max(0, self.waiting - len(phones))
-                self._tickle(_records(local, phones), self._config.repeats)
+                self._tickle(life, _records(local, phones), self._config.repeats)
             await deferLater(self._reactor, TICK_SECONDS)
         self.waiting = 0
         if taken:
@@ -180,15 +180,16 @@ class Waking:
                            count=taken, node=life[0], epoch=life[1], at=end_of(local).decode(),
                            seconds=self._reactor.seconds() - began)
 
-    def _tickle(self, records: list[bytes], times: int) -> None:
-        if not self._is_running:
+    def _tickle(self, life: Epoch, records: list[bytes], times: int) -> None:
+        """Tickle connections so many times, unless their life turns out to go on."""
+        if not self._is_running or self._lives.is_living(*life):
             return
         self._unsent.extend(records)
         while len(self._unsent) > MAX_UNSENT:
             self._unsent.popleft()
         self._flush()
         if times > 1:
-            self._reactor.callLater(REPEAT_SECONDS, self._tickle, records, times - 1)
+            self._reactor.callLater(REPEAT_SECONDS, self._tickle, life, records, times - 1)
 
     def _flush(self) -> None:
         """Hand over what waits, as far as the sender takes it."""
