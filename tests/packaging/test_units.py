@@ -2,6 +2,7 @@
 
 import subprocess
 from configparser import ConfigParser
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 from tempfile import TemporaryDirectory
@@ -10,8 +11,10 @@ from twisted.application.service import IServiceMaker
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from registrar.distribution.tickle.config import TickleConfig
+
 ROOT = Path(__file__).resolve().parents[2]
-UNITS = {name: ROOT / f"etc/systemd/rollcall-{name}.service" for name in ("registrar", "balancer")}
+UNITS = {name: ROOT / f"etc/systemd/rollcall-{name}.service" for name in ("registrar", "balancer", "tickle")}
 INSTALLED = "/opt/rollcall"
 CONFINED = {
     "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes",
@@ -20,6 +23,12 @@ CONFINED = {
     "CapabilityBoundingSet": "", "AmbientCapabilities": "", "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",
     "SystemCallArchitectures": "native", "UMask": "0077", "LimitCORE": "0", "Restart": "on-failure",
 }
+HEARS_OF_ADDRESSES = {"RestrictAddressFamilies": "AF_INET AF_INET6 AF_NETLINK AF_UNIX"}
+ALLOWED = {
+    "registrar": HEARS_OF_ADDRESSES, "balancer": {},
+    "tickle": {"CapabilityBoundingSet": "CAP_NET_RAW", "AmbientCapabilities": "CAP_NET_RAW", **HEARS_OF_ADDRESSES},
+}
+PLUGINS = ("registrar", "balancer")
 HIGHEST_EXPOSURE = "2.0"
 
 
@@ -33,14 +42,15 @@ def service(name: str) -> dict[str, str]:
 
 class UnitTests(SynchronousTestCase):
     def test_confined(self) -> None:
-        """Neither service may write, see or become anything that it has no need of."""
+        """No service may write, see or become anything that it has no need of."""
         for name in UNITS:
             found = service(name)
-            self.assertEqual({key: found.get(key) for key in CONFINED}, CONFINED, name)
+            self.assertEqual({key: found.get(key) for key in CONFINED}, CONFINED | ALLOWED[name], name)
 
     def test_nobody_important(self) -> None:
-        """Neither runs as root; the registrar's user owns its data, which nobody else may read."""
+        """None runs as root; the registrar's user owns its data, which nobody else may read."""
         registrar, balancer = service("registrar"), service("balancer")
+        self.assertEqual((service("tickle")["User"], service("tickle")["Group"]), ("rollcall", "rollcall"))
         self.assertEqual((registrar["User"], registrar["StateDirectoryMode"]), ("rollcall", "0700"))
         self.assertEqual((balancer["DynamicUser"], balancer.get("User")), ("yes", None))
 
@@ -51,12 +61,20 @@ class UnitTests(SynchronousTestCase):
     def test_starts_what_there_is(self) -> None:
         """Each starts twistd in the foreground with a plugin that exists, and a configuration that has an example."""
         plugins = {plugin.tapname for plugin in getPlugins(IServiceMaker)}
-        for name in UNITS:
+        for name in PLUGINS:
             program, *arguments = service(name)["ExecStart"].split()
             self.assertEqual(program, f"{INSTALLED}/.venv/bin/twistd")
             self.assertEqual(arguments[:3], ["--nodaemon", "--pidfile=", name])
             self.assertIn(name, plugins)
             self.assertTrue((ROOT / "etc" / Path(arguments[-1]).name).is_file())
+
+    def test_starts_the_sender(self) -> None:
+        """The sender of tickles is a module that exists, and listens where registrars look for it by default."""
+        program, *arguments = service("tickle")["ExecStart"].split()
+        self.assertEqual(program, f"{INSTALLED}/.venv/bin/python")
+        self.assertEqual(arguments, ["-m", "registrar.distribution.tickle.sender", "--socket", TickleConfig().socket])
+        self.assertIsNotNone(find_spec(arguments[1]))
+        self.assertEqual(f"/run/{service('tickle')['RuntimeDirectory']}", str(Path(arguments[3]).parent))
 
     def test_systemd_understands_them(self) -> None:
         """systemd finds no fault with them and little that they are exposed to."""
@@ -66,7 +84,9 @@ class UnitTests(SynchronousTestCase):
             for path in UNITS.values():
                 copy = Path(folder, path.name)
                 # It wants to see the program, which is in nobody's /opt here.
-                text = path.read_text(encoding="utf-8").replace(f"{INSTALLED}/.venv/bin/twistd", "/bin/true")
+                text = path.read_text(encoding="utf-8")
+                for each in ("twistd", "python"):
+                    text = text.replace(f"{INSTALLED}/.venv/bin/{each}", "/bin/true")
                 copy.write_text(text, encoding="utf-8")
                 self.assertEqual(analyzed("verify", str(copy)), (0, ""), path.name)
                 exposure = ("--offline=true", f"--threshold={HIGHEST_EXPOSURE.replace('.', '')}")
