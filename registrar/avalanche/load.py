@@ -13,7 +13,7 @@ PERIOD_SECONDS = 0.1
 """CoDel's interval: waits are judged once in so long."""
 
 MOST_SECONDS = 1.0
-"""What was counted for longer than this says nothing of how fast anything was."""
+"""What was counted for longer than this says nothing of how fast anything was, and what was seen before that is old."""
 
 STANDING_PERIODS = 2
 CALM_PERIODS = 10
@@ -55,6 +55,7 @@ class Load:
         self._count = 0
         self._began_at = 0.0
         self._least_wait = inf
+        self._seen_at = 0.0
         self._late_periods = 0
         self._calm_periods = 0
 
@@ -77,17 +78,20 @@ class Load:
         if now < self.ends_at and now >= self._began_at:
             return
         least = (self._least_wait, self.least_answer)
-        self.latency = max((each for each in least if each < inf), default=0.0)
+        seen = [each for each in least if each < inf]
+        if seen:
+            self._seen_at = now
+        self.latency = max(seen, default=self.latency if abs(now - self._seen_at) < MOST_SECONDS else 0.0)
         seconds, self._began_at, self.ends_at = now - self._began_at, now, now + PERIOD_SECONDS
         self._least_wait = self.least_answer = inf
         count = self._answered()
         done, self._count = count - self._count, count
-        self._judge(done / seconds if 0 < seconds <= MOST_SECONDS else 0.0)
+        self._judge(done / seconds if 0 < seconds <= MOST_SECONDS else 0.0, bool(seen))
 
-    def _judge(self, done: float) -> None:
-        """Take the period into account, in which so many were answered in a second."""
+    def _judge(self, done: float, is_news: bool) -> None:
+        """Take the period into account, in which so many were answered in a second; `is_news` says that some waited."""
         if self.latency > self._target:
-            self._late_periods += 1
+            self._late_periods += is_news
             self._calm_periods = 0
         else:
             self._late_periods = 0
@@ -96,7 +100,7 @@ class Load:
         if self.is_late and not self.is_shedding:
             self.rate = max(done, LEAST_RATE)
             self._change(True)
-        elif self._late_periods:
+        elif self._late_periods and is_news:
             self.rate = max(self.rate * DOWN, LEAST_RATE)
         elif done >= self.rate * USED and self.latency < self._target * EASY:
             self.rate = max(self.rate * UP, done)

@@ -127,7 +127,7 @@ class Members:
         place = site, host.strip("[]"), port
         if self._port is None:
             raise ConnectFailed(f"site {site}, {host}:{port}: not listening")
-        link = self._places.get(place)
+        link = self._places.get(place) or self._opened_to(place)
         if link is None:
             link = self._places[place] = Link(Life("", 0, site), self, self._link_lost)
             link.address = place[1:]
@@ -204,6 +204,13 @@ class Members:
         links = [self._links.get(life), *self._places.values()]
         flows = [link.flow for link in links if link is not None and link.flow is not None]
         return next((flow for flow in flows if flow.life == life), None)
+
+    def _opened_to(self, place: tuple[str, str, int]) -> Link | None:
+        """Return the link with a known life at a place, if it has or gets a connection."""
+        for link in self._links.values():
+            if (link.life.site, *link.address) == place and not link.is_over:
+                return link
+        return None
 
     def _link(self, life: Life) -> Link:
         link = self._links.get(life)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from time import sleep
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -51,10 +52,17 @@ class DescriptorTests(SynchronousTestCase):
         self.theirs.close()
         self.assertEqual(descriptors.pending_error(self.fd), "Connection reset by peer")
 
+    def test_quiet(self) -> None:
+        """What nobody has read yet has waited since it came."""
+        self.theirs.send(b"waiting")
+        sleep(0.03)
+        self.assertGreater(descriptors.quiet_seconds(self.fd), 0.015)
+
     def test_gone(self) -> None:
         """For a descriptor that is no more nothing is done, and nothing is raised."""
         self.close()
         descriptors.end_writing(self.fd)
         descriptors.reset_at_close(self.fd)
         self.assertEqual(descriptors.own_address(self.fd), ("", 0))
+        self.assertEqual(descriptors.quiet_seconds(self.fd), 0.0)
         self.assertEqual(descriptors.pending_error(self.fd), "hung up")
