@@ -79,7 +79,8 @@ class StreamConnection(Protocol):
         self._service = service
         self._source = source
         self._buffer = bytearray()
-        self._is_ended = False
+        # whether the peer asks no more, and whether we have ended it
+        self._is_ended = self._is_over = False
         self._answers: Iterator[bytes] = iter(())
         self._is_blocked = False
         self._idle: IDelayedCall | None = None
@@ -90,7 +91,7 @@ class StreamConnection(Protocol):
         transport: Any = self.transport
         transport.setTcpNoDelay(True)
         transport.registerProducer(self, True)
-        self._idle = self._service.reactor.callLater(self._service.idle_seconds, self._is_idle)
+        self._alive()
 
     def dataReceived(self, data: bytes) -> None:
         """Collect queries, and answer those that are whole."""
@@ -116,6 +117,7 @@ class StreamConnection(Protocol):
 
     def abort(self) -> None:
         """End it at once."""
+        self._is_over = True
         transport: Any = self.transport
         transport.abortConnection()
 
@@ -139,7 +141,7 @@ class StreamConnection(Protocol):
     def _work(self) -> None:
         """Write answers as long as the peer takes them, but so many in one turn only."""
         transport: Any = self.transport
-        if self._later is not None:
+        if self._later is not None or self._is_over:
             return
         for _ in range(ANSWERS_PER_TURN):
             if self._is_blocked:
@@ -156,7 +158,11 @@ class StreamConnection(Protocol):
     def _wait(self) -> None:
         """All is answered: wait for more, if more can come."""
         transport: Any = self.transport
+        if self._is_over:
+            return
         if self._is_ended:
+            self._is_over = True
+            self._wait_for(self._is_slow_to_end)
             transport.unregisterProducer()
             transport.loseConnection()
         else:
@@ -195,8 +201,13 @@ class StreamConnection(Protocol):
         return query
 
     def _alive(self) -> None:
+        """Something has happened: wait from now."""
+        self._wait_for(self._is_idle)
+
+    def _wait_for(self, end: Callable[[], None]) -> None:
         if self._idle is not None and self._idle.active():
-            self._idle.reset(self._service.idle_seconds)
+            self._idle.cancel()
+        self._idle = self._service.reactor.callLater(self._service.idle_seconds, end)
 
     def _is_idle(self) -> None:
         if self._is_blocked or self._buffer:
@@ -204,6 +215,9 @@ class StreamConnection(Protocol):
         else:
             self._is_ended = True
             self._wait()
+
+    def _is_slow_to_end(self) -> None:
+        self._cut("it did not take the last answers")
 
     def _cut(self, why: str, **fields: object) -> None:
         self._service.cut += 1

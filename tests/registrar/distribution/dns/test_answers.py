@@ -3,8 +3,10 @@
 from random import Random
 from typing import Any
 
+import dns.edns
 import dns.message
 from attrs import evolve
+from dns.edns import OptionType
 from dns.flags import Flag
 from dns.message import Message
 from dns.opcode import Opcode
@@ -100,7 +102,7 @@ class RecordTests(AnswersCase):
             self.assertEqual(answer.question[0].rdtype, number)
 
     def test_missing(self) -> None:
-        """NODATA and NXDOMAIN have the SOA with the negative TTL; a name that exists only below is NODATA (RFC 8020)."""
+        """NODATA and NXDOMAIN have the SOA with the negative TTL; a name that exists only below has no data (RFC 8020)."""
         for name, rcode in (("fra.sip.example.com", Rcode.NOERROR), ("_udp.sip.example.com", Rcode.NOERROR),
                             ("nobody.sip.example.com", Rcode.NXDOMAIN)):
             answer = self.ask(a_query(name, "TXT"))
@@ -186,7 +188,7 @@ class EdnsTests(AnswersCase):
 
     def test_other_options(self) -> None:
         """Cookies are not needed, and queries that have them fill no cache."""
-        query = a_query(edns=True, options=[dns.edns.GenericOption(10, b"12345678")])
+        query = a_query(edns=True, options=[dns.edns.GenericOption(OptionType.COOKIE, b"12345678")])
         self.assertEqual(self.ask(query).options, ())
         self.assertEqual(self.answers._kept, 0)
 

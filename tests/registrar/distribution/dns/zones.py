@@ -41,7 +41,7 @@ NEAR = ZONE.replace("fra", "ams")
 def rrsets(text: str, origin: Name = ORIGIN, serial: int = 7) -> dict[tuple[Name, RdataType], RRset]:
     """Return the records of a zone file."""
     zone = dns.zone.from_text(text.replace(" 7 60 10 ", f" {serial} 60 10 "), origin, relativize=False)
-    return {(name, rdataset.rdtype): an_rrset(name, rdataset.ttl, rdataset)
+    return {(name, rdataset.rdtype): an_rrset(name, rdataset.ttl, list(rdataset))
             for name, rdataset in zone.iterate_rdatasets()}
 
 
