@@ -26,6 +26,9 @@ FULL = 100
 T1_SECONDS = 0.5
 """After so long a datagram is sent again, then after twice as long each time (RFC 3261 §17.1.2.2)."""
 
+AGENT_SECONDS = 0.3
+"""So long the agent has for its line, when the answer to OPTIONS has left it no more."""
+
 MOST_HEAD = 65_536
 MOST_LINE = 256
 DEFAULT_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061}
@@ -102,7 +105,8 @@ def check(target: Place, transport: str, timeout: float, agent: Place | None = N
     except NoAnswer as problem:
         status, told = 0, str(problem)
     seconds = monotonic() - began
-    said = ask_agent(agent, timeout) if agent is not None else None
+    # A host that is silent shall not be waited for twice.
+    said = ask_agent(agent, max(AGENT_SECONDS, timeout - seconds)) if agent is not None else None
     return Found(status, f"{told} ({seconds * 1000:.0f} ms)", said, seconds)
 
 
@@ -237,7 +241,7 @@ def _parser() -> ArgumentParser:
     add("place", metavar="HOST[:PORT]", help="a node's own address; an IPv6 address with a port stands in brackets")
     add("--transport", choices=tuple(DEFAULT_PORTS), default="udp", help="default: udp")
     add("--timeout", type=_checked(lambda text: _between(0.01, 60, text), "0.01 to 60"), default=2.0,
-        metavar="SECONDS", help="for the answer, then for the agent's; default: 2")
+        metavar="SECONDS", help="for the answer, and the agent's; default: 2")
     add("--agent", type=_checked(place_of, "host:port"), metavar="HOST:PORT",
         help="the node's [health] agent, which says its weight")
     add("--weight", type=_checked(lambda text: _between(1, MOST_WEIGHT, text), "1 to 253"), default=FULL, metavar="N",

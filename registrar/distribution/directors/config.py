@@ -120,7 +120,7 @@ class DirectorsConfig:
     check_user: str = field(default="nobody", validator=name())
     """Who runs the checks."""
 
-    check_seconds: int = field(default=2, validator=between(1, 3600))
+    check_seconds: int = field(default=1, validator=between(1, 3600))
     """How often each service of each node is checked."""
 
     check_timeout_seconds: float = field(default=2.0, validator=between(0.1, 60))

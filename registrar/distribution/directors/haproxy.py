@@ -78,6 +78,8 @@ def _defaults(layout: Layout) -> Iterator[str]:
     yield f"    maxconn {config.proxy_max_connections}"
     yield f"    balance {config.proxy_balance}"
     yield f"    timeout connect {CONNECT_SECONDS}s"
+    yield "    # Who finds a node dead that is not known as such is given to another one at once."
+    yield "    option redispatch 1"
     yield "    # Who has said nothing for longer than any registration lasts is gone."
     yield f"    timeout client {layout.silent_seconds}s"
     yield f"    timeout server {layout.silent_seconds}s"

@@ -12,6 +12,7 @@ over from a holder that is not ready, is not needed.
 from collections.abc import Iterable, Iterator
 from math import ceil
 
+from registrar.distribution.directors.check_sip import AGENT_SECONDS
 from registrar.distribution.directors.config import DirectorConfig, RealServerConfig
 from registrar.distribution.directors.layout import CannotRender, Layout, Role, Service, address_of
 
@@ -38,7 +39,7 @@ def render(layout: Layout, role: Role, name: str) -> str:
     holder = layout.holder(name)
     lines += [*_tracked(layout, role, name), *_group(layout, role)]
     for family in layout.families():
-        lines += _instance(layout, holder, family)
+        lines += _instance(layout, role, holder, family)
     if role == "both" and layout.spread_by("lvs"):
         layout.node(name)
         lines += _addresses_of_node(layout)
@@ -79,38 +80,47 @@ def _addresses_of_node(layout: Layout) -> Lines:
 
 def _tracked(layout: Layout, role: Role, name: str) -> Lines:
     yield from _block("track_file drained", (f'file "{layout.config.drain_file}"', "weight 0", "init_file 0"))
-    for script, command, weight in _scripts(layout, role, name):
+    for script, weight in _weights(layout, role):
         yield from _block(f"vrrp_script {script}", (
-            f'script "{command}"', f"interval {layout.config.check_seconds}", f"timeout {_patience(layout)}",
-            f"fall {layout.config.check_fall}", f"rise {layout.config.check_rise}", f"weight {weight}"))
+            f'script "{_command(layout, script, name)}"', f"interval {layout.config.check_seconds}",
+            f"timeout {_patience(layout)}", f"fall {layout.config.check_fall}", f"rise {layout.config.check_rise}",
+            f"weight {weight}"))
 
 
-def _scripts(layout: Layout, role: Role, name: str) -> list[tuple[str, str, int]]:
-    """Return name, command and weight of what a holder's health depends on; of weight 0 it may not fail at all."""
+def _weights(layout: Layout, role: Role) -> list[tuple[str, int]]:
+    """Return what a holder's health depends on, and what it costs to fail; at 0 all of the priority.
+
+    A node that is dead gives the addresses away; one that is drained or not ready does so when another one is better.
+    """
     if layout.spread_by("haproxy"):
-        return [("haproxy", "/bin/pidof haproxy", 0)]
-    alone = [service for service in layout.services if layout.means(service) == "none"]
-    if role != "both" or not alone:
-        return []
-    node, service = layout.node(name), alone[0]
-    # One that is dead gives the addresses away; one that is drained or not ready does so when another is better.
-    return [("alive", layout.check(service, node, "--alive --quiet"), 0),
-            ("ready", layout.check(service, node, "--quiet"), -NOT_READY)]
+        return [("haproxy", 0)]
+    return [("alive", 0), ("ready", -NOT_READY)] if role == "both" and layout.spread_by("none") else []
+
+
+def _command(layout: Layout, script: str, name: str) -> str:
+    if script == "haproxy":
+        return "/bin/pidof haproxy"
+    return layout.check(layout.spread_by("none")[0], layout.node(name), "--alive --quiet" if script == "alive"
+                        else "--quiet")
 
 
 def _group(layout: Layout, role: Role) -> Lines:
-    yield f"vrrp_sync_group {GROUP} {{"
-    yield from _inner("group", [_instance_name(family) for family in layout.families()])
-    yield from _inner("track_file", ["drained"])
-    if layout.spread_by("haproxy"):
-        yield from _inner("track_script", ["haproxy"])
-    elif role == "both" and any(layout.means(service) == "none" for service in layout.services):
+    """Have the instances of both families move together; one alone needs no group."""
+    if len(layout.families()) > 1:
+        yield f"vrrp_sync_group {GROUP} {{"
+        yield from _inner("group", [_instance_name(family) for family in layout.families()])
         yield "    sync_group_tracking_weight"
-        yield from _inner("track_script", ["alive", "ready"])
-    yield from ("}", "")
+        yield from _tracking(layout, role)
+        yield from ("}", "")
 
 
-def _instance(layout: Layout, holder: DirectorConfig, family: int) -> Lines:
+def _tracking(layout: Layout, role: Role) -> Lines:
+    yield from _inner("track_file", ["drained"])
+    if scripts := [name for name, _ in _weights(layout, role)]:
+        yield from _inner("track_script", scripts)
+
+
+def _instance(layout: Layout, role: Role, holder: DirectorConfig, family: int) -> Lines:
     config = layout.config
     yield f"vrrp_instance {_instance_name(family)} {{"
     yield "    state BACKUP"
@@ -121,6 +131,8 @@ def _instance(layout: Layout, holder: DirectorConfig, family: int) -> Lines:
     if config.unicast:
         yield f"    unicast_src_ip {address_of(holder, family)}"
         yield from _inner("unicast_peer", [address_of(each, family) for each in layout.holders if each != holder])
+    if len(layout.families()) == 1:
+        yield from _tracking(layout, role)
     gateways = [f"{each} dev {config.gateway_interface}" for each in layout.gateways if each.version == family]
     yield from _inner("virtual_ipaddress", [f"{each} dev {config.interface}" for each in layout.of_family(family)]
                       + gateways)
@@ -175,7 +187,7 @@ def _real_server(layout: Layout, service: Service, node: RealServerConfig) -> Li
 
 def _patience(layout: Layout) -> int:
     """Return how long a check may take, in whole seconds; its own time-outs, node's and agent's, come first."""
-    return ceil(layout.config.check_timeout_seconds * 2) + 1
+    return ceil(layout.config.check_timeout_seconds + AGENT_SECONDS) + 1
 
 
 # --- text
