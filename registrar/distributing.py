@@ -3,7 +3,7 @@
 Every part is there for itself; what they agree about is the weight of this node and the leases of all nodes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 from attrs import frozen
@@ -19,12 +19,17 @@ from registrar.distribution.health.agent import Agent
 from registrar.distribution.health.observing import watch_agent, watch_weight
 from registrar.distribution.health.standing import Standing
 from registrar.distribution.health.weight import Weight
+from registrar.distribution.observing import watch_rebalancing
+from registrar.distribution.rebalancing import Around as Moving
+from registrar.distribution.rebalancing import Rebalancing
 from registrar.distribution.tickle.tickling import Tickling
 from registrar.draining import Draining
+from registrar.location.at_once import Location
 from registrar.workers.messages import Member
 from rollcall.cluster.nodes import Node
 from rollcall.cluster.sites import Sites
 from rollcall.media.access import AccessGroups
+from rollcall.net.flow import Flow
 from rollcall.net.transports import Transports
 from rollcall.net.wheel import TimerWheel
 from rollcall.ops.api import Routes
@@ -39,7 +44,10 @@ class Around:
     wheel: TimerWheel
     me: Member
     transports: Transports
+    location: Location
     draining: Draining
+    waited_on: Callable[[], Set[Flow]]
+    """Gives the connections on which somebody waits for an answer."""
     clustering: Clustering | None
     sites: Sites
     access: AccessGroups | None
@@ -105,6 +113,9 @@ class Distribution:
         self._tickling: Tickling | None = None
         if around.clustering is not None and config.tickle.enabled:
             self._tickling = _tickling(config, around, around.clustering)
+        self._rebalancing: Rebalancing | None = None
+        if around.clustering is not None:
+            self._rebalancing = _rebalancing(config, around, around.clustering)
 
     def connections(self) -> int:
         """Return how many connections of phones there are here."""
@@ -118,6 +129,8 @@ class Distribution:
             self._naming.watch(metrics, routes)
         if self._tickling is not None:
             self._tickling.watch(metrics)
+        if self._rebalancing is not None:
+            watch_rebalancing(metrics, self._rebalancing)
 
     def start(self) -> None:
         """Begin, once phones are listened for. Raises OSError that names the place that cannot be listened at."""
@@ -128,6 +141,8 @@ class Distribution:
         if self._naming is not None:
             self._naming.start()
         self.standing.start()
+        if self._rebalancing is not None:
+            self._rebalancing.start()
 
     def reload(self) -> None:
         """Read files again that may have changed. Raises ValueError, and all stays as it was then."""
@@ -136,6 +151,8 @@ class Distribution:
 
     async def stop(self) -> None:
         """End, before any phone is left alone."""
+        if self._rebalancing is not None:
+            self._rebalancing.stop()
         self.standing.stop()
         await self._agent.stop()
         if self._naming is not None:
@@ -154,3 +171,11 @@ def _tickling(config: RegistrarConfig, around: Around, clustering: Clustering) -
         config.registrar.node if me.index else "", around.rate)
     clustering.listeners.append(tickling)
     return tickling
+
+
+def _rebalancing(config: RegistrarConfig, around: Around, clustering: Clustering) -> Rebalancing:
+    me = around.me
+    return Rebalancing(Moving(
+        wheel=around.wheel, transports=around.transports, location=around.location, waited_on=around.waited_on,
+        cluster=clustering.leases, redis_problem=lambda: clustering.redis.problem, node=me.node, epoch=me.epoch,
+        site=config.cluster.site, now=around.reactor.seconds), config.rebalance)

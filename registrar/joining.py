@@ -55,6 +55,8 @@ from registrar.routing import Domains, ServedDomain
 from registrar.sending import Sending
 from registrar.shedding import Shedding, watch_shedding
 from registrar.short_way import ShortWay
+from registrar.sites.links import SiteLinks, SiteParts
+from registrar.sites.listing import SitesListed, watch_sites
 from registrar.strays import Strays
 from registrar.subscribers.store import CachedSubscribers
 from registrar.subscribers_api import Users
@@ -97,6 +99,8 @@ class Parts:
     """None when bindings are not shared by Redis."""
     media: MediaParts | None
     """None when calls do not go through media nodes."""
+    links: SiteLinks | None
+    """None when there is no other site."""
 
 
 def build(config: RegistrarConfig, reactor: Any, membership: Membership | None = None) -> Parts:
@@ -187,12 +191,16 @@ class _Joining:
         self.draining = Draining(self.wheel, self.transports, lambda: self.transactions.waited_on, config.cluster)
         self.cluster: Cluster = OneNode()
         self.sites: Sites = OnePlace()
+        self.links: SiteLinks | None = None
         if clustering is not None:
             clustering.serve(self.transports, self.secret, self.draining)
             self.cluster = clustering.leases
+            if len(config.sites) > 1:
+                self.sites = self.links = self._links(clustering)
         self.sending = Sending(
             self.transports, Resolver(self.reactor, config.resolver), self.transactions, self.tokens, self.siblings,
-            self.cluster, clustering.members if clustering is not None else None)
+            self.links.cluster if self.links is not None else self.cluster,
+            self.links or (clustering.members if clustering is not None else None))
 
     def register(self) -> None:
         """Make what answers REGISTER, whole and at once."""
@@ -213,9 +221,10 @@ class _Joining:
         """Make what forwards all other requests, and hand them to it."""
         config, shared = self.config, self.clustering is not None
         self.reconnecting = Reconnecting(
-            location=self.location, wheel=self.wheel, now=self.now, cluster=self.cluster, changes=self.changes,
+            location=self.location, wheel=self.wheel, now=self.now,
+            cluster=self.links.cluster if self.links is not None else self.cluster, changes=self.changes,
             wait_seconds=config.cluster.reconnect_wait if shared else 0.0,
-            max_waiting=config.cluster.max_reconnect_waiting)
+            max_waiting=config.cluster.max_reconnect_waiting, elsewhere=self.links)
         self.media: MediaParts | None = None
         if config.media.enabled:
             self.media = MediaParts(config, self.reactor, self.me, self.wheel, self.domains, self.clustering,
@@ -232,6 +241,8 @@ class _Joining:
             diverting=self.databases.diverting, media=self.media.calls if self.media is not None else None)
         self.requests.serve(self.transports, self.short_way, self.registering, proxying)
         self.transactions.user = self.requests
+        if self.links is not None:
+            self.requests.serve_sites(self.links.answering)
         if self.media is not None:
             self.media.speak(proxying.dialogs, self.sending, self.transactions, proxying.follow)
             self.requests.serve_reports(self.media.publishing(self.authentication, self.observing.authenticated))
@@ -260,9 +271,10 @@ class _Joining:
     def distribute(self) -> None:
         """Make what brings phones here, and has them come back."""
         self.distribution = Distribution(self.config, Around(
-            reactor=self.reactor, wheel=self.wheel, me=self.me, transports=self.transports, draining=self.draining,
+            reactor=self.reactor, wheel=self.wheel, me=self.me, transports=self.transports,
+            location=self.location, draining=self.draining, waited_on=lambda: self.transactions.waited_on,
             clustering=self.clustering, sites=self.sites, access=self.media.access if self.media is not None else None,
-            rate=lambda: self.config.tickle.flows_per_second))
+            rate=self.shedding.rate))
 
     def be_watched(self) -> None:
         """Make what operators look at, and with workers what the supervisor speaks to."""
@@ -287,6 +299,9 @@ class _Joining:
         self.distribution.watch(self.metrics, self.admin.routes)
         if self.media is not None:
             self.media.watch(self.metrics, self.admin.routes)
+        SitesListed(self.sites, self.links, self.config.cluster.site, self.now).mount(self.admin.routes)
+        if self.links is not None:
+            watch_sites(self.metrics, self.links)
         if self.clustering is not None:
             watch_redis(self.metrics, self.clustering.location, self.clustering.redis)
             janitor = self.clustering.janitor
@@ -325,9 +340,15 @@ class _Joining:
             domains=self.domains, location=self.location, databases=self.databases, requests=self.requests,
             transports=self.transports, wheel=self.wheel, admin=self.admin, turns=turns,
             collecting=Collecting(self.metrics), events=self.events, draining=self.draining,
-            distribution=self.distribution, clustering=self.clustering, media=self.media)
+            distribution=self.distribution, clustering=self.clustering, media=self.media, links=self.links)
 
     # --- details
+
+    def _links(self, clustering: Clustering) -> SiteLinks:
+        return SiteLinks(SiteParts(
+            sites=self.config.sites, config=self.config.cluster, me=(self.me.node, self.me.epoch),
+            members=clustering.members, nodes=clustering.leases.nodes, cluster=clustering.leases,
+            location=clustering.location, transactions=self.transactions, now=self.now, worker=self.me.index))
 
     def _call_ended(self, fork: Fork, status: int) -> None:
         self.observing.call_ended(fork, status)

@@ -83,6 +83,8 @@ class RegistrarService(LoggedService):
             self._parts.domains.answer_at(_in_uri(listener.local[0]), listener.local[1])
         if clustering is not None:
             clustering.listening()
+        if self._parts.links is not None:
+            self._parts.links.start()
         if self._config_file is not None:
             self._on_hang_up = signal(SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload))
         if not COMPILED:
@@ -123,6 +125,8 @@ class RegistrarService(LoggedService):
         if self._on_hang_up is not None:
             signal(SIGHUP, self._on_hang_up)
         await self._parts.distribution.stop()
+        if self._parts.links is not None:
+            self._parts.links.stop()
         if self._parts.collecting.running:
             self._parts.collecting.stopService()
         self._parts.draining.stop()
