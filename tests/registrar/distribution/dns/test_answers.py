@@ -102,7 +102,7 @@ class RecordTests(AnswersCase):
             self.assertEqual(answer.question[0].rdtype, number)
 
     def test_missing(self) -> None:
-        """NODATA and NXDOMAIN have the SOA with the negative TTL; a name that exists only below has no data (RFC 8020)."""
+        """NODATA and NXDOMAIN have the SOA with the negative TTL; a name that exists only below has no data."""
         for name, rcode in (("fra.sip.example.com", Rcode.NOERROR), ("_udp.sip.example.com", Rcode.NOERROR),
                             ("nobody.sip.example.com", Rcode.NXDOMAIN)):
             answer = self.ask(a_query(name, "TXT"))

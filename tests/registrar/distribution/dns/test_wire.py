@@ -1,6 +1,6 @@
 """Queries from their bytes: what they say, and which error is for which mistake."""
 
-from contextlib import suppress
+import contextlib
 from random import Random
 from struct import pack
 
@@ -149,7 +149,7 @@ class ParseTests(SynchronousTestCase):
                 at = random.randrange(len(data))
                 data[at:at + random.randrange(3)] = random.randbytes(random.randrange(3))
             if is_query(bytes(data)):
-                with suppress(WireError):
+                with contextlib.suppress(WireError):
                     parse_query(bytes(data))
 
 
