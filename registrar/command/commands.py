@@ -18,6 +18,7 @@ from registrar.command import (
     db,
     demo,
     directors,
+    dns,
     forwarding,
     importing,
     media,
@@ -73,7 +74,7 @@ def main() -> None:
 users.user.add_command(importing.import_users)
 for command in (users.user, contacts.contacts, nodes.nodes, nodes.flows, nodes.drain, check.check, db.db, demo.demo):
     main.add_command(command)
-for command in (aliases.alias, forwarding.forward, served.domain, bans.bans, calls.calls, media.media):
+for command in (aliases.alias, forwarding.forward, served.domain, bans.bans, calls.calls, media.media, dns.dns):
     main.add_command(command)
 for command in (directors.keepalived, directors.haproxy, directors.nftables, directors.sysctl, check_sip.check_sip):
     main.add_command(command)

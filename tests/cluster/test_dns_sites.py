@@ -32,7 +32,7 @@ Sites = dict[str, tuple[int, int]]
 
 DOMAIN = "lab.test"
 FRA, AMS = (f"{NET4}.{number}" for number in FIRST_HOSTS.values())
-TTL, TTL_CHANGING = 4, 1
+TTL, TTL_CHANGING = 2, 1
 WELL = {"fra": (10, 200), "ams": (20, 200)}
 PREFIXES = """
 100.64.1.0/24 telekom DE
@@ -82,7 +82,7 @@ class DnsSitesTests(SitesCase):
         address = FIRST_HOSTS[site]
         return {
             "dns": {"listen": [f"{NET4}.{address}:53", f"[fd77::{address:x}]:53"], "ttl_seconds": TTL,
-                    "ttl_changing_seconds": TTL_CHANGING, "routes": ROUTES, "return_seconds": 5.0},
+                    "ttl_changing_seconds": TTL_CHANGING, "routes": ROUTES, "return_seconds": 3.0},
             "access": {"prefix_file": str(prefixes)},
         }
 
@@ -90,11 +90,11 @@ class DnsSitesTests(SitesCase):
         # All that this thread opens is on the phones' host.
         self.enterContext(self.phones.entered())
         for server in (FRA, AMS):
-            self.wait_answer(server, lambda found: found == WELL)
+            self.wait_answer(server, lambda found: (found.sites, found.ttl) == (WELL, TTL))
 
-    def wait_answer(self, server: str, accepts: Callable[[Sites], bool]) -> Sites:
-        """Return the sites in an answer of a server once this accepts them."""
-        return wait_until(lambda: found if accepts(found := ask(server).sites) else None, "another answer", 30)
+    def wait_answer(self, server: str, accepts: Callable[[Found], bool]) -> Sites:
+        """Return the sites in an answer of a server once the answer is accepted."""
+        return wait_until(lambda: found if accepts(found := ask(server)) else None, "another answer", 30).sites
 
     def dig(self, *words: str) -> list[str]:
         """Return what dig prints as its short answer."""
@@ -176,10 +176,20 @@ class DnsSitesTests(SitesCase):
         self.figure(f"a site killed is out of new answers after {left_at - died_at:.2f} s, for a client that kept an "
                     f"answer of {TTL} s after {gone_at - died_at:.2f} s")
         self.labs["fra"].own.start()
-        back = self.wait_answer(AMS, lambda found: "fra" in found)
+        back = self.wait_answer(AMS, lambda found: "fra" in found.sites)
         self.assertEqual(back["fra"][0], back["ams"][0], back)
         self.assertLess(back["fra"][1], back["ams"][1], back)
-        self.wait_answer(AMS, lambda found: found == WELL)
+        self.wait_answer(AMS, lambda found: found.sites == WELL)
+
+    def test_sites_alone(self) -> None:
+        """When the link between the sites is cut, each answers for itself; when it is back, both are told again."""
+        fra, ams = (self.network.host(number) for number in FIRST_HOSTS.values())
+        fra.lose(ams)
+        cut_at = time.monotonic()
+        self.addCleanup(fra.find, ams)
+        self.wait_answer(AMS, lambda found: set(found.sites) == {"ams"})
+        self.wait_answer(FRA, lambda found: set(found.sites) == {"fra"})
+        self.figure(f"the link between sites cut: each leads to itself alone after {time.monotonic() - cut_at:.1f} s")
 
     def test_baresip(self) -> None:
         """baresip registers with nothing but a domain and a name server, by NAPTR, SRV and addresses."""

@@ -12,7 +12,7 @@ from unittest import SkipTest
 from twisted.trial.unittest import TestCase
 
 from registrar.keys import load_or_create_secret
-from tests.cluster.case import FIGURE
+from tests.cluster.case import FIGURE, TROUBLE
 from tests.cluster.hosts import HostLab, HostNode, HostRedis
 from tests.cluster.namespaces import NET4, NET6, Host, Network, NoNamespaces
 from tools.laboratory.node import Node
@@ -120,6 +120,11 @@ class SitesCase(TestCase):
             lab.stop()
         cls._folder.cleanup()
         cls.network.close()
+
+    def tearDown(self) -> None:
+        for lab in self.labs.values():
+            found = [line for line in lab.own.log().splitlines() if any(word in line for word in TROUBLE)]
+            self.assertEqual(found, [], lab.own.error("has logged trouble"))
 
     def figure(self, text: str) -> None:
         """Let the summary of the run show what was measured."""

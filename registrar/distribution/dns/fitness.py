@@ -1,9 +1,10 @@
 """How fit each site is for more phones, and in which order sites are told to whom. Pure: states and `now` come in.
 
 A site leaves the answers at once when no node lives there, or nothing is heard of it. It comes after the next one while
-hardly anything is free there, and until much has been free for a while: two marks and a time, so that answers do not go
-to and fro. A site that is back begins with a small share of the phones of the one that stood in for it. When no site at
-all lives as far as we know, all are told: who cannot be reached by us may well be reached by phones.
+its nodes want nobody, or hardly anything is free there and until much has been free for a while: two marks and a time,
+so that answers do not go to and fro. A site that is back begins with a small share of the phones of the one that stood
+in for it. When no site at all lives as far as we know, all are told: who cannot be reached by us may well be reached by
+phones.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,6 +40,8 @@ class Fitness(Enum):
     WELL = "well"
     RETURNING = "returning"
     OVERLOADED = "overloaded"
+    CLOSED = "closed"
+    """None of its nodes wants phones, though not for lack of room: they are drained, or not ready yet."""
     EMPTY = "empty"
     """No node lives there."""
     SILENT = "silent"
@@ -48,6 +51,11 @@ class Fitness(Enum):
     def is_told(self) -> bool:
         """Whether it is in the answers."""
         return self not in (Fitness.EMPTY, Fitness.SILENT)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it comes after the next site that is not."""
+        return self in (Fitness.OVERLOADED, Fitness.CLOSED)
 
 
 @frozen
@@ -110,11 +118,14 @@ class Judging:
         return self._of_living(state, known, now)
 
     def _of_living(self, state: SiteState, known: _Known, now: float) -> Standing:
-        capacity = sum(node.capacity or self._capacity for node in state.nodes)
-        free = sum((node.capacity or self._capacity) * node.weight / 100 for node in state.nodes)
+        capacities = [node.capacity or self._capacity for node in state.nodes]
+        whole = sum(capacities)
+        free = sum(capacity * node.weight / 100 for capacity, node in zip(capacities, state.nodes, strict=True))
         weight = _steady(_weight(free), known.standing.weight)
         share = self._share(known, now)
-        if self._is_overloaded(known, free / capacity, now):
+        if not free and sum(node.connections for node in state.nodes) < whole * (1 - self._config.overloaded_below):
+            return Standing(Fitness.CLOSED, weight, share)
+        if self._is_overloaded(known, free / whole, now):
             return Standing(Fitness.OVERLOADED, weight, share)
         return Standing(Fitness.WELL if share >= 1.0 else Fitness.RETURNING, weight, share)
 
@@ -167,21 +178,21 @@ def offers(preference: Preference, standings: Mapping[str, Standing]) -> tuple[O
 def _ranks(preference: Preference, standings: Mapping[str, Standing]) -> list[dict[str, int]]:
     """Return the weights of the sites at each place of the list."""
     ranks: list[dict[str, int]] = []
-    overloaded: list[dict[str, int]] = []
+    waiting: list[dict[str, int]] = []
     returning: dict[str, Standing] = {}
     stands_in = any(standing.fitness is Fitness.WELL for standing in standings.values())
     for rank in preference:
         living = {place: standings[place] for place in rank if standings[place].fitness.is_told}
-        fit = {place: each for place, each in living.items() if each.fitness is not Fitness.OVERLOADED}
+        fit = {place: each for place, each in living.items() if not each.fitness.is_behind}
         if behind := {place: each.weight for place, each in living.items() if place not in fit}:
-            overloaded.append(behind)
+            waiting.append(behind)
         if stands_in and fit and all(each.fitness is Fitness.RETURNING for each in fit.values()):
             returning |= fit
         elif fit:
-            ranks += [_beside(returning, fit), *overloaded]
-            returning, overloaded = {}, []
+            ranks += [_beside(returning, fit), *waiting]
+            returning, waiting = {}, []
     last = [_beside(returning, {})] if returning else []
-    return ranks + last + overloaded
+    return ranks + last + waiting
 
 
 def _beside(returning: Mapping[str, Standing], others: Mapping[str, Standing]) -> dict[str, int]:

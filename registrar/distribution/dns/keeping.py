@@ -15,7 +15,10 @@ from registrar.distribution.dns.serials import Serials
 from registrar.distribution.dns.snapshot import Snapshot
 from rollcall.cluster.sites import Sites
 
-WHY = {Fitness.EMPTY: "no node lives there", Fitness.SILENT: "nothing is heard of it"}
+WHY = {
+    Fitness.EMPTY: "no node lives there", Fitness.SILENT: "nothing is heard of it",
+    Fitness.OVERLOADED: "hardly anything is free there", Fitness.CLOSED: "its nodes are drained or not ready",
+}
 
 
 class Keeping:
@@ -105,9 +108,9 @@ class Keeping:
 
     def _say_changes(self, before: Mapping[str, Standing], after: Mapping[str, Standing]) -> None:
         for site, standing in after.items():
-            was = before[site].fitness if site in before else Fitness.WELL
-            if standing.fitness is not was:
-                self._say(site, was, standing.fitness)
+            was, now = before.get(site, standing).fitness, standing.fitness
+            if now is not was or (not before and not now.is_told):
+                self._say(site, was, now)
         if not is_any_told(after.values()) and (not before or is_any_told(before.values())):
             self._log.warn("no site seems to live: all of them are answered, for phones may reach what we do not")
 
@@ -116,9 +119,9 @@ class Keeping:
             self._log.warn("site {site} leaves the answers: {why}", site=site, why=WHY[now])
         elif not was.is_told:
             self._log.info("site {site} is back in the answers", site=site)
-        elif now is Fitness.OVERLOADED:
-            self._log.warn("site {site} comes after others: hardly anything is free there", site=site)
-        elif was is Fitness.OVERLOADED:
-            self._log.info("site {site} has its place again: there is room", site=site)
+        elif now.is_behind:
+            self._log.warn("site {site} comes after others: {why}", site=site, why=WHY[now])
+        elif was.is_behind:
+            self._log.info("site {site} has its place again", site=site)
         else:
             self._log.info("site {site} has its whole share of phones again", site=site)

@@ -17,7 +17,7 @@ from rollcall.net.config import ListenerConfig
 from rollcall.net.listening import WILDCARDS
 from rollcall.ops.allowed import NotAllowed, is_address
 
-ONLY_PLACE = "sip"
+ONLY_PLACE = "registrar"
 """The host where there are no sites."""
 
 MOST_OCTETS = 200

@@ -64,7 +64,7 @@ def watch_keeping(metrics: Metrics, keeping: Keeping) -> None:
     """Export how sites are told to be."""
     metrics.gauge("rollcall_dns_site_weight", "What is free at a site, in hundreds of connections, as DNS tells it.",
                   ("site",), lambda: {(site,): float(each.weight) for site, each in keeping.standings.items()})
-    metrics.gauge("rollcall_dns_site_fitness", "1 for what each site is: well, returning, overloaded, empty, silent.",
+    metrics.gauge("rollcall_dns_site_fitness", "1 for what each site is: well, returning, overloaded, and so on.",
                   ("site", "fitness"),
                   lambda: {(site, each.fitness.value): 1.0 for site, each in keeping.standings.items()})
     metrics.total("rollcall_dns_snapshots_total", "How often the answers have changed.", (),

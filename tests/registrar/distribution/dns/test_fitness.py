@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from itertools import pairwise
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis.strategies import booleans, dictionaries, floats, integers, lists, sampled_from, tuples
 from twisted.trial.unittest import SynchronousTestCase
@@ -50,8 +51,8 @@ class JudgingTests(SynchronousTestCase):
 
     def test_no_sites(self) -> None:
         """Where there are no sites, the only place is always well."""
-        judging = Judging(a_config(), ("sip",), 5000, NOW)
-        self.assertEqual(judging.look({}, NOW + 100), {"sip": Standing(Fitness.WELL, 50)})
+        judging = Judging(a_config(), ("registrar",), 5000, NOW)
+        self.assertEqual(judging.look({}, NOW + 100), {"registrar": Standing(Fitness.WELL, 50)})
 
     def test_leaves_at_once(self) -> None:
         """A site without living nodes is out at the next look, and so is one of which nothing is heard."""
@@ -112,10 +113,19 @@ class JudgingTests(SynchronousTestCase):
         self.assertEqual(weights, [400, 400, 400, 350, 350, 350])
 
     def test_drained(self) -> None:
-        """A site whose nodes all want nobody comes last, but is told: it is better than none."""
+        """A site whose nodes all want nobody comes after others at once, and is back in its place at once."""
         standings = self.look(fra=a_state("fra", 0, 0))
-        self.assertIs(standings["fra"].fitness, Fitness.OVERLOADED)
+        self.assertIs(standings["fra"].fitness, Fitness.CLOSED)
         self.assertEqual([each.site for each in offers(ORDER, standings)], ["ams", "fra", "nyc"])
+        self.assertIs(self.fitness(fra=a_state("fra", 0, 100)), Fitness.WELL)
+
+    def test_full(self) -> None:
+        """A site whose nodes want nobody because they are full is overloaded, and comes back as such."""
+        full = a_state("fra", 0)
+        full = evolve(full, nodes=tuple(evolve(node, connections=19_000) for node in full.nodes))
+        self.assertIs(self.fitness(fra=full), Fitness.OVERLOADED)
+        self.assertIs(self.fitness(fra=a_state("fra", 30)), Fitness.OVERLOADED)
+        self.assertIs(self.fitness(30.25), Fitness.WELL)
 
     def test_capacity_unsaid(self) -> None:
         """A node that does not say what it carries counts as one of ours."""
@@ -206,7 +216,7 @@ class OffersTests(SynchronousTestCase):
         self.assertTrue(all(1 <= each.weight <= MOST_WEIGHT for each in told), told)
         self.assertIsInstance(told[0], Offer)
 
-    @given(lists(sampled_from((0, 3, 8, 12, 20, 30, 60, 100)), min_size=2, max_size=60))
+    @given(lists(sampled_from((1, 3, 8, 12, 20, 30, 60, 100)), min_size=2, max_size=60))
     def test_bounded_changes(self, loads: list[int]) -> None:
         """Whatever the load does second by second, a site changes its place at most twice in hold_seconds."""
         judging = Judging(a_config(), ("fra",), 20_000, NOW)

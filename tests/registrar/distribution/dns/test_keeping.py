@@ -103,7 +103,15 @@ class KeepingTests(SynchronousTestCase):
                          ["site fra comes after others: hardly anything is free there"])
         self.assertEqual(self.told(), ["ams 5", "fra 5", "nyc 5"])
         self.assertEqual(self.become(a_state("fra", 50, 50), seconds=40),
-                         ["site fra has its place again: there is room"])
+                         ["site fra has its place again"])
+
+    def test_drained(self) -> None:
+        """A site whose nodes are all drained comes after the next, and has its place again as soon as they are not."""
+        self.assertEqual(self.become(a_state("fra", 0, 0)),
+                         ["site fra comes after others: its nodes are drained or not ready"])
+        self.assertEqual(self.told(), ["ams 5", "fra 5", "nyc 5"])
+        self.assertEqual(self.become(a_state("fra", 100, 100)), ["site fra has its place again"])
+        self.assertEqual(self.told(), ["fra 30", "ams 30", "nyc 30"])
 
     def test_all_gone(self) -> None:
         """When no site seems to live, all are answered, and that is said once."""

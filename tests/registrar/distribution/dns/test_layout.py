@@ -61,10 +61,10 @@ class LayoutTests(SynchronousTestCase):
         """Without sites there is one host, at the addresses of the listeners or those given."""
         both = (UDP, ListenerConfig(name="6", transport="udp", host="::", advertise_host="[2001:db8::1]"))
         layout = a_layout(a_config(routes=()), listeners=both, sites=())
-        self.assertEqual(layout.places, (Place("sip", ("192.0.2.1", "2001:db8::1")),))
+        self.assertEqual(layout.places, (Place("registrar", ("192.0.2.1", "2001:db8::1")),))
         self.assertEqual([each.name.to_text() for each in layout.name_servers(layout.origins[0])], ["ns.example.com."])
         given = a_layout(a_config(routes=(), addresses=("198.51.100.1",)), listeners=both, sites=())
-        self.assertEqual(given.places, (Place("sip", ("198.51.100.1",)),))
+        self.assertEqual(given.places, (Place("registrar", ("198.51.100.1",)),))
 
     def test_ports(self) -> None:
         """Ports are what phones are told; encrypted transports come first. Listeners can be left out."""
