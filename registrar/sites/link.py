@@ -118,8 +118,10 @@ class SiteLink:
 
     def _failed(self, place: Place, problem: Unanswered) -> None:
         self.questions["silent" if problem.is_silent else "failed"] += 1
-        self._log.info("site {site} has not answered at {host}:{port}: {problem}", site=self.name, host=place[0],
-                       port=place[1], problem=str(problem), log_rationed=True)
+        # While nobody answers there is no news in it.
+        tell = self._log.info if self._is_up else self._log.debug
+        tell("site {site} has not answered at {host}:{port}: {problem}", site=self.name, host=place[0], port=place[1],
+             problem=str(problem), log_rationed=True)
         if place == self._current:
             self._current = None
         if place in self._members:

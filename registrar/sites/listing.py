@@ -5,7 +5,7 @@ from typing import Any
 
 from registrar.sites.links import SiteLinks
 from rollcall.cluster.nodes import Node
-from rollcall.cluster.sites import SiteState
+from rollcall.cluster.sites import Sites, SiteState
 from rollcall.ops.api import Call, Reply, Routes
 from rollcall.ops.metrics import Metrics
 
@@ -15,8 +15,9 @@ SITES = "/v1/sites"
 class SitesListed:
     """Answers which sites there are, and who lives there."""
 
-    def __init__(self, links: SiteLinks, own: str, now: Callable[[], float]) -> None:
-        """`own` is the name of our site; empty when there is only one."""
+    def __init__(self, sites: Sites, links: SiteLinks | None, own: str, now: Callable[[], float]) -> None:
+        """`own` is the name of our site; empty when there is only one, and no `links` with others."""
+        self._sites = sites
         self._links = links
         self._own = own
         self._now = now
@@ -26,16 +27,17 @@ class SitesListed:
         routes.get(SITES, self.listed)
 
     def listed(self, call: Call) -> Reply:
-        """Answer {"site": ours, "sites": […], "lookups": {…}}; without [[site]] there is none."""
+        """Answer {"site": ours, "sites": […], "lookups": {…}, "answers": {…}}; without [[site]] there is none."""
+        links = self._links
         return Reply({
             "site": self._own or None,
-            "sites": [self._shown(state) for state in self._links.states().values()],
-            "lookups": dict(self._links.lookups.outcomes),
-            "answers": dict(self._links.answering.outcomes),
+            "sites": [self._shown(state) for state in self._sites.states().values()],
+            "lookups": dict(links.lookups.outcomes) if links is not None else {},
+            "answers": dict(links.answering.outcomes) if links is not None else {},
         })
 
     def _shown(self, state: SiteState) -> dict[str, Any]:
-        link = self._links.link(state.name)
+        link = self._links.link(state.name) if self._links is not None else None
         return {
             "site": state.name, "this": state.name == self._own, "reachable": state.reachable,
             "answers": link.is_up if link is not None else True,

@@ -208,10 +208,14 @@ class Called(Handshake):
     def _check_sites(self, caller: Life, wanted: str, reply: bytes) -> None:
         if wanted != self._admission.site:
             raise HandshakeFailed(f"{caller} looks for site {wanted} here, and this is site {self._admission.site!r}")
-        try:
-            _check_elsewhere(caller, self._me, self._admission)
-        except HandshakeFailed as problem:
-            raise HandshakeFailed(str(problem), reply) from problem
+        if caller.node == self._me.node:
+            # Who hears from us what we are called knows as well what is wrong.
+            raise HandshakeFailed(_same_name(caller), reply)
+        _check_elsewhere(caller, self._me, self._admission)
+
+
+def _same_name(there: Life) -> str:
+    return f"{there} has the name of this node; nodes of all sites need different names"
 
 
 def _check_elsewhere(there: Life, me: Life, admission: Admission) -> None:
@@ -219,7 +223,7 @@ def _check_elsewhere(there: Life, me: Life, admission: Admission) -> None:
     if not there.site:
         return
     if there.node == me.node:
-        raise HandshakeFailed(f"{there} has the name of this node; nodes of all sites need different names")
+        raise HandshakeFailed(_same_name(there))
     if there.site == admission.site:
         raise HandshakeFailed(f"{there} says that it is at our own site")
     why = admission.refuses(there)
