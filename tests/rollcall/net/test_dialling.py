@@ -106,6 +106,7 @@ class DiallingTests(SynchronousTestCase):
         wire.receive(OK)
         self.assertEqual(self.net.user.messages, [(OK, flow)])
         self.assertEqual(len(self.net.wheel), 0)
+        self.assertFalse(self.dialling.flow.came_directly)
 
     def test_watched(self) -> None:
         """The kernel watches connections that we open, too."""
