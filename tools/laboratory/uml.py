@@ -107,6 +107,6 @@ class Uml(Child):
         }
         return [
             str(self._files.kernel), f"mem={MEMORY}", "rootfstype=hostfs", "rootflags=/", "ro", f"init={INIT}",
-            "con=null", "con0=null,fd:1", f"uml_dir={self.folder}/", f"umid={self.name}", card,
+            "quiet", "con=null", "con0=null,fd:1", f"uml_dir={self.folder}/", f"umid={self.name}", card,
             *(f"{name}={value}" for name, value in settings.items()),
         ]

@@ -11,9 +11,7 @@ from tests.interop.process import InteropError, wait_until
 from tools.laboratory.uml import Uml, UmlFiles
 
 START_SECONDS = 60.0
-# It writes what it knows once in a second.
-STALE_SECONDS = 5.0
-LOG_CHARACTERS = 6000
+LOG_CHARACTERS = 4000
 PROTOCOLS = ("TCP", "UDP")
 
 
@@ -76,29 +74,26 @@ class Director(Uml):
         return address in self.state().addresses
 
     def wait(self, look: Callable[[State], bool], what: str, seconds: float = START_SECONDS) -> State:
-        """Return what it knows once that is so. Raises InteropError with all that it has told when it is not."""
+        """Return what it knows once that is so. Raises InteropError when it is not in time."""
 
         def found() -> State | None:
             if not self.running:
-                raise self.error("has ended")
+                raise InteropError(f"{self.name} has ended, so there is no {what}")
             state = self.state()
             return state if look(state) else None
 
-        try:
-            return wait_until(found, what, seconds)
-        except InteropError as late:
-            raise self.error(str(late)) from late
+        return wait_until(found, f"{what} at {self.name}", seconds)
 
     def told(self) -> str:
-        """Return its tables and the end of its log, for people."""
-        age = time() - self._state.stat().st_mtime if self._state.exists() else None
-        known = "nothing yet" if age is None else f"{age:.1f} s ago\n{self._state.read_text(errors='replace')}"
+        """Return its tables, without the single flows, and the end of its log, for people."""
+        known = "nothing yet"
+        if self._state.exists():
+            text = self._state.read_text(errors="replace")
+            tables, _, flows = text.partition("[flows]\n")
+            age = time() - self._state.stat().st_mtime
+            known = f"{age:.1f} s ago\n{tables}{len(flows.splitlines())} lines of flows"
         return (f"--- {self.name} ({'runs' if self.running else 'does not run'}), its state {known}\n"
                 f"--- end of {self.console} ---\n{self.written()[-LOG_CHARACTERS:]}")
-
-    def error(self, what: str) -> InteropError:
-        """Return the exception that says `what` went wrong, with its tables and its log."""
-        return InteropError(f"{self.name}: {what}\n{self.told()}")
 
 
 def parsed(text: str) -> State:
