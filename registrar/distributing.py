@@ -115,7 +115,8 @@ class Distribution:
             self._tickling = _tickling(config, around, around.clustering)
         self._rebalancing: Rebalancing | None = None
         if around.clustering is not None:
-            self._rebalancing = _rebalancing(config, around, around.clustering)
+            self._rebalancing = rebalancing = _rebalancing(config, around, around.clustering)
+            self.standing.gives_away = lambda: rebalancing.is_closing
 
     def connections(self) -> int:
         """Return how many connections of phones there are here."""

@@ -176,6 +176,11 @@ class Rebalancing:
             self._next_look.cancel()
             self._next_look = None
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether connections are being closed, so that phones had better go elsewhere."""
+        return self.stage is Stage.CLOSING
+
     # --- looking
 
     def _look(self) -> None:

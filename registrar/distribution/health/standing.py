@@ -16,6 +16,10 @@ from rollcall.net.wheel import Timer, TimerWheel
 LOOK_SECONDS = 0.25
 """How often it is seen whether the weight has come to 0 or left it: all are told that at once, not by and by."""
 
+GIVING_AWAY = 4
+"""A node that closes connections so that their phones go elsewhere wants so many times fewer new ones: else most of
+these phones would come back to it, or go to others that give away."""
+
 STARTING = "starting"
 
 
@@ -45,6 +49,8 @@ class Standing:
         """
         self.not_ready: Callable[[], str | None] = lambda: STARTING
         """Why this node can serve nobody now; None when it can. Drained is another matter."""
+        self.gives_away: Callable[[], bool] = lambda: False
+        """Whether connections are closed here so that their phones go to other nodes."""
         self.on_change: list[Callable[[], object]] = []
         """Called when the weight has come to 0, and when it has left it."""
         self._wheel = wheel
@@ -72,7 +78,8 @@ class Standing:
 
     def weight(self) -> int:
         """Return the share of new phones, from 0 to 100, that this node should have of what it can carry."""
-        return self._weight.of(self._connections(), bool(self._why_not_ready()), self._draining())
+        weight = self._weight.of(self._connections(), bool(self._why_not_ready()), self._draining())
+        return max(1, weight // GIVING_AWAY) if weight and self.gives_away() else weight
 
     def state(self) -> State:
         """Return whether this node wants new phones."""

@@ -151,6 +151,7 @@ class RebalancingTests(SynchronousTestCase):
         self.connect(350)
         self.begin()
         self.wait(3)
+        self.assertTrue(self.rebalancing.is_closing)
         self.rebalancing.stop()
         left = len(self.open())
         self.wait(30)

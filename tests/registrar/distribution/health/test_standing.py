@@ -62,6 +62,15 @@ class StandingTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual((len(self.told), self.clock.getDelayedCalls()), (3, []))
 
+    def test_gives_away(self) -> None:
+        """A node that has others take over some of its phones wants few new ones, but does not want none."""
+        self.standing.gives_away = lambda: True
+        self.assertEqual((self.standing.weight(), self.standing.state()), (25, State()))
+        said = []
+        for self.connections in (50, 99, 100):
+            said.append(self.standing.weight())
+        self.assertEqual(said, [12, 1, 0])
+
     def test_listener_fails(self) -> None:
         """One who breaks when he is told does not keep others from hearing it."""
         self.standing.on_change.insert(0, lambda: 1 / 0)
