@@ -3,7 +3,7 @@
 The host of a site is `<site>.<domain>` in each domain, so that no zone needs another one to be understood.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cached_property
 
 import dns.exception
@@ -85,8 +85,8 @@ class Layout:
     @cached_property
     def origins(self) -> tuple[Name, ...]:
         """The zones: the names that are not below another one."""
-        return tuple(name for name in self.names
-                     if not any(name != other and name.is_subdomain(other) for other in self.names))
+        known = frozenset(self.names)
+        return tuple(name for name in self.names if name == dns.name.root or not _is_below(name.parent(), known))
 
     def host(self, place: str, name: Name) -> Name:
         """Return the host name of a place in a domain."""
@@ -107,14 +107,15 @@ class Layout:
     def hosts(self) -> dict[Name, tuple[str, ...]]:
         """Return the addresses of all hosts, those of places and name servers. Raises NotAllowed: two have one name."""
         found: dict[Name, tuple[str, ...]] = {}
+        names, origins = frozenset(self.names), frozenset(self.origins)
         for name in self.names:
             for place in self.places:
-                _claim(found, self.host(place.name, name), place.addresses, self.names)
-        for server in {server for origin in self.origins for server in self.name_servers(origin)}:
-            if not any(server.name.is_subdomain(origin) for origin in self.origins):
+                _claim(found, self.host(place.name, name), place.addresses, names)
+        for server in dict.fromkeys(server for origin in self.origins for server in self.name_servers(origin)):
+            if not _is_below(server.name, origins):
                 continue
             if server.addresses:
-                _claim(found, server.name, server.addresses, self.names)
+                _claim(found, server.name, server.addresses, names)
             elif server.name not in found:
                 raise NotAllowed(f"addresses for {_text(server.name)}, which is in our own zone", "dns.name_servers")
         return found
@@ -211,10 +212,16 @@ def _check_routes(config: DnsConfig, sites: Sequence[SiteConfig]) -> None:
                                  "dns.routes", unknown[0])
 
 
-def _claim(found: dict[Name, tuple[str, ...]], name: Name, addresses: tuple[str, ...], taken: Sequence[Name]) -> None:
+def _claim(found: dict[Name, tuple[str, ...]], name: Name, addresses: tuple[str, ...], taken: Set[Name]) -> None:
     if name in taken or found.get(name, addresses) != addresses:
         raise NotAllowed(f"names of which none is another one's: {_text(name)} would be two things", "dns.domains")
     found[name] = addresses
+
+
+def _is_below(name: Name, names: Set[Name]) -> bool:
+    """Say whether a name is one of these, or below one."""
+    labels = name.labels
+    return any(Name(labels[first:]) in names for first in range(len(labels)))
 
 
 def _below(label: str, name: Name) -> Name:

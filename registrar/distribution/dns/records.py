@@ -44,6 +44,10 @@ class Records:
         self._config = config
         self._layout = layout
         self._addresses = {place.name: place.addresses for place in layout.places}
+        self._owners = {(domain, transport): _service_name(transport, domain)
+                        for domain in layout.names for transport in layout.ports}
+        self._hosts = {(domain, place.name): layout.host(place.name, domain)
+                       for domain in layout.names for place in layout.places}
         self._lasting = self._make_lasting()
 
     def view(self, name: str, told: Told, serial: int) -> View:
@@ -55,8 +59,8 @@ class Records:
         for domain in self._layout.names:
             _put_addresses(found, domain, told.ttl, best)
             for transport, ports in self._layout.ports.items():
-                owner = _service_name(transport, domain)
-                _put(found, owner, SRV, told.ttl, self._servers(told.offers, ports, domain))
+                _put(found, self._owners[domain, transport], SRV, told.ttl,
+                     self._servers(told.offers, ports, domain))
         return View(name, found)
 
     def _make_lasting(self) -> RRsets:
@@ -70,7 +74,7 @@ class Records:
             _put(found, domain, NAPTR, ttl, [
                 # RFC 3263 §4.1: the order is what the domain wants, and the lowest that a client can do is taken
                 NaptrRecord(IN, NAPTR, number * 10, NAPTR_PREFERENCE, b"s", SERVICES[transport].naptr.encode(), b"",
-                            _service_name(transport, domain)) for number, transport in enumerate(layout.ports, 1)])
+                            self._owners[domain, transport]) for number, transport in enumerate(layout.ports, 1)])
         return found
 
     def _soa(self, origin: Name, serial: int) -> Rdata:
@@ -80,7 +84,7 @@ class Records:
                          config.negative_ttl_seconds)
 
     def _servers(self, offers: Iterable[Offer], ports: Sequence[int], domain: Name) -> list[Rdata]:
-        return [SrvRecord(IN, SRV, offer.priority, offer.weight, port, self._layout.host(offer.site, domain))
+        return [SrvRecord(IN, SRV, offer.priority, offer.weight, port, self._hosts[domain, offer.site])
                 for offer in offers for port in ports]
 
     def _best(self, offers: Sequence[Offer]) -> tuple[str, ...]:
@@ -107,6 +111,7 @@ def _put_addresses(found: dict[Key, RRset], name: Name, ttl: int, addresses: Ite
 def _put(found: dict[Key, RRset], name: Name, kind: RdataType, ttl: int, records: Sequence[Rdata]) -> None:
     if records:
         rrset = RRset(name, IN, kind)
-        for record in records:
-            rrset.add(record, ttl)
+        rrset.ttl = ttl
+        # what add() does, but for checks that cost more than all the rest
+        rrset.items = dict.fromkeys(records)
         found[name, kind] = rrset
