@@ -6,6 +6,7 @@ bytes before the name only such questions are kept as have no letters there that
 """
 
 from collections.abc import Callable
+from struct import Struct
 
 from attrs import frozen
 from dns.rdatatype import RdataType
@@ -32,6 +33,9 @@ from registrar.distribution.dns.wire import (
     parse_query,
 )
 from rollcall.net.flow import PORT_BYTES, PackedAddress
+
+_HEAD = Struct("!BBHHHH")
+"""A header after its ID."""
 
 MAX_TCP_BYTES = 65_535
 
@@ -228,7 +232,7 @@ class Answers:
         name_end = question_end - TYPE_CLASS_BYTES if has_question else HEADER_BYTES
         opt = b"" if edns is None else opt_record(edns, self._payload, rcode)
         flags = RESPONSE | data[2] & (OPCODE | RECURSION_DESIRED)
-        head = _head(flags, rcode, has_question, 0, 0, bool(opt))
+        head = _HEAD.pack(flags, rcode & 0xF, has_question, 0, 0, bool(opt))
         rest = data[name_end:question_end] + opt
         return b"", head, name_end, rest, KIND_OF[rcode], head, rest
 
@@ -255,22 +259,16 @@ def _assembled(data: bytes, query: Query, compiled: Compiled, opt: bytes, most: 
     tail = data[query.name_end:]
     question = tail[:TYPE_CLASS_BYTES]
     flags = RESPONSE | AUTHORITATIVE | query.flags & RECURSION_DESIRED
-    cut_head = _head(flags | TRUNCATED, compiled.rcode, True, 0, 0, bool(opt))
+    cut_head = _HEAD.pack(flags | TRUNCATED, compiled.rcode, 1, 0, 0, bool(opt))
     cut_rest = question + opt
     room = most - query.name_end - TYPE_CLASS_BYTES - len(opt)
     fitting = compiled.fitting(room)
     if fitting is None:
         return tail, cut_head, query.name_end, cut_rest, CUT, cut_head, cut_rest
     body, count = fitting
-    head = _head(flags, compiled.rcode, True, compiled.answers, compiled.authorities, count + bool(opt))
+    head = _HEAD.pack(flags, compiled.rcode, 1, compiled.answers, compiled.authorities, count + bool(opt))
     kind = NO_SUCH_NAME if compiled.rcode else DATA if compiled.answers else NO_DATA
     return tail, head, query.name_end, question + body + opt, kind, cut_head, cut_rest
-
-
-def _head(flags: int, rcode: int, questions: int, answers: int, authorities: int, additionals: int) -> bytes:
-    """Return a header after its ID."""
-    counts = b"".join(count.to_bytes(2) for count in (questions, answers, authorities, additionals))
-    return bytes((flags, rcode & 0xF)) + counts
 
 
 def _host(scoped: bytes) -> bytes:

@@ -6,7 +6,7 @@ Nothing is kept and nothing is sent here. Whatever the bytes are, there is a Que
 from enum import IntEnum
 from struct import Struct
 
-from attrs import frozen
+from attrs import define
 
 HEADER_BYTES = 12
 LEAST_PAYLOAD = 512  # RFC 6891 §6.2.3: what is less means 512
@@ -70,7 +70,7 @@ class Rcode(IntEnum):
     BADVERS = 16
 
 
-@frozen
+@define
 class Subnet:
     """The network that a query is asked for (RFC 7871 §6)."""
 
@@ -85,7 +85,7 @@ class Subnet:
         return self.prefix.ljust(BITS[self.family] // 8, b"\0")
 
 
-@frozen
+@define
 class Edns:
     """What the OPT record of a query says."""
 
@@ -97,7 +97,7 @@ class Edns:
     """Whether there are options other than the subnet, such as cookies: the like does not come twice."""
 
 
-@frozen
+@define
 class Query:
     """One question."""
 
@@ -218,7 +218,7 @@ def _records(data: bytes, at: int, authorities: int, additionals: int) -> tuple[
 
 
 def _edns(class_: int, ttl: int, options: bytes) -> Edns:
-    plain = Edns(max(class_, LEAST_PAYLOAD), ttl >> 16 & 0xFF, bool(ttl & DNSSEC_OK))
+    plain = Edns(max(class_, LEAST_PAYLOAD), ttl >> 16 & 0xFF, bool(ttl & DNSSEC_OK), None, False)
     if plain.version or not options:
         return plain
     at, subnet, has_others = 0, None, False
@@ -234,7 +234,8 @@ def _edns(class_: int, ttl: int, options: bytes) -> Edns:
             subnet = _subnet(options[value_at:at], plain)
         else:
             has_others = True
-    return Edns(plain.payload, plain.version, plain.dnssec_ok, subnet, has_others)
+    plain.subnet, plain.has_others = subnet, has_others
+    return plain
 
 
 def _subnet(value: bytes, plain: Edns) -> Subnet:
