@@ -135,22 +135,13 @@ def is_query(data: bytes) -> bool:
 
 def parse_query(data: bytes) -> Query:
     """Return what a message asks; `is_query` has said yes to it. Raises WireError."""
-    if data[2] & OPCODE:
-        raise WireError(Rcode.NOTIMP)
-    questions, answers, authorities, additionals = _COUNTS.unpack_from(data, 4)
-    if questions != 1 or answers or authorities > MAX_AUTHORITY or additionals > MAX_ADDITIONAL:
-        raise WireError(Rcode.FORMERR)
-    name_end = _name_end(data, HEADER_BYTES)
-    at = name_end + _TYPE_CLASS.size
-    if at > len(data):
-        raise WireError(Rcode.FORMERR)
-    kind, class_ = _TYPE_CLASS.unpack_from(data, name_end)
+    if not data[2] & OPCODE:
+        return _parsed(data)
     try:
-        serial, edns = _records(data, at, authorities, additionals)
-    except WireError as error:
-        raise WireError(error.rcode, at, error.edns) from None
-    name = data[HEADER_BYTES:name_end].lower()
-    return Query(data[2], name_end, name, kind, class_, edns, serial if kind == Type.IXFR else None)
+        query = _parsed(data)
+    except WireError:  # other rules than ours may hold for what is in it
+        raise WireError(Rcode.NOTIMP) from None
+    raise WireError(Rcode.NOTIMP, query.name_end + _TYPE_CLASS.size, query.edns)
 
 
 def opt_record(edns: Edns, payload: int, rcode: int = 0, scope: int = 0) -> bytes:
@@ -172,6 +163,23 @@ def suffixes(name: bytes) -> list[bytes]:
         at += 1 + name[at]
     found.append(b"\0")
     return found
+
+
+def _parsed(data: bytes) -> Query:
+    questions, answers, authorities, additionals = _COUNTS.unpack_from(data, 4)
+    if questions != 1 or answers or authorities > MAX_AUTHORITY or additionals > MAX_ADDITIONAL:
+        raise WireError(Rcode.FORMERR)
+    name_end = _name_end(data, HEADER_BYTES)
+    at = name_end + _TYPE_CLASS.size
+    if at > len(data):
+        raise WireError(Rcode.FORMERR)
+    kind, class_ = _TYPE_CLASS.unpack_from(data, name_end)
+    try:
+        serial, edns = _records(data, at, authorities, additionals)
+    except WireError as error:
+        raise WireError(error.rcode, at, error.edns) from None
+    name = data[HEADER_BYTES:name_end].lower()
+    return Query(data[2], name_end, name, kind, class_, edns, serial if kind == Type.IXFR else None)
 
 
 def _name_end(data: bytes, at: int, may_point: bool = False) -> int:

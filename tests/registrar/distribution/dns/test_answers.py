@@ -131,10 +131,11 @@ class RecordTests(AnswersCase):
     def test_opcodes(self) -> None:
         """UPDATE and NOTIFY are not implemented."""
         for opcode in (Opcode.UPDATE, Opcode.NOTIFY, Opcode.STATUS):
-            query = a_query()
+            query = a_query(kind="SOA", edns=True)
             query.set_opcode(opcode)
             answer = dns.message.from_wire(self.raw(query.to_wire()) or b"")
-            self.assertEqual((answer.rcode(), answer.opcode(), answer.id), (Rcode.NOTIMP, opcode, query.id))
+            self.assertEqual((answer.rcode(), answer.opcode(), answer.id, answer.edns),
+                             (Rcode.NOTIMP, opcode, query.id, 0))
 
     def test_answers_are_not_answered(self) -> None:
         """What is no query gets no answer, so that servers do not talk for ever."""
