@@ -3,16 +3,22 @@
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from socket import create_connection
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.cluster.case import ClusterCase, spread
 from tests.cluster.fleet import Behaviour, Fleet
 from tests.cluster.fleet_call import NOT_PLACED, Call, CallState
 from tests.cluster.fleet_phone import FleetPhone
 from tests.interop.phone import Phone
+from tests.interop.process import LOOPBACK, free_ports
+from tools.laboratory.lab import Lab
+from tools.laboratory.node import Node
+from tools.laboratory.toml import Sections, joined
 
 PHONES = 900
 HELD = 120
@@ -34,12 +40,33 @@ HEARD_SECONDS = 3.0
 """A node hears of what is wished with its next renewal; the machine may be busy."""
 
 
+class AgentLab(Lab):
+    """A lab whose registrars tell directors of their weight, too."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.agents = {name: (LOOPBACK, port) for name, port in
+                       zip(self._names, free_ports(len(self._names)), strict=True)}
+
+    def _node(self, name: str, sections: Sections) -> Node:
+        host, port = self.agents[name]
+        return super()._node(name, joined(sections, {"health": {"agent": [f"{host}:{port}"]}}))
+
+
 class DrainTests(ClusterCase):
     """Three registrars; the third one is drained."""
+
+    lab: ClassVar[AgentLab]
 
     users = PHONES + 2
     sections = (f"[cluster]\nlease_seconds = {2 * RENEW_SECONDS}\nrenew_seconds = {RENEW_SECONDS}\n"
                 f"drain_flows_per_second = {PACE}\ndrain_grace_seconds = {GRACE_SECONDS}\n")
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls._folder = tempfile.TemporaryDirectory()
+        cls.lab = AgentLab(Path(cls._folder.name), cls.registrars, cls.redis, cls.users, cls.sections)
+        cls.lab.start()
 
     def setUp(self) -> None:
         self.others, self.drained = self.lab.registrars[:2], self.lab.registrars[2]
@@ -99,11 +126,28 @@ class DrainTests(ClusterCase):
             asking.send(asking.make("OPTIONS", f"sip:{self.lab.domain}"))
             answer = asking.final()
             self.assertEqual((answer.status, bool(answer.get("Retry-After"))), (503, True))
-        while self.others[1].get("/v1/nodes")["nodes"][2]["draining"] is not True:
-            self.assertLess(monotonic() - told_at, HEARD_SECONDS)
-            sleep(0.02)
+        self.check_agreed(told_at, True)
         self.assertEqual(self.draining(), [self.drained.name])
         self.assertEqual([node.is_ready() for node in self.others], [True, True])
+
+    def check_agreed(self, told_at: float, drained: bool) -> None:
+        """Check that another node, by the lease, and the agent for directors say the same as the node itself."""
+        state, wanted = (self.drained.name, drained), b"drain\n" if drained else b"ready up"
+        while True:
+            lease = self.others[1].get("/v1/nodes")["nodes"][2]
+            said = self.asked_agent()
+            if (lease["node"], lease["draining"]) == state and said.startswith(wanted):
+                break
+            self.assertLess(monotonic() - told_at, HEARD_SECONDS)
+            sleep(0.02)
+        self.assertEqual(lease["weight"] == 0, drained)
+        self.figure(f"{'drained' if drained else 'undone'}: {monotonic() - told_at:.2f} s after the command its lease "
+                    f"says weight {lease['weight']} and its agent {said.decode().strip()!r}")
+
+    def asked_agent(self) -> bytes:
+        """Return what the agent of the drained node says."""
+        with create_connection(self.lab.agents[self.drained.name], 5.0) as asking:
+            return b"".join(iter(lambda: asking.recv(100), b""))
 
     def draining(self) -> list[str]:
         """Return who is drained, as the first node knows it."""
@@ -165,6 +209,7 @@ class DrainTests(ClusterCase):
     def check_undone(self, fleet: Fleet) -> None:
         """Check that phones come again when it is undone, and that they stay."""
         self.rollcall("drain", self.drained.name, "--undo")
+        self.check_agreed(monotonic(), False)
         fleet.wait(self.drained.is_ready, "readiness of the node")
         self.assertEqual(self.draining(), [])
         user = self.lab.users[-2]
