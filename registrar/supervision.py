@@ -17,11 +17,14 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from registrar.config import RegistrarConfig
+from registrar.distribution.dns.listing import DNS
 from registrar.keys import load_or_create_secret
 from registrar.location.contract import LocationUnavailable
 from registrar.location.rows import Rows
 from registrar.location.writer import WriterThread
+from registrar.sites.listing import SITES
 from registrar.subscribers.table import SubscriberTable
+from registrar.workers.alike import Alike
 from registrar.workers.bans import AllBans
 from registrar.workers.contacts import AllContacts
 from registrar.workers.media import AllMedia
@@ -76,6 +79,8 @@ class WorkersService(LoggedService):
         AllUsers(self.supervisor).mount(self.site.routes)
         if config.media.enabled:
             AllMedia(self.supervisor).mount(self.site.routes)
+        for path in (SITES, DNS) if config.dns.listen else (SITES,):
+            Alike(self.supervisor, path).mount(self.site.routes)
         for path in (FLOWS, SUBSCRIPTIONS):
             Walk(self.supervisor, path).mount(self.site.routes)
         self.site.setServiceParent(self)

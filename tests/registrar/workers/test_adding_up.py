@@ -73,6 +73,18 @@ class AddedUpTests(SynchronousTestCase):
         page = a_page(3, 0.5, True)
         self.assertEqual(added_up([page]).decode(), page)
 
+    def test_sites(self) -> None:
+        """All workers tell the same of sites by DNS: a serial number is not the sum of theirs."""
+        pages = []
+        for serial in (7, 7):
+            metrics = Metrics(process=False)
+            metrics.gauge("rollcall_dns_serial", "Serial number.", (), partial(float, serial))
+            metrics.gauge("rollcall_dns_site_fitness", "State.", ("site", "fitness"), lambda: {("fra", "well"): 1.0})
+            pages.append(metrics.render().decode())
+        text = added_up(pages).decode()
+        self.assertIn("rollcall_dns_serial 7.0", text)
+        self.assertIn('rollcall_dns_site_fitness{fitness="well",site="fra"} 1.0', text)
+
     def test_media_nodes(self) -> None:
         """All workers follow the same balancers: there are no more media nodes than published."""
         pages = []
