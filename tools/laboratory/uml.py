@@ -19,6 +19,9 @@ FOLDER = Path(__file__).resolve().parents[2] / "build" / "uml"
 START = Path(__file__).with_name("uml_start.py")
 INIT = Path(__file__).with_name("uml_init")
 MEMORY = "192M"
+# Its processes are processes of this machine, too, and would outlive a kernel that is killed, were it not the first
+# process of a PID namespace (unshare(1)).
+ALONE = ("unshare", "--pid", "--fork", "--kill-child=KILL")
 # What programs inside may not use, see uml_start.py: each library chooses by itself.
 TUNABLES = "glibc.cpu.hwcaps=" + ",".join(
     f"-{feature}" for feature in (
@@ -78,11 +81,10 @@ class Uml(Child):
     def start(self) -> None:
         """Switch it on; it is up when it has written its state."""
         with self._switch.entered():
-            self.launch([sys.executable, "-I", str(START), *self._arguments()], self.console, self.folder)
+            self.launch([*ALONE, sys.executable, "-I", str(START), *self._arguments()], self.console, self.folder)
 
     def signal(self, which: signal.Signals) -> None:
         """Send a signal to the kernel and all its processes, when it still runs."""
-        # They are processes of this machine, too, and a killed kernel does not end them.
         if self._child is not None and self.running:
             with suppress(ProcessLookupError):
                 os.killpg(self._child.pid, which)
