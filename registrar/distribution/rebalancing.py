@@ -152,7 +152,7 @@ class Rebalancing:
         self._around = around
         self._config = config
         self._pace = Pace(config.flows_per_second)
-        self._lives: frozenset[tuple[str, int]] = frozenset()
+        self._lives: frozenset[tuple[str, int, bool]] = frozenset()
         self._changed_at = around.now()
         self._choose_at = 0.0
         self._unread: Iterator[Flow] = iter(())
@@ -202,9 +202,9 @@ class Rebalancing:
             self._close_some(now)
 
     def _nodes(self, now: float) -> list[Node]:
-        """Return the nodes of this site, and take note when one has come or gone."""
+        """Return the nodes of this site, and take note when one has come or gone; a drained one is as good as gone."""
         nodes = [node for node in self._around.cluster.nodes() if node.site == self._around.site]
-        lives = frozenset((node.node, node.epoch) for node in nodes)
+        lives = frozenset((node.node, node.epoch, node.draining) for node in nodes)
         if lives != self._lives:
             self._lives, self._changed_at, self._choose_at = lives, now, now
             if self.stage is Stage.STOPPED:

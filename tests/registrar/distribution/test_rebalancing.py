@@ -244,6 +244,19 @@ class RebalancingTests(SynchronousTestCase):
             setattr(self, doubt[0], before)
             rebalancing.stop()
 
+    def test_drain_undone(self) -> None:
+        """A node that is no longer drained gets its share like one that has joined, once all has settled."""
+        self.connect(300)
+        n2 = self.others[0]
+        self.others = (evolve(n2, draining=True, weight=0),)
+        self.begin()
+        self.wait(60)
+        self.others = (n2,)
+        self.wait(CONFIG.settle_seconds - 0.5)
+        self.assertEqual(self.rebalancing.closed, 0)
+        self.wait(4)
+        self.assertGreater(self.rebalancing.closed, 0)
+
     def test_doubt_meanwhile(self) -> None:
         """What comes up while connections are closed ends that at once."""
         self.connect(300)
