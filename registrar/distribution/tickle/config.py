@@ -21,5 +21,8 @@ class TickleConfig:
     repeats: int = field(default=2, validator=between(1, 5))
     """How often each connection is tickled, a second apart: packets get lost."""
 
+    wait_seconds: float = field(default=0.0, validator=at_least(0))
+    """So long after the end of a node its phones are let alone: behind LVS until the director has noticed, too."""
+
     remembered_seconds: float = field(default=120.0, validator=at_least(1))
-    """So long after the end of a node this host may still take over its address, and wakes its phones then."""
+    """So long after that this host may still take over its address, and wakes its phones then."""

@@ -80,7 +80,7 @@ class Waking:
         self._outlet = outlet
         self._config = config
         self._pace = Pace(rate)
-        self._ended: dict[Epoch, float] = {}
+        self._ended: dict[Epoch, tuple[float, float]] = {}
         self._unsent: deque[bytes] = deque()
         self._is_running = self._is_busy = self._looks_again = False
         self._next_look: IDelayedCall | None = None
@@ -100,8 +100,8 @@ class Waking:
 
     def ended(self, lives: Iterable[Epoch]) -> None:
         """Take note that these lives are over, see Leases.on_change."""
-        until = self._reactor.seconds() + self._config.remembered_seconds
-        self._ended.update(dict.fromkeys(lives, until))
+        begins = self._reactor.seconds() + self._config.wait_seconds
+        self._ended.update(dict.fromkeys(lives, (begins, begins + self._config.remembered_seconds)))
         self.look()
 
     def look(self) -> None:
@@ -134,10 +134,11 @@ class Waking:
     async def _go_through(self) -> None:
         while self._looks_again and self._is_running:
             self._looks_again = False
-            for life, until in tuple(self._ended.items()):
-                if self._reactor.seconds() >= until or self._lives.is_living(*life):
+            for life, (begins, until) in tuple(self._ended.items()):
+                now = self._reactor.seconds()
+                if now >= until or self._lives.is_living(*life):
                     self._ended.pop(life, None)
-                else:
+                elif now >= begins:
                     await self._wake_life(life)
 
     async def _wake_life(self, life: Epoch) -> None:
@@ -160,7 +161,7 @@ class Waking:
         self.waiting = await self._redis.ask(key, b"SCARD", key)
         if self.waiting:
             self.sets += 1
-            self._log.info("tickling {count} connections of node {node}, epoch {epoch}, at {at}: {pace} a second",
+            self._log.info("tickling {count} connections of node {node}, epoch {epoch}, at {at}: {pace} a second now",
                            count=self.waiting, node=life[0], epoch=life[1], at=end_of(local).decode(),
                            pace=round(self._pace.per_second))
         while self._may_wake(life, local):

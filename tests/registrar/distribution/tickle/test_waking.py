@@ -121,6 +121,17 @@ class WhenTests(WakingCase):
         self.run_for(5)
         self.assertEqual((self.outlet.records, self.clock.getDelayedCalls()), ([], []))
 
+    def test_waits(self) -> None:
+        """Where a director has to notice first, nobody is woken before it can have done so."""
+        self.waking = self.a_waking(TickleConfig(wait_seconds=15))
+        self.note(3)
+        self.take_over()
+        self.die()
+        self.run_for(14.9)
+        self.assertEqual(self.outlet.records, [])
+        self.run_for(LOOK_SECONDS + 0.5)
+        self.assertEqual(set(self.outlet.phones()), {10_000, 10_001, 10_002})
+
     def test_lives_after_all(self) -> None:
         """As soon as a life turns out to go on none of its phones is tickled any more, not even once again."""
         self.note(1000)
