@@ -182,20 +182,34 @@ def _services(config: DirectorsConfig, listeners: Sequence[ListenerConfig], addr
     virtual = {str(each.ip) for each in addresses}
     for family in sorted({each.version for each in addresses}):
         ours = [each for each in listeners if ip_address(each.host).version == family and each.port]
-        checkable = [each for each in ours if each.host not in virtual and each.transport in ("udp", "tcp", "tls")]
-        # WebSockets, and what is bound to a virtual address alone, are checked by another listener of the process.
-        other = next((each for each in checkable if each.transport != "udp"), next(iter(checkable), None))
-        reached = {(each.transport, each.port) for each in ours if _is_reached(config, each, virtual)}
-        if not reached or other is None:
-            mistakes.append(f"no [[listen]] has {'0.0.0.0' if family == 4 else '::'} as its host, or an IPv{family} "
-                            "virtual address, and beside it one with udp, tcp or tls and the node's own address "
-                            "for checks")
-            continue
-        for transport, port in sorted(reached, key=lambda each: (each[1], each[0])):
-            own = (each for each in checkable if (each.transport, each.port) == (transport, port))
-            checked = next(own, other)
-            yield Service(family, transport, port, checked.transport, checked.port,
-                          _expects_proxy(checked, config.directors))
+        own = [each for each in ours if each.host not in virtual and each.transport in ("udp", "tcp", "tls")]
+        reached = {(each.port, each.transport) for each in ours if _is_reached(config, each, virtual)}
+        if not reached:
+            mistakes.append(f"no [[listen]] has {'0.0.0.0' if family == 4 else '::'} as its host, or the IPv{family} "
+                            "address by which it is reached, which is the virtual one but for HAProxy and nftables")
+        for port, transport in sorted(reached):
+            checked = _checked(config, own, transport, port)
+            if checked is None:
+                mistakes.append(f"{transport} {port} cannot be checked by IPv{family}: no [[listen]] with udp, tcp or "
+                                "tls has the node's own address, or all, as its host and takes what the directors say "
+                                "as it is, without a PROXY header")
+            else:
+                yield Service(family, transport, port, checked.transport, checked.port,
+                              _expects_proxy(checked, config.directors))
+
+
+def _checked(config: DirectorsConfig, own: Iterable[ListenerConfig], transport: str,
+             port: int) -> ListenerConfig | None:
+    """Return the listener that says how a service is: itself, or else another one of the same process.
+
+    WebSockets, and what is bound to a virtual address alone, cannot be asked. Only HAProxy's checks know PROXY headers.
+    """
+    by_haproxy = transport != "udp" and config.streams_by == "haproxy"
+    able = [each for each in own if by_haproxy or not _expects_proxy(each, config.directors)]
+    if by_haproxy:
+        able = [each for each in able if each.transport != "udp"]
+    return min(able, key=lambda each: ((each.transport, each.port) != (transport, port), each.transport == "udp"),
+               default=None)
 
 
 def _is_reached(config: DirectorsConfig, listener: ListenerConfig, virtual: Collection[str]) -> bool:
