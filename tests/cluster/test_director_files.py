@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
@@ -113,9 +113,9 @@ class OthersTests(FilesCase):
     def test_sysctl(self) -> None:
         """The kernel knows every setting, but for those of ip_vs where it is without it."""
         layout = a_layout(evolve(BOTH, streams_by="haproxy", directors=()))
-        for role in ("director", "node", "both"):
-            lines = sysctl.render(layout, role).splitlines()  # type: ignore[arg-type]
-            for line in lines:
+        roles: tuple[Role, ...] = ("director", "node", "both")
+        for role in roles:
+            for line in sysctl.render(layout, role).splitlines():
                 if not line.startswith("#") and not line.startswith("net.ipv4.vs."):
                     self.place.run("sysctl", "-q", "-w", line.replace(" = ", "="))
 
@@ -134,7 +134,7 @@ def variations() -> Iterator[tuple[Layout, Role, str]]:
     yield a_layout(behind("nftables"), (TCP4, TCP6, UDP_OWN)), "director", "lb2"
 
 
-def behind(means: str) -> DirectorsConfig:
+def behind(means: Literal["haproxy", "nftables"]) -> DirectorsConfig:
     """Return a cluster that has something else than LVS."""
     gateways = ("10.0.0.1/24",) if means == "nftables" else ()
     return evolve(BOTH, streams_by=means, gateways=gateways, datagrams_by="lvs" if means == "haproxy" else "nftables")

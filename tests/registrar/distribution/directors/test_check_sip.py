@@ -35,6 +35,11 @@ def saying(status: str) -> Answer:
     return answer
 
 
+def always(said: bytes) -> Answer:
+    """Return what answers any request with these bytes."""
+    return lambda request: said
+
+
 class CheckCase(SynchronousTestCase):
     """Runs the check in this process."""
 
@@ -118,7 +123,7 @@ class StatusTests(CheckCase):
 
     def test_lost_datagram(self) -> None:
         """A datagram that is not answered is sent again, the same one."""
-        place = self.datagrams([lambda request: b"", saying("200 OK")])
+        place = self.datagrams([always(b""), saying("200 OK")])
         self.assertEqual(self.checked(place, "--timeout", PATIENCE)[0], ALIVE)
         self.assertEqual(self.requests[0], self.requests[1])
 
@@ -134,14 +139,14 @@ class StatusTests(CheckCase):
             code, said = self.checked(f"{LOOPBACK}:{silent.getsockname()[1]}", "--timeout", IMPATIENCE)
         self.assertEqual(code, DEAD)
         self.assertIn(f"no answer within {IMPATIENCE} s", said)
-        for answer, why in ((b"", "ended without an answer"), (b"x" * check_sip.MOST_HEAD, "no SIP")):
-            code, said = self.checked(self.stream(lambda request, answer=answer: answer), "--transport", "tcp")
+        for heard, why in ((b"", "ended without an answer"), (b"x" * check_sip.MOST_HEAD, "no SIP")):
+            code, said = self.checked(self.stream(always(heard)), "--transport", "tcp")
             self.assertEqual(code, DEAD)
             self.assertIn(why, said)
 
     def test_not_tls(self) -> None:
         """A server that does not speak TLS is dead for whoever checks TLS."""
-        self.assertEqual(self.checked(self.stream(lambda request: b"what?"), "--transport", "tls")[0], DEAD)
+        self.assertEqual(self.checked(self.stream(always(b"what?")), "--transport", "tls")[0], DEAD)
 
     def test_final_answer(self) -> None:
         """Neither provisional answers, nor those to others, nor what is no status line count."""
