@@ -139,9 +139,9 @@ class DigTests(NameServerCase):
                 asking.send(data)
                 if number % 50 == 49:
                     heard += self.hear(asking)
-        for data in (b"\0", b"\0\0", b"\xff\xff" + bytes(9000), b"\0\x20" + good, bytes(5000)):
+        for broken in (b"\0", b"\0\0", b"\xff\xff" + bytes(9000), b"\0\x20" + good, bytes(5000)):
             with create_connection((LOOPBACK, self.port)) as stream:
-                stream.sendall(data)
+                stream.sendall(broken)
         return heard
 
     def hear(self, asking: socket) -> int:

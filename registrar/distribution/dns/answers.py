@@ -15,6 +15,7 @@ from registrar.distribution.dns.compiling import Compiled, CompiledView
 from registrar.distribution.dns.config import DnsConfig
 from registrar.distribution.dns.rates import MAX_CLIENTS, Rates, Row
 from registrar.distribution.dns.snapshot import Snapshot
+from registrar.distribution.dns.subnets import Entry, SubnetAnswers
 from registrar.distribution.dns.wire import (
     AUTHORITATIVE,
     HEADER_BYTES,
@@ -62,10 +63,6 @@ NOT_HERE = frozenset((Type.AXFR, Type.MAILA, Type.MAILB))
 
 NO_QUESTION = frozenset((Type.OPT, Type.TSIG, Type.TKEY))
 
-Entry = tuple[bytes, bytes, int, bytes, int, bytes, bytes]
-"""The question's end after its name, the answer's header after the ID, where the name ends, what follows it, the kind,
-and header and rest of the truncated answer."""
-
 Cache = dict[bytes, Entry]
 Client = tuple[Cache, Row | None]
 
@@ -77,6 +74,7 @@ class Shown:
     snapshot: Snapshot
     views: dict[str, CompiledView]
     caches: dict[str, Cache]
+    subnets: SubnetAnswers
 
 
 class Answers:
@@ -108,7 +106,7 @@ class Answers:
                 if (origin, RdataType.SOA) not in snapshot.views[name].rrsets:
                     raise ValueError(f"zone {origin} has no SOA in view {name}")
         self.snapshot = snapshot
-        self._shown = Shown(snapshot, {}, {name: {} for name in views})
+        self._shown = Shown(snapshot, {}, {name: {} for name in views}, SubnetAnswers())
         self._clients = {}
         self._kept = 0
 
@@ -167,13 +165,25 @@ class Answers:
         if not is_query(data):
             self.ignored += 1
             return None
-        entry, query = self._made(data, _host(address[PORT_BYTES:]), self._payload)
-        if query is not None and entry[4] in KEPT and len(data) <= MAX_KEPT_QUERY and _comes_again(query):
-            if self._kept >= self._most:
-                self._forget()
-            self._kept += 1
-            cache[data[2:].lower()] = entry
+        shown = self._shown
+        if shown is not None:
+            found = shown.subnets.find(data, shown.snapshot.select)
+            if found is not None:
+                return found
+        host = _host(address[PORT_BYTES:])
+        entry, query = self._made(data, host, self._payload)
+        if (query is not None and shown is not None and entry[4] in KEPT and len(data) <= MAX_KEPT_QUERY
+                and _comes_again(query) and self._most):
+            self._keep(shown, data, query, host, entry, cache)
         return entry
+
+    def _keep(self, shown: Shown, data: bytes, query: Query, host: bytes, entry: Entry, cache: Cache) -> None:
+        if shown.subnets.keep(data, query, shown.snapshot.select(_asker(query, host, shown.snapshot)[0]), entry):
+            return
+        if self._kept >= self._most:
+            self._forget()
+        self._kept += 1
+        cache[data[2:].lower()] = entry
 
     def _forget(self) -> None:
         # what is asked often is back at once
@@ -197,10 +207,7 @@ class Answers:
         rcode = _refusal(query, most) or (Rcode.SERVFAIL if shown is None else None)
         if rcode is not None or shown is None:
             raise WireError(rcode or Rcode.SERVFAIL, question_end, edns)
-        subnet = edns.subnet if edns is not None else None
-        scope = 0
-        if subnet is not None and subnet.bits and shown.snapshot.is_split:
-            host, scope = subnet.address, subnet.bits
+        host, scope = _asker(query, host, shown.snapshot)
         if query.type == Type.IXFR:
             compiled = self._latest(shown, host, query)
         else:
@@ -235,6 +242,14 @@ class Answers:
         head = _HEAD.pack(flags, rcode & 0xF, has_question, 0, 0, bool(opt))
         rest = data[name_end:question_end] + opt
         return b"", head, name_end, rest, KIND_OF[rcode], head, rest
+
+
+def _asker(query: Query, host: bytes, snapshot: Snapshot) -> tuple[bytes, int]:
+    """Return the address that the view is for, and how much of a subnet the answer is for (RFC 7871 §7.2.1)."""
+    subnet = query.edns.subnet if query.edns is not None else None
+    if subnet is None or not subnet.bits or not snapshot.is_split:
+        return host, 0
+    return subnet.address, subnet.bits
 
 
 def _comes_again(query: Query) -> bool:

@@ -100,11 +100,11 @@ class CompiledView:
         rrset.name.to_wire(file, compress)
         file.write(_QUESTION.pack(kind, IN))
         start = file.tell()
-        count = rrset.to_wire(file, compress)
+        count = rrset.to_wire(file, compress, want_shuffle=False)
         needed = file.tell()
         additionals, total = [], 0
         for more in self._additional(rrset):
-            total += more.to_wire(file, compress)
+            total += more.to_wire(file, compress, want_shuffle=False)
             additionals.append((file.tell() - start, total))
         return Compiled(Rcode.NOERROR, file.getvalue()[start:], count, 0, tuple(additionals), needed - start)
 
