@@ -228,8 +228,7 @@ class Answers:
     def _latest(self, shown: Shown, host: bytes, query: Query) -> Compiled | None:
         """Return the SOA for a secondary that asks by UDP: if it is newer, it comes by TCP (RFC 1995 §2)."""
         view = self._view(shown, shown.snapshot.default)
-        origin = view.origin(query.name)
-        if origin is None or origin[0] != query.name or not self._may_transfer(host):
+        if view.origin(query.name) != query.name or not self._may_transfer(host):
             return None
         return view.find(query.name, Type.SOA)
 

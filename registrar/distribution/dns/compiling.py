@@ -55,20 +55,24 @@ class CompiledView:
 
     def __init__(self, view: View, origins: Iterable[Name]) -> None:
         self._view = view
-        self._origins = {_wire(origin): origin for origin in origins}
+        wires = {_wire(origin): origin for origin in origins}
+        self._origins = frozenset(wires)
         self._names: dict[bytes, dict[int, RRset]] = {}
         self._compiled: dict[tuple[bytes, int], Compiled] = {}
+        self._missed: dict[tuple[bytes, int, Rcode], Compiled] = {}
         self._negative = {wire: _soa_wire(view.rrsets[origin, RdataType.SOA])
-                          for wire, origin in self._origins.items()}
+                          for wire, origin in wires.items()}
         for (name, kind), rrset in view.rrsets.items():
             self._add(_wire(name), kind, rrset)
 
-    def origin(self, name: bytes) -> tuple[bytes, Name] | None:
-        """Return the zone that a name is in, on the wire and as a name; None when it is in none of ours."""
-        for suffix in suffixes(name):
-            if suffix in self._origins:
-                return suffix, self._origins[suffix]
-        return None
+    def origin(self, name: bytes) -> bytes | None:
+        """Return the zone that a name is in; None when it is in none of ours."""
+        at = 0
+        while name[at:] not in self._origins:
+            if not name[at]:
+                return None
+            at += 1 + name[at]
+        return name[at:]
 
     def find(self, name: bytes, kind: int) -> Compiled | None:
         """Return the answer for a name in lower case; None when it is in no zone of ours."""
@@ -84,7 +88,7 @@ class CompiledView:
         origin = self.origin(name)
         if origin is None:
             return None
-        return self._missing(name, origin[0], Rcode.NXDOMAIN if here is None else Rcode.NOERROR)
+        return self._missing(name, origin, Rcode.NXDOMAIN if here is None else Rcode.NOERROR)
 
     def _add(self, name: bytes, kind: int, rrset: RRset) -> None:
         self._names.setdefault(name, {})[kind] = rrset
@@ -122,10 +126,14 @@ class CompiledView:
                         yield more
 
     def _missing(self, name: bytes, origin: bytes, rcode: Rcode) -> Compiled:
-        # the SOA's owner is the end of the name that was asked for
-        owner = _LENGTH.pack(POINTER << 8 | HEADER_BYTES + len(name) - len(origin))
-        body = owner + self._negative[origin]
-        return Compiled(rcode, body, 0, 1, (), len(body))
+        """Return that nothing is there: it is the same for all names of the same length."""
+        at = HEADER_BYTES + len(name) - len(origin)
+        compiled = self._missed.get((origin, at, rcode))
+        if compiled is None:
+            # the SOA's owner is the end of the name that was asked for
+            body = _LENGTH.pack(POINTER << 8 | at) + self._negative[origin]
+            compiled = self._missed[origin, at, rcode] = Compiled(rcode, body, 0, 1, (), len(body))
+        return compiled
 
 
 def _targets(rrset: RRset) -> Iterator[tuple[Name, tuple[RdataType, ...]]]:

@@ -29,6 +29,8 @@ EVERY = "*"
 _site_or_more = matching(r"[A-Za-z0-9-]+(?:\|[A-Za-z0-9-]+)*", 'the name of a [[site]], or of equal ones: "fra|ams"')
 _group = matching(r"(?!/\Z)[^/\s]*/[^/\s]*", 'carrier/region, such as "telekom/DE", "telekom/*" or "*/DE"')
 _place = where(lambda value: is_address(value.rpartition(":")[0].strip("[]")), "an address, not a name, with a port")
+# An answer from all addresses at once would leave from another one than was asked where there are several.
+_one = where(lambda value: value.rpartition(":")[0] not in ("0.0.0.0", "[::]"), "one address: name each that is asked")
 _mailbox = matching(r"(?:[^\s@]{1,63}@[^\s@]+)?", "a mail address")
 
 
@@ -69,7 +71,7 @@ class RouteConfig:
 class DnsConfig:
     """[dns]: the name server for the domains that phones register in."""
 
-    listen: tuple[str, ...] = field(default=(), validator=each(host_and_port(), _place))
+    listen: tuple[str, ...] = field(default=(), validator=each(host_and_port(), _place, _one))
     """Where it listens, over UDP and TCP; empty: there is none. An answer leaves from the address that was asked, so
     each address that is asked is named here."""
 
