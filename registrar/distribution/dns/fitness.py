@@ -109,10 +109,10 @@ class Judging:
         if state is None or not state.heard_at:
             is_new = now - self._started_at < UNHEARD_SECONDS
             return known.standing if is_new else Standing(Fitness.SILENT, 0)
-        if not state.reachable:
-            return Standing(Fitness.SILENT, 0)
         if not state.nodes:
             return Standing(Fitness.EMPTY, 0)
+        if not state.reachable:
+            return Standing(Fitness.SILENT, 0)
         if not known.standing.fitness.is_told:
             known.back_at = now
         return self._of_living(state, known, now)
