@@ -24,6 +24,7 @@ from registrar.command import (
     media,
     nodes,
     served,
+    sites,
     users,
 )
 from registrar.command.preparing import DemoError
@@ -74,7 +75,8 @@ def main() -> None:
 users.user.add_command(importing.import_users)
 for command in (users.user, contacts.contacts, nodes.nodes, nodes.flows, nodes.drain, check.check, db.db, demo.demo):
     main.add_command(command)
-for command in (aliases.alias, forwarding.forward, served.domain, bans.bans, calls.calls, media.media, dns.dns):
+for command in (aliases.alias, forwarding.forward, served.domain, bans.bans, calls.calls, media.media, dns.dns,
+                sites.sites):
     main.add_command(command)
 for command in (directors.keepalived, directors.haproxy, directors.nftables, directors.sysctl, check_sip.check_sip):
     main.add_command(command)

@@ -5,7 +5,7 @@ between them can be cut, and nothing else is.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import product
 from pathlib import Path
 from typing import ClassVar
@@ -14,7 +14,7 @@ from unittest import SkipTest
 from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.keys import load_or_create_secret
-from tests.cluster.case import FIGURE, TROUBLE, ClusterCase
+from tests.cluster.case import FIGURE, TROUBLE
 from tests.cluster.fleet import Behaviour, Fleet
 from tests.cluster.fleet_phone import FleetPhone
 from tests.cluster.hosts import PHONES_HOST, HostLab, HostRedis
@@ -89,7 +89,8 @@ class SitesCase(SynchronousTestCase):
     expected: ClassVar[tuple[str, ...]] = ()
     fra: ClassVar[SiteLab]
     ams: ClassVar[SiteLab]
-    record = ClusterCase.record
+    record: Callable[[str, object], None] = staticmethod(lambda name, value: None)
+    """Where figures go; see conftest.py."""
     _folder: ClassVar["tempfile.TemporaryDirectory[str]"]
     _network: ClassVar[Network]
 
