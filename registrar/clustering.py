@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from twisted.logger import Logger
 
 from registrar.config import RegistrarConfig
+from registrar.distribution.health.room import room
 from registrar.draining import Draining
 from registrar.keys import derive
 from registrar.location.changes import Changes
@@ -177,8 +178,8 @@ class Clustering:
             port=listener.port if listener is not None else self._internal_port, tls=cluster.internal_tls,
             faces=faces(self._transports),
             admin=self._config.admin.url, of=self._config.registrar.node if self._me.index else "",
-            site=cluster.site, capacity=cluster.capacity, connections=sum(self._transports.flow_counts().values()),
-            weight=self.weight())
+            site=cluster.site, capacity=room(cluster.capacity),
+            connections=sum(self._transports.flow_counts().values()), weight=self.weight())
 
     def _lost(self, node: str, epoch: int, why: str) -> None:
         self.leases.suspect(node, epoch, why)

@@ -17,6 +17,7 @@ from registrar.distribution.dns.serials import Serials
 from registrar.distribution.dns.server import DnsServer
 from registrar.distribution.health.agent import Agent
 from registrar.distribution.health.observing import watch_agent, watch_weight
+from registrar.distribution.health.room import room, warn_when_short
 from registrar.distribution.health.standing import Standing
 from registrar.distribution.health.weight import Weight
 from registrar.distribution.observing import watch_rebalancing
@@ -99,9 +100,10 @@ class Distribution:
     def __init__(self, config: RegistrarConfig, around: Around) -> None:
         """Raises ValueError when a file of the configuration cannot be used."""
         self._clustering = around.clustering
+        self._capacity = config.cluster.capacity
         self._transports = around.transports
         self.standing = Standing(
-            around.wheel, Weight(config.cluster.capacity, config.health.weight_step), self.connections,
+            around.wheel, Weight(room(config.cluster.capacity), config.health.weight_step), self.connections,
             lambda: around.draining.is_draining, self._nodes_with_leases, around.me.node,
             config.registrar.node if around.me.index else "")
         if around.clustering is not None:
@@ -135,6 +137,7 @@ class Distribution:
 
     def start(self) -> None:
         """Begin, once phones are listened for. Raises OSError that names the place that cannot be listened at."""
+        warn_when_short(self._capacity)
         # First, for phones that are woken come at once.
         if self._tickling is not None:
             self._tickling.start()

@@ -22,6 +22,7 @@ from registrar.clustering import Clustering, faces, this_life
 from registrar.config import RegistrarConfig
 from registrar.databases import Databases
 from registrar.distributing import Around, Distribution
+from registrar.distribution.health.room import room
 from registrar.draining import Draining
 from registrar.forking import Fork
 from registrar.gruu import GruuMaker
@@ -329,7 +330,7 @@ class _Joining:
             node=self.me.node, epoch=self.me.epoch, host="", port=0, started_at=self.started_at,
             draining=self.draining.is_draining, faces=faces(self.transports), admin=self.config.admin.url,
             of=self.config.registrar.node if self.me.index else "", site=self.config.cluster.site,
-            capacity=self.config.cluster.capacity, connections=self.distribution.connections(),
+            capacity=room(self.config.cluster.capacity), connections=self.distribution.connections(),
             weight=self.distribution.standing.weight())
 
     def parts(self) -> Parts:
