@@ -24,6 +24,8 @@ LEAST_RATE = 20.0
 
 DOWN = 0.9
 UP = 1.1
+SETTLING = 2.0
+"""The rate goes down once in so many times what answers take."""
 USED = 0.5
 """A rate of which less than this part is used is not known to be too low."""
 EASY = 0.5
@@ -56,6 +58,7 @@ class Load:
         self._began_at = 0.0
         self._least_wait = inf
         self._seen_at = 0.0
+        self._slowed_at = 0.0
         self._late_periods = 0
         self._calm_periods = 0
 
@@ -86,9 +89,9 @@ class Load:
         self._least_wait = self.least_answer = inf
         count = self._answered()
         done, self._count = count - self._count, count
-        self._judge(done / seconds if 0 < seconds <= MOST_SECONDS else 0.0, bool(seen))
+        self._judge(done / seconds if 0 < seconds <= MOST_SECONDS else 0.0, bool(seen), now)
 
-    def _judge(self, done: float, is_news: bool) -> None:
+    def _judge(self, done: float, is_news: bool, now: float) -> None:
         """Take the period into account, in which so many were answered in a second; `is_news` says that some waited."""
         if self.latency > self._target:
             self._late_periods += is_news
@@ -98,14 +101,20 @@ class Load:
             self._calm_periods += 1
         self.is_late = self._late_periods >= STANDING_PERIODS
         if self.is_late and not self.is_shedding:
-            self.rate = max(done, LEAST_RATE)
+            self.rate, self._slowed_at = max(done, LEAST_RATE), now
             self._change(True)
         elif self._late_periods and is_news:
-            self.rate = max(self.rate * DOWN, LEAST_RATE)
+            self._slow_down(done, now)
         elif done >= self.rate * USED and self.latency < self._target * EASY:
             self.rate = max(self.rate * UP, done)
         if self.is_shedding and self._calm_periods >= CALM_PERIODS and not self.outstanding():
             self._change(False)
+
+    def _slow_down(self, done: float, now: float) -> None:
+        """Believe in less, unless more was done; and wait for what that changes, which those who wait do not see."""
+        if abs(now - self._slowed_at) >= SETTLING * self.latency:
+            self._slowed_at = now
+            self.rate = max(self.rate * DOWN, done, LEAST_RATE)
 
     def _change(self, is_shedding: bool) -> None:
         self.is_shedding = is_shedding

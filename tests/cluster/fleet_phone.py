@@ -91,6 +91,10 @@ class FleetPhone:
         self.is_wanted = False
         self.register(0)
 
+    def forget_challenge(self) -> None:
+        """Come without credentials next time, as phones do that keep no nonce."""
+        self._proof = None
+
     def drop(self, come_back: bool) -> None:
         """Lose the connection; come back, or not."""
         self.is_wanted = come_back

@@ -1,0 +1,143 @@
+"""A registrar is killed behind a balancer: all its phones come back, in an order, and no call waits for them."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.fleet import Behaviour, Fleet
+from tests.cluster.namespaces import DEVICE
+from tests.cluster.test_directors import DIRECTOR, SIP_PORT, VIRTUAL, DirectedCase
+from tests.interop.process import wait_until
+from tools.laboratory.balancers import HaproxyProcess, NftTable, NftWeights, rendered
+from tools.laboratory.node import Node
+from tools.laboratory.storm import Storm, storm
+
+PATIENT = Behaviour(when_unavailable="later", max_retry_seconds=120, refused_seconds=0.5, connect_seconds=5.0)
+FEW, MANY = 300, 10_000
+FEW_PER_SECOND, MANY_PER_SECOND = 200.0, 700.0
+CALLS = 30
+SECOND_VIRTUAL = "10.78.0.11"
+
+
+class Slowly:
+    """Lets a process run for a quarter of the time only, inside a with statement."""
+
+    RUN_SECONDS, REST_SECONDS = 0.005, 0.015
+
+    def __init__(self, node: Node) -> None:
+        self._pid = node.pid
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._go)
+
+    def _go(self) -> None:
+        while not self._ends.wait(self.RUN_SECONDS):
+            os.kill(self._pid, signal.SIGSTOP)
+            time.sleep(self.REST_SECONDS)
+            os.kill(self._pid, signal.SIGCONT)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+
+
+class StormCase(DirectedCase):
+    """Two registrars behind a director; one is killed."""
+
+    streams_by = "nftables"
+    virtuals = (VIRTUAL,)
+    users = FEW
+    rate = FEW_PER_SECOND
+
+    def registered(self) -> Fleet:
+        """Return phones that wait when they are asked to, and have registered by way of the virtual addresses."""
+        made = Fleet([(virtual, SIP_PORT) for virtual in self.virtuals], self.lab.users, self.lab.domain, PATIENT)
+        made.loop.do(self.lab.phones_host.enter)
+        made.start()
+        self.addCleanup(made.stop)
+        made.register_all(self.rate, self.users / self.rate + 60)
+        return made
+
+    def spread_by_kernel(self) -> None:
+        """Have the kernel's table lead phones to both, and to the one that is killed until somebody tells it."""
+        NftTable(self.director, self.folder, rendered("nftables", self.config)).load()
+
+    def tell_kernel(self) -> None:
+        """Have the table follow the nodes' weights."""
+        weights = NftWeights(self.director, self.folder, self.config)
+        weights.start()
+        self.addCleanup(weights.stop)
+
+    def check(self, seen: Storm) -> None:
+        """Check that nobody was sent away twice, banned or forgotten, and show how it went."""
+        for line in seen.lines():
+            self.figure(f"{type(self).__name__}: {line}")
+        self.assertGreater(seen.moved, self.users // 4)
+        self.assertEqual((seen.shed_twice, list(seen.other), seen.banned), (0, [], 0.0))
+        self.assertEqual(len(seen.byes), CALLS)
+
+
+class FewTests(StormCase):
+    """So that it takes few phones, the registrar that is left hardly runs while they come."""
+
+    sections = f"{StormCase.sections}[avalanche]\ntarget_seconds = 0.05\n"
+
+    def test_storm(self) -> None:
+        """Phones are shed, each once at most, and all are back; a call is hung up meanwhile as ever."""
+        self.spread_by_kernel()
+        fleet = self.registered()
+        dying, staying = self.lab.registrars
+        with Slowly(staying):
+            seen = storm(fleet, dying, [staying], CALLS, print)
+        self.check(seen)
+        self.assertGreater(sum(seen.shed.values()), 0, staying.error("has shed nobody"))
+        self.assertIn("REGISTERs are turned away", staying.log())
+
+
+@pytest.mark.long
+class ManyTests(StormCase):
+    """Ten thousand phones."""
+
+    users = MANY
+    rate = MANY_PER_SECOND
+
+    def test_nftables(self) -> None:
+        """The kernel resets the phones' connections when the process is killed; they come at once."""
+        self.spread_by_kernel()
+        self.tell_kernel()
+        fleet = self.registered()
+        self.check(storm(fleet, self.lab.registrars[0], self.lab.registrars[1:], CALLS, print))
+
+
+@pytest.mark.long
+class ManyByHaproxyTests(StormCase):
+    """The same behind two HAProxies, for one has no descriptors for so many phones."""
+
+    streams_by = "haproxy"
+    virtuals = (VIRTUAL, SECOND_VIRTUAL)
+    users = MANY
+    rate = MANY_PER_SECOND
+
+    def proxy(self, number: int, virtual: str) -> None:
+        """Start one at a host of its own."""
+        host = self._network.host(DIRECTOR + number)
+        if number:
+            host.run("ip", "addr", "add", f"{virtual}/24", "dev", DEVICE)
+        text = rendered("haproxy", self.config).replace(VIRTUAL, virtual)
+        proxy = HaproxyProcess(host, Path(self.folder / str(number)), text)
+        proxy.start()
+        self.addCleanup(proxy.stop)
+        wait_until(lambda: set(proxy.states().values()) == {"UP"} or None, "both nodes in HAProxy", 20.0)
+
+    def test_haproxy(self) -> None:
+        """HAProxy closes the phones' connections, and leads them to the registrar that is left."""
+        for number, virtual in enumerate(self.virtuals):
+            self.proxy(number, virtual)
+        fleet = self.registered()
+        self.check(storm(fleet, self.lab.registrars[0], self.lab.registrars[1:], CALLS, print))
