@@ -13,10 +13,14 @@ of it little: `python -m registrar.distribution.directors.check_sip` does the sa
 import os
 import socket
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, HelpFormatter
 from collections.abc import Callable
 from time import monotonic
-from typing import NoReturn
+
+# Importing typing takes a tenth of a check's time.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 ALIVE, DEAD, WEIGHT_0 = 0, 1, 2
 MOST_WEIGHT = 253
@@ -31,6 +35,7 @@ AGENT_SECONDS = 0.3
 
 MOST_HEAD = 65_536
 MOST_LINE = 256
+HELP_WIDTH = 100
 DEFAULT_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061}
 # RFC 3261 §21.5: 501 and 505 are said of the request, not of the server.
 ABOUT_THE_REQUEST = (501, 505)
@@ -47,7 +52,7 @@ class _Parser(ArgumentParser):
         """Return help that begins as that of the other commands."""
         return super().format_help().replace("usage:", "Usage:", 1)
 
-    def error(self, message: str) -> NoReturn:
+    def error(self, message: str) -> "NoReturn":
         """Say what is wrong and end with 1, for 2 would tell keepalived of a weight."""
         self.print_usage(sys.stderr)
         self.exit(DEAD, f"{self.prog}: {message}\n")
@@ -124,11 +129,11 @@ def weight_of(said: str) -> int | None:
 def ask_agent(place: Place, timeout: float) -> str:
     """Return the line that an agent says, empty when there is none."""
     try:
-        with socket.create_connection(place, timeout) as connection:
+        with _reached(place, socket.SOCK_STREAM, timeout) as connection:
             heard = b""
             while b"\n" not in heard and len(heard) < MOST_LINE and (more := connection.recv(MOST_LINE)):
                 heard += more
-    except OSError:
+    except (OSError, UnicodeError):
         return ""
     line = heard.partition(b"\n")[0][:MOST_LINE].decode("ascii", "replace").strip()
     return "".join(letter if letter.isprintable() else "?" for letter in line)
@@ -146,6 +151,8 @@ def options(target: Place, transport: str, timeout: float, domain: str = "") -> 
             request = a_request(domain or shown(target), transport, connection.getsockname()[:2], branch)
             ask = _over_datagrams if transport == "udp" else _over_stream
             return ask(connection, request, branch.encode(), until)
+    except UnicodeError:
+        raise NoAnswer("this is no host name") from None
     except TimeoutError:
         raise NoAnswer(f"no answer within {timeout:g} s") from None
     except OSError as problem:
@@ -171,19 +178,30 @@ def a_request(server: str, transport: str, ours: Place, branch: str) -> bytes:
 def _connected(target: Place, transport: str, until: float, domain: str) -> socket.socket:
     left = max(0.001, until - monotonic())
     if transport == "udp":
-        family, kind, protocol, _, address = socket.getaddrinfo(*target, type=socket.SOCK_DGRAM)[0]
-        datagrams = socket.socket(family, kind, protocol)
-        datagrams.connect(address)
-        return datagrams
-    stream = socket.create_connection(target, left)
+        return _reached(target, socket.SOCK_DGRAM, left)
+    stream = _reached(target, socket.SOCK_STREAM, left)
     return _with_tls(stream, domain or target[0], until) if transport == "tls" else stream
+
+
+def _reached(target: Place, kind: int, seconds: float) -> socket.socket:
+    """Return a connected socket. For bytes Python does not import its IDNA tables."""
+    host = target[0].encode("ascii" if target[0].isascii() else "idna")
+    family, _, protocol, _, address = socket.getaddrinfo(host, target[1], type=kind)[0]
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.settimeout(seconds)
+        made.connect(address)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 def _with_tls(stream: socket.socket, server_name: str, until: float) -> socket.socket:
     """Return the same with TLS. The certificate is not looked at: who is asked by his address is our own node."""
     import ssl
 
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     stream.settimeout(max(0.001, until - monotonic()))
     return context.wrap_socket(stream, server_hostname=server_name)
@@ -235,7 +253,9 @@ def final_status(message: bytes, branch: bytes) -> str:
 
 
 def _parser() -> ArgumentParser:
-    parser = _Parser(prog="rollcall check-sip", description="Ask a node for its health by OPTIONS over its listener. "
+    # Without a width argparse imports shutil, and that all kinds of compression.
+    parser = _Parser(prog="rollcall check-sip", formatter_class=lambda prog: HelpFormatter(prog, width=HELP_WIDTH),
+                     description="Ask a node for its health by OPTIONS over its listener. "
                      "Exit code 0: it serves; 1: dead; 2 to 255: weight + 2, so 2 is drained or not ready.")
     add = parser.add_argument
     add("place", metavar="HOST[:PORT]", help="a node's own address; an IPv6 address with a port stands in brackets")

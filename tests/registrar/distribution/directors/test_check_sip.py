@@ -231,9 +231,10 @@ class CommandTests(CheckCase):
 
     def test_any_name(self) -> None:
         """A name that cannot be found is dead, in words."""
-        code, said = self.checked("nothing.invalid", "--timeout", IMPATIENCE)
-        self.assertEqual(code, DEAD)
-        self.assertIn("nothing.invalid:5060 udp: ", said)
+        for host in ("nothing.invalid", "nichts-für.invalid", "ü" * 80, "a..b"):
+            code, said = self.checked(host, "--timeout", IMPATIENCE)
+            self.assertEqual(code, DEAD)
+            self.assertIn(f"{host}:5060 udp: ", said)
 
     def test_light(self) -> None:
         """It starts without the registrar, Twisted or click: keepalived starts it once a second for each node."""
