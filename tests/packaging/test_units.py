@@ -11,10 +11,12 @@ from twisted.application.service import IServiceMaker
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from registrar.command.directors import nftables_weights
 from registrar.distribution.tickle.config import TickleConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-UNITS = {name: ROOT / f"etc/systemd/rollcall-{name}.service" for name in ("registrar", "balancer", "tickle")}
+UNITS = {name: ROOT / f"etc/systemd/rollcall-{name}.service" for name in
+         ("registrar", "balancer", "tickle", "nft-weights")}
 INSTALLED = "/opt/rollcall"
 CONFINED = {
     "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes",
@@ -27,6 +29,8 @@ HEARS_OF_ADDRESSES = {"RestrictAddressFamilies": "AF_INET AF_INET6 AF_NETLINK AF
 ALLOWED = {
     "registrar": HEARS_OF_ADDRESSES, "balancer": {},
     "tickle": {"CapabilityBoundingSet": "CAP_NET_RAW", "AmbientCapabilities": "CAP_NET_RAW", **HEARS_OF_ADDRESSES},
+    "nft-weights": {"CapabilityBoundingSet": "CAP_NET_ADMIN", "AmbientCapabilities": "CAP_NET_ADMIN",
+                    **HEARS_OF_ADDRESSES},
 }
 PLUGINS = ("registrar", "balancer")
 HIGHEST_EXPOSURE = "2.0"
@@ -76,6 +80,15 @@ class UnitTests(SynchronousTestCase):
         self.assertIsNotNone(find_spec(arguments[1]))
         self.assertEqual(f"/run/{service('tickle')['RuntimeDirectory']}", str(Path(arguments[3]).parent))
 
+    def test_keeps_weights(self) -> None:
+        """What keeps the weights of a director's table is a command that exists, as a user of no other use."""
+        program, *arguments = service("nft-weights")["ExecStart"].split()
+        self.assertEqual(program, f"{INSTALLED}/.venv/bin/rollcall")
+        self.assertEqual(arguments[:3], ["nftables", "weights", "--apply"])
+        self.assertEqual(service("nft-weights")["DynamicUser"], "yes")
+        options = {option for parameter in nftables_weights.params for option in parameter.opts}
+        self.assertLessEqual({word for word in arguments if word.startswith("--")}, options | {"--config"})
+
     def test_systemd_understands_them(self) -> None:
         """systemd finds no fault with them and little that they are exposed to."""
         if which("systemd-analyze") is None:
@@ -85,7 +98,7 @@ class UnitTests(SynchronousTestCase):
                 copy = Path(folder, path.name)
                 # It wants to see the program, which is in nobody's /opt here.
                 text = path.read_text(encoding="utf-8")
-                for each in ("twistd", "python"):
+                for each in ("twistd", "python", "rollcall"):
                     text = text.replace(f"{INSTALLED}/.venv/bin/{each}", "/bin/true")
                 copy.write_text(text, encoding="utf-8")
                 self.assertEqual(analyzed("verify", str(copy)), (0, ""), path.name)
