@@ -88,6 +88,9 @@ def check(config: RegistrarConfig, now: datetime) -> Checked:
     )
     if config.location.kind == "redis":
         checked = _with_cluster(checked, config, now, findings)
+    elif config.rebalance.enabled:
+        findings.append(Finding("warning", "[rebalance] is not used: nodes know of each other only with [location] "
+                                           'kind = "redis"'))
     if config.subscribers.kind == "mysql":
         checked = evolve(checked, mysql=_check_mysql(config.mysql, now, findings))
     elif config.mysql != MysqlConfig():

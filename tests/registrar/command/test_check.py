@@ -133,6 +133,13 @@ class CheckTests(CommandCase):
         self.assertIn(f"are in MySQL, {there}", " ".join(self.run_ok("check").split()))
         self.assertEqual(self.run_json("check")["mysql"], there)
 
+    def test_rebalance_alone(self) -> None:
+        """Connections cannot move to nodes that nobody knows of."""
+        with self.config.open("a") as file:
+            file.write("[rebalance]\nenabled = true\n")
+        (warning,) = self.problems()
+        self.assertIn("warning: [rebalance] is not used", warning)
+
     def test_media(self) -> None:
         """Where balancers are followed is told, without asking there; unusable files of [access] are problems."""
         with self.config.open("a") as file:
