@@ -60,7 +60,8 @@ class SingleTests(ClusterCase):
 
     registrars = 2
     users = PHONES
-    sections = "[cluster]\nlease_seconds = 1.5\nrenew_seconds = 0.5\njanitor_seconds = 1.0\nreconnect_wait = 1.0\n"
+    sections = ("[cluster]\nlease_seconds = 1.5\nrenew_seconds = 0.5\njanitor_seconds = 1.0\nreconnect_wait = 1.0\n"
+                "[tickle]\nenabled = true\n")
     redis: ClassVar[RedisKind] = "single"
 
     @classmethod
