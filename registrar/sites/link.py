@@ -67,6 +67,11 @@ class SiteLink:
         if self._timer is not None:
             self._timer.cancel()
 
+    def hurry(self) -> None:
+        """Ask now who lives there: a connection with one of its nodes has ended."""
+        if not self._is_asking:
+            self._poll_soon(0.0)
+
     # --- what is known
 
     @property

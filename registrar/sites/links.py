@@ -67,7 +67,7 @@ class SiteLinks:
         self._refused: dict[str, str] = {}
         """Why nodes of other sites are refused, so that it is said once."""
         if self.links:
-            parts.members.join_sites(Admission(self._own, self._refuses))
+            parts.members.join_sites(Admission(self._own, self._refuses), self._lost)
 
     def start(self) -> None:
         """Begin to ask the other sites; the internal listener is there by then."""
@@ -109,6 +109,11 @@ class SiteLinks:
         if life.site not in {link.name for link in self.links}:
             return f"there is no [[site]] {life.site} in this node's configuration"
         return self._conflict(life.node, life.site)
+
+    def _lost(self, site: str) -> None:
+        link = self.link(site)
+        if link is not None:
+            link.hurry()
 
     def _conflict(self, node: str, site: str) -> str:
         if node == self._parts.me[0] or self._parts.cluster.node(node) is not None:

@@ -56,6 +56,7 @@ class Members:
         self._me = Life(*me)
         self._key = key
         self._admission = Admission()
+        self._lost_elsewhere: Callable[[str], None] = lambda site: None
         self._lost = lost
         self._tls = MemberTls(config, reactor) if config.tls else None
         self._links: dict[Life, Link] = {}
@@ -102,9 +103,10 @@ class Members:
 
     # --- connections
 
-    def join_sites(self, admission: Admission) -> None:
-        """Know from now on of other sites, and who of them is a member."""
+    def join_sites(self, admission: Admission, lost: Callable[[str], None] = lambda site: None) -> None:
+        """Know from now on of other sites, and who of them is a member; `lost` hears whose connection has ended."""
         self._admission = admission
+        self._lost_elsewhere = lost
 
     async def flow(self, node: str, epoch: int, host: str, port: int, site: str = "") -> Flow:
         """Return the connection with a life of a member, opened now or before, by either end. Raises ConnectFailed."""
@@ -227,6 +229,8 @@ class Members:
         # Which nodes of another site live is that site's business.
         if not link.life.site:
             self._lost(link.life.node, link.life.epoch, why)
+        elif why == CLOSED:
+            self._lost_elsewhere(link.life.site)
 
     def _tidy(self, link: Link) -> None:
         if link.is_over and self._links.get(link.life) is link:

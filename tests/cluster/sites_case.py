@@ -66,16 +66,10 @@ class SiteLab(HostLab):
         (self.folder / "node.secret").chmod(0o600)
         assert load_or_create_secret(self.folder / "node.secret") == secret
 
-    def node_of_life(self, name: str, epoch: int) -> Node | None:
-        """Return the registrar of a life, if that is its life now."""
-        living = {each["node"]: each["epoch"] for each in self.registrars[0].get("/v1/nodes")["nodes"]}
-        return self.node(name) if living.get(name) == epoch else None
-
     def _node_on(self, host: Host, folder: Path, name: str, sections: Sections) -> Node:
-        mine: Sections = {"cluster": {"site": self.site, "internal_port": INTERNAL_PORT}, "site": self._sites}
-        node = super()._node_on(host, folder, name, joined(sections, mine))
-        node.workers = self._workers
-        return node
+        mine: Sections = {"registrar": {"workers": self._workers}, "site": self._sites,
+                          "cluster": {"site": self.site, "internal_port": INTERNAL_PORT}}
+        return super()._node_on(host, folder, name, joined(sections, mine))
 
 
 class SitesCase(SynchronousTestCase):
@@ -83,6 +77,7 @@ class SitesCase(SynchronousTestCase):
 
     sites: ClassVar[Mapping[str, int]] = {"fra": 2, "ams": 2}
     users: ClassVar[int] = 24
+    workers: ClassVar[int] = 1
     sections: ClassVar[str] = ""
     own: ClassVar[Mapping[str, Sections]] = {}
     names: ClassVar[Mapping[str, tuple[str, ...]]] = {}
@@ -103,7 +98,7 @@ class SitesCase(SynchronousTestCase):
         cls._folder = tempfile.TemporaryDirectory()
         cls.fra, cls.ams = [
             SiteLab(cls._network, Path(cls._folder.name) / site, site, cls.sites, number, cls.users, cls.sections,
-                    cls.own, cls.names.get(site, ()))
+                    cls.own, cls.names.get(site, ()), cls.workers)
             for number, site in enumerate(("fra", "ams"))]
         cls.ams.share(cls.fra)
         for lab in (cls.fra, cls.ams):
@@ -149,7 +144,7 @@ class SitesCase(SynchronousTestCase):
         faces = [self.registrars.index(node) for node in lab.registrars]
         return [phone for phone in fleet.phones if phone.face in faces]
 
-    def phone(self, lab: SiteLab, index: int, transport: str = "TCP") -> Phone:
+    def registered_phone(self, lab: SiteLab, index: int, transport: str = "TCP") -> Phone:
         """Return the phone of a user that has registered with the first registrar of a site."""
         user, host = lab.users[index], self._network.host(PHONES_HOST)
         with host.entered():
@@ -175,7 +170,7 @@ class SitesCase(SynchronousTestCase):
         """Return when every node knows all nodes of the other site."""
         for lab, other in ((self.fra, self.ams), (self.ams, self.fra)):
             for node in [each for each in lab.registrars if each.running]:
-                wanted = sum(each.running for each in other.registrars)
+                wanted = sum(each.running for each in other.registrars) * self.workers
                 wait_until(lambda: len(self.known(node, other.site)) == wanted or None,  # noqa: B023
                            f"all nodes of {other.site}, as {node.name} sees it", seconds)
 

@@ -6,6 +6,8 @@ from signal import SIGKILL
 from time import monotonic, sleep
 from typing import ClassVar
 
+import pytest
+
 from rollcall.sip.message import Request
 from rollcall.sip.transaction import cancellation
 from tests.cluster.case import spread
@@ -59,7 +61,7 @@ class TwoSitesTests(SitesCase):
     def test_cancelled(self) -> None:
         """A caller that gives up stops the phone of the other site from ringing; by UDP and by TCP."""
         for transport in ("TCP", "UDP"):
-            alice, bob = self.phone(self.fra, 0), self.phone(self.ams, PHONES, transport)
+            alice, bob = self.registered_phone(self.fra, 0), self.registered_phone(self.ams, PHONES, transport)
             invite = self.invited(alice, bob)
             came = bob.request()
             bob.answer(came, 180)
@@ -180,6 +182,24 @@ class TwoSitesTests(SitesCase):
         again = caller.authorised(invite, challenge)
         caller.send(again)
         return again
+
+
+@pytest.mark.long
+class WorkersTests(SitesCase):
+    """Each registrar has two workers, each of which is a node."""
+
+    users = PHONES
+    workers = 2
+    sections = TIMES
+
+    def test_across(self) -> None:
+        """Calls cross whichever worker has the caller's connection, and whichever has the callee's."""
+        fleet = self.registered(PHONES)
+        fra, ams = self.at(fleet, self.fra), self.at(fleet, self.ams)
+        calls = fleet.call_pairs([*zip(fra, ams, strict=True), *zip(ams, fra, strict=True)], CALLS_PER_SECOND)
+        fleet.wait_calls(calls)
+        self.assertEqual([str(call) for call in calls if call.state is not CallState.ENDED], [])
+        self.figure(f"{len(calls)} calls between sites whose registrars have two workers: {setup(calls)}")
 
 
 class OneNameTests(SitesCase):

@@ -145,6 +145,20 @@ class LinkTests(SynchronousTestCase):
         self.assertEqual(self.state(), (False, False, 0))
         self.assertEqual(self.changes, 2)
 
+    def test_hurry(self) -> None:
+        """When a connection with one of its nodes has ended it is asked at once, and then again every second."""
+        self.begin()
+        self.let_pass(0.5)
+        self.link.hurry()
+        self.let_pass(0.125)
+        self.assertEqual(len(self.asked), 1)
+        self.let_pass(1.0)
+        self.assertEqual(len(self.asked), 2)
+        self.link.stop()
+        self.link.hurry()
+        self.let_pass(2)
+        self.assertEqual(len(self.asked), 2)
+
     def test_not_understood(self) -> None:
         """Who answers something else is not believed, and the next one is asked."""
         self.begin()

@@ -62,7 +62,7 @@ class MemoryMembers:
         self._nodes = nodes
         self._name = name
 
-    def join_sites(self, admission: Admission) -> None:
+    def join_sites(self, admission: Admission, lost: Callable[[str], None]) -> None:
         """Know of other sites."""
         self.admission = admission
 

@@ -130,15 +130,17 @@ class ReachTests(MembersTestCase):
         self.assertEqual((len(here.flows), len(there.flows)), (1, 1))
 
     async def test_not_kept(self) -> None:
-        """What our own site's leases say closes no connection with another site, and nobody is told of its end."""
+        """What our own site's leases say closes no connection with another site, and its end is told apart."""
         here, there = self.of_site("fra", "f1", 5), self.of_site("ams", "a1", 7)
+        lost: list[str] = []
+        here.members.join_sites(Admission("fra", everybody), lost.append)
         flow = await self.reach(here, there, "ams")
         here.members.keep([])
         self.assertTrue(flow.is_open)
         await there.members.stop()
         await self.until(lambda: not flow.is_open)
         await self.failure(Deferred.fromCoroutine(here.members.flow("a1", 7, *there.local, site="ams")))
-        self.assertEqual(here.lost, [])
+        self.assertEqual((here.lost, lost), ([], ["ams"]))
 
     async def test_begun_anew(self) -> None:
         """A node that was started again is reached in its new life; who asks for the old one hears that it is over."""
