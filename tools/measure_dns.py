@@ -1,7 +1,8 @@
 """Queries per CPU second of the name server, beside Debian's knot and nsd: `python -m tools.measure_dns`.
 
 All serve the same zone on a core of their own, by UDP and in turns; tools/bench/src/dns.c asks them on the other core.
-CPU is that of the server's processes as the kernel counts it, its share of sending and receiving included.
+CPU is that of the server's processes as the kernel counts it, its share of sending and receiving included. With
+--phones it is asked instead what a flood of queries does to phones of the same process.
 """
 
 import subprocess
@@ -15,15 +16,17 @@ from tempfile import TemporaryDirectory
 import click
 import dns.edns
 import dns.message
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet import reactor
 
 from registrar.distribution.dns.config import DnsConfig
 from registrar.distribution.dns.server import DnsServer
 from tests.registrar.distribution.dns.zones import ORIGIN, ZONE, a_snapshot
 from tools.bench import accounting
-from tools.bench.generator import PHONES_CORE
+from tools.bench.cases import Case as PhonesCase
+from tools.bench.generator import PHONES_CORE, generator
 from tools.bench.processes import LOOPBACK, BenchError, free_port, pinned, running, wait_for
+from tools.bench.servers import rollcall
 
 ASKING = Path(__file__).parent / "bench" / "build" / "dns"
 SERVER_CORE = 0
@@ -35,6 +38,11 @@ QUESTIONS = (
     ("sip.example.com.", "NAPTR"), ("_sip._udp.sip.example.com.", "SRV"), ("_sip._tcp.sip.example.com.", "SRV"),
     ("fra.sip.example.com.", "A"), ("fra.sip.example.com.", "AAAA"),
 )
+
+DNS = """
+[dns]
+listen = ["{host}:{port}"]
+"""
 
 KNOT = """
 server:
@@ -98,6 +106,15 @@ CASES = (
 )
 
 
+PHONES = 1000
+PHONES_RATE = 500.0
+
+FLOODS = (
+    ("usual queries", Case("usual", "letters", (("bench.test.", "NAPTR"), ("_sip._tcp.bench.test.", "SRV")))),
+    ("names that do not exist", Case("no such name", "names", (("abcdefgh.bench.test.", "A"),))),
+)
+
+
 @frozen
 class Round:
     """What one server did in one round."""
@@ -105,9 +122,9 @@ class Round:
     answered: int
     wrong: int
     lost: int
-    cpu_seconds: float
     seconds: float
     answer_bytes: float
+    cpu_seconds: float = 0.0
 
     @property
     def per_cpu_second(self) -> float:
@@ -115,19 +132,24 @@ class Round:
         return self.answered / self.cpu_seconds
 
 
-def measure(case: Case, port: int, pid: int, seconds: float) -> Round:
-    """Ask one server. Raises BenchError when it does not answer."""
-    pids = accounting.family(pid)
-    before = accounting.cpu_microseconds(pids)
+def ask(case: Case, port: int, seconds: float) -> Round:
+    """Ask one server as fast as it answers. Raises BenchError when it does not."""
     words = [*pinned(PHONES_CORE), str(ASKING), LOOPBACK, str(port), str(seconds), case.what]
     said = subprocess.run(words, input=case.queries(), capture_output=True, check=False)
-    cpu = (accounting.cpu_microseconds(pids) - before) / 1e6
     if said.returncode:
         raise BenchError(said.stderr.decode())
     lasted, _, answered, wrong, lost, size = said.stdout.split()
     if not int(answered):
         raise BenchError(f"nothing was answered at port {port}: {said.stdout.decode()}")
-    return Round(int(answered), int(wrong), int(lost), cpu, float(lasted), int(size) / int(answered))
+    return Round(int(answered), int(wrong), int(lost), float(lasted), int(size) / int(answered))
+
+
+def measure(case: Case, port: int, pid: int, seconds: float) -> Round:
+    """Ask one server, and see what that costs it."""
+    pids = accounting.family(pid)
+    before = accounting.cpu_microseconds(pids)
+    said = ask(case, port, seconds)
+    return evolve(said, cpu_seconds=(accounting.cpu_microseconds(pids) - before) / 1e6)
 
 
 @frozen
@@ -185,17 +207,8 @@ def row(name: str, rounds: Sequence[Round], best: float) -> str:
             f"| {sum(each.wrong for each in rounds)} | {sum(each.lost for each in rounds)} |")
 
 
-@click.command()
-@click.option("--rounds", default=5, show_default=True)
-@click.option("--seconds", default=1.0, show_default=True, help="How long a round of one server lasts.")
-@click.option("--serve", "port", default=0, help="Only be the server, at this port.")
-@click.option("--split", is_flag=True, help="Show two views then.")
-def main(rounds: int, seconds: float, port: int, split: bool) -> None:
-    """Measure and print."""
-    if port:
-        serve(port, split)
-        return
-    subprocess.run(["make", "--quiet", "-C", str(ASKING.parent.parent), "build/dns"], check=True)
+def compare(rounds: int, seconds: float) -> None:
+    """Print a table for each case."""
     with ExitStack() as stack:
         served = servers(stack)
         for case in CASES:
@@ -208,6 +221,48 @@ def main(rounds: int, seconds: float, port: int, split: bool) -> None:
                        "| wrong | lost |\n|---|---|---|---|---|---|---|---|")
             for name, of in found.items():
                 click.echo(row(name, of, best))
+
+
+def beside_phones(seconds: float) -> Iterator[str]:
+    """Yield how phones that refresh at a rate fare while the same process is asked as fast as it answers."""
+    phones = PhonesCase(name="phones", transport="tcp", digest=True, connections=PHONES, phones=PHONES)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        port = free_port(after=free_port() + 10)
+        start = rollcall("memory", more=DNS.format(host=LOOPBACK, port=port), subscribers=PHONES)
+        server = stack.enter_context(start(True, folder))
+        crowd = stack.enter_context(generator(phones, server.port))
+        if not crowd.ready.clean:
+            raise BenchError("not all phones came")
+        for happening, case in ((("nothing else", None), *FLOODS)):
+            before = server.cpu_microseconds()
+            crowd.begin(seconds, rate=PHONES_RATE)
+            said = ask(case, port, seconds) if case is not None else None
+            tally = crowd.done()
+            busy = (server.cpu_microseconds() - before) / 1e6 / tally.seconds
+            answered = f"{said.answered / said.seconds:,.0f} DNS answers/s, " if said is not None else ""
+            late = [f"{value / 1000:.1f} ms" for value in (tally.p50_us, tally.p99_us, tally.largest_us)]
+            yield (f"{happening}: {answered}{tally.answered} of {tally.sent} REGISTERs, p50 {late[0]}, p99 {late[1]}, "
+                   f"worst {late[2]}, core {busy:.0%} busy")
+
+
+@click.command()
+@click.option("--phones", is_flag=True, help="See how phones fare beside a flood of queries instead.")
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--seconds", default=1.0, show_default=True, help="How long a round of one server lasts.")
+@click.option("--serve", "port", default=0, help="Only be the server, at this port.")
+@click.option("--split", is_flag=True, help="Show two views then.")
+def main(phones: bool, rounds: int, seconds: float, port: int, split: bool) -> None:
+    """Measure and print."""
+    if port:
+        serve(port, split)
+        return
+    subprocess.run(["make", "--quiet", "-C", str(ASKING.parent.parent), "all"], check=True)
+    if phones:
+        for line in beside_phones(seconds):
+            click.echo(line)
+        return
+    compare(rounds, seconds)
 
 
 if __name__ == "__main__":
