@@ -54,7 +54,7 @@ class Around:
     access: AccessGroups | None
     """Whose network an address is in, where that is known already."""
     rate: Callable[[], float]
-    """How many REGISTERs this process can take in a second."""
+    """How many REGISTERs this process can take in a second; 0 while it wants nobody."""
 
 
 class NameServing:
