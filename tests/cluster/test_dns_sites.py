@@ -3,10 +3,11 @@
 import re
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
 
 import dns.edns
 import dns.message
@@ -14,15 +15,16 @@ import dns.query
 import dns.rdatatype
 from attrs import define
 from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
 
 from rollcall.net.config import ResolverConfig
 from rollcall.net.resolver import Resolver
 from rollcall.sip.uri import parse_sip_uri
-from tests.cluster.namespaces import DEVICE, NET4
-from tests.cluster.two_sites import FIRST_HOSTS, SIP_PORT, TLS_PORT, SitesCase
+from tests.cluster.hosts import PHONES_HOST
+from tests.cluster.namespaces import DEVICE, NET4, NET6
+from tests.cluster.sites_case import INTERNAL_PORT, SitesCase
 from tests.interop.baresip import Account, Baresip
 from tests.interop.process import Process, wait_until
-from tools.laboratory.toml import Sections
 
 Question = tuple[str, str]
 """Type and name."""
@@ -31,9 +33,13 @@ Sites = dict[str, tuple[int, int]]
 """Priority and weight by site."""
 
 DOMAIN = "lab.test"
-FRA, AMS = (f"{NET4}.{number}" for number in FIRST_HOSTS.values())
+FRA, AMS = f"{NET4}.11", f"{NET4}.41"
+FRA6, AMS6 = f"{NET6}:b", f"{NET6}:29"
+SITES = {"fra": (FRA, FRA6), "ams": (AMS, AMS6)}
+SIP_PORT, TLS_PORT, WS_PORT = 5060, 5061, 8080
 TTL, TTL_CHANGING = 2, 1
-WELL = {"fra": (10, 200), "ams": (20, 200)}
+WEIGHT = 100
+WELL = {"fra": (10, WEIGHT), "ams": (20, WEIGHT)}
 PREFIXES = """
 100.64.1.0/24 telekom DE
 100.64.2.0/24 kpn NL
@@ -41,6 +47,21 @@ PREFIXES = """
 """
 ROUTES = [{"group": "telekom/DE", "sites": ["fra", "ams"]}, {"group": "kpn/*", "sites": ["ams"]},
           {"group": "*/FR", "sites": ["fra|ams"]}]
+
+
+def site_sections(site: str, prefixes: Path) -> dict[str, Any]:
+    """Return what a site's only registrar has: name server and phones at the usual ports, on IPv4 and IPv6."""
+    ports = {"udp": SIP_PORT, "tcp": SIP_PORT, "tls": TLS_PORT, "ws": WS_PORT}
+    return {
+        "site": [{"name": name, "addresses": list(addresses), "members": [f"{addresses[0]}:{INTERNAL_PORT}"]}
+                 for name, addresses in SITES.items()],
+        "listen": [{"name": f"{transport}-{host}", "transport": transport, "host": host, "port": port}
+                   for host in SITES[site] for transport, port in ports.items()],
+        "dns": {"listen": [f"{SITES[site][0]}:53", f"[{SITES[site][1]}]:53"], "ttl_seconds": TTL,
+                "ttl_changing_seconds": TTL_CHANGING, "routes": ROUTES, "return_seconds": 5.0},
+        "access": {"prefix_file": str(prefixes)},
+        "cluster": {"capacity": 100 * WEIGHT},
+    }
 
 
 @define
@@ -69,24 +90,21 @@ def heard(questions: Callable[[], list[Question]], wanted: Question) -> bool | N
     return wanted in questions() or None
 
 
-class DnsSitesTests(SitesCase):
+class DnsSitesTests(SitesCase, TestCase):
     """Both sites have a name server at the usual port."""
 
+    sites: ClassVar[Mapping[str, int]] = {"fra": 1, "ams": 1}
     users = 3
 
     @classmethod
-    def sections(cls, folder: Path, site: str) -> Sections:
-        """See SitesCase."""
-        prefixes = folder / "prefixes.txt"
+    def setUpClass(cls) -> None:
+        prefixes = Path(cls.enterClassContext(TemporaryDirectory())) / "prefixes.txt"
         prefixes.write_text(PREFIXES)
-        address = FIRST_HOSTS[site]
-        return {
-            "dns": {"listen": [f"{NET4}.{address}:53", f"[fd77::{address:x}]:53"], "ttl_seconds": TTL,
-                    "ttl_changing_seconds": TTL_CHANGING, "routes": ROUTES, "return_seconds": 5.0},
-            "access": {"prefix_file": str(prefixes)},
-        }
+        cls.own = {f"{site}-1": site_sections(site, prefixes) for site in SITES}
+        super().setUpClass()
 
     def setUp(self) -> None:
+        self.phones = self._network.host(PHONES_HOST)
         # All that this thread opens is on the phones' host.
         self.enterContext(self.phones.entered())
         for server in (FRA, AMS):
@@ -111,7 +129,7 @@ class DnsSitesTests(SitesCase):
 
     def phone(self, number: int, transport: str) -> Baresip:
         """Return a phone that knows a domain and a name server, once it has registered; it has ended after the test."""
-        user, folder = self.labs["fra"].users[number], Path(self._folder.name) / f"phone{number}"
+        user, folder = self.fra.users[number], Path(self._folder.name) / f"phone{number}"
         account = Account(user.username, user.password, DOMAIN, transport)
         phone = Baresip(account, folder, host=self.phones.ipv4, lines=f"dns_server {AMS}:53\n")
         self.addCleanup(phone.finish)
@@ -124,15 +142,17 @@ class DnsSitesTests(SitesCase):
             ("NAPTR", DOMAIN): [f'{order} 50 "s" "{service}" "" {prefix}.{DOMAIN}.' for order, service, prefix in (
                 (10, "SIPS+D2T", "_sips._tcp"), (20, "SIP+D2T", "_sip._tcp"), (30, "SIP+D2W", "_sip._ws"),
                 (40, "SIP+D2U", "_sip._udp"))],
-            ("SRV", f"_sip._udp.{DOMAIN}"): [f"10 200 {SIP_PORT} fra.{DOMAIN}.", f"20 200 {SIP_PORT} ams.{DOMAIN}."],
-            ("SRV", f"_sips._tcp.{DOMAIN}"): [f"10 200 {TLS_PORT} fra.{DOMAIN}.", f"20 200 {TLS_PORT} ams.{DOMAIN}."],
-            ("A", DOMAIN): [FRA], ("AAAA", DOMAIN): ["fd77::b"],
-            ("A", f"ams.{DOMAIN}"): [AMS], ("AAAA", f"AMS.{DOMAIN}"): ["fd77::15"],
+            ("SRV", f"_sip._udp.{DOMAIN}"): [f"{priority} {WEIGHT} {SIP_PORT} {site}.{DOMAIN}."
+                                             for site, (priority, _) in WELL.items()],
+            ("SRV", f"_sips._tcp.{DOMAIN}"): [f"{priority} {WEIGHT} {TLS_PORT} {site}.{DOMAIN}."
+                                             for site, (priority, _) in WELL.items()],
+            ("A", DOMAIN): [FRA], ("AAAA", DOMAIN): [FRA6],
+            ("A", f"ams.{DOMAIN}"): [AMS], ("AAAA", f"AMS.{DOMAIN}"): [AMS6],
             ("NS", DOMAIN): [f"ns-ams.{DOMAIN}.", f"ns-fra.{DOMAIN}."], ("A", f"ns-fra.{DOMAIN}"): [FRA],
             ("TXT", DOMAIN): [], ("A", f"nobody.{DOMAIN}"): [],
         }
         for number, ((kind, name), answer) in enumerate(expected.items()):
-            way = (f"@{FRA}", f"@{AMS}", "@fd77::15")[number % 3], "+tcp" if number % 2 else "+notcp"
+            way = (f"@{FRA}", f"@{AMS}", f"@{AMS6}")[number % 3], "+tcp" if number % 2 else "+notcp"
             self.assertEqual(self.dig(*way, name, kind), answer, (kind, name))
         (soa,) = self.dig(f"@{FRA}", DOMAIN, "SOA")
         self.assertRegex(soa, rf"^ns-fra\.{DOMAIN}\. hostmaster\.{DOMAIN}\. \d+ 60 10 604800 30$")
@@ -155,14 +175,14 @@ class DnsSitesTests(SitesCase):
         for uri, transport, port in (("", "TLS", TLS_PORT), (";transport=udp", "UDP", SIP_PORT)):
             targets = await resolver.resolve(parse_sip_uri(f"sip:{DOMAIN}{uri}"))
             self.assertEqual([(each.transport, each.host, each.port) for each in targets],
-                             [(transport, address, port) for address in (FRA, "fd77::b", AMS, "fd77::15")], uri)
+                             [(transport, address, port) for address in (FRA, FRA6, AMS, AMS6)], uri)
 
     def test_site_dies(self) -> None:
         """The nodes of a site are killed: a client that keeps answers for their time sees it gone, and back later."""
         cached = ask(AMS)
         asked_at = died_at = time.monotonic()
         self.assertEqual((cached.ttl, set(cached.sites)), (TTL, {"fra", "ams"}))
-        self.labs["fra"].own.kill()
+        self.fra.registrars[0].kill()
         left_at = None
         while "fra" in cached.sites:
             if left_at is None and "fra" not in ask(AMS).sites:
@@ -176,18 +196,16 @@ class DnsSitesTests(SitesCase):
         self.assertEqual((set(cached.sites), cached.ttl), ({"ams"}, TTL_CHANGING))
         self.figure(f"a site killed is out of new answers after {left_at - died_at:.2f} s, for a client that kept an "
                     f"answer of {TTL} s after {gone_at - died_at:.2f} s")
-        self.labs["fra"].own.start()
+        self.fra.registrars[0].start()
         # Returning, it shares with its stand-in what it will have alone.
         back = self.wait_answer(AMS, lambda found: [priority for priority, _ in found.sites.values()] == [10, 10])
-        self.assertEqual(sum(weight for _, weight in back.values()), 200, back)
+        self.assertEqual(sum(weight for _, weight in back.values()), WEIGHT, back)
         self.wait_answer(AMS, lambda found: found.sites == WELL)
 
     def test_sites_alone(self) -> None:
         """When the link between the sites is cut, each answers for itself; when it is back, both are told again."""
-        fra, ams = (self.network.host(number) for number in FIRST_HOSTS.values())
-        fra.lose(ams)
+        self.cut()
         cut_at = time.monotonic()
-        self.addCleanup(fra.find, ams)
         self.wait_answer(AMS, lambda found: set(found.sites) == {"ams"})
         self.wait_answer(FRA, lambda found: set(found.sites) == {"fra"})
         self.figure(f"the link between sites cut: each leads to itself alone after {time.monotonic() - cut_at:.1f} s")
@@ -198,7 +216,7 @@ class DnsSitesTests(SitesCase):
         for number, transport, first in ((0, "", ("NAPTR", DOMAIN)), (1, "tcp", ("SRV", f"_sip._tcp.{DOMAIN}"))):
             self.phone(number, transport)
             wait_until(partial(heard, questions, first), f"the question {first}")
-        contacts = {each["aor"]: each for each in self.labs["fra"].own.contacts()}
+        contacts = {each["aor"]: each for each in self.fra.registrars[0].contacts()}
         self.assertEqual(sorted(contacts), [f"sip:user1@{DOMAIN}", f"sip:user2@{DOMAIN}"])
         self.figure(f"baresip asked {questions()} and registered by "
                     + ", ".join(each["transport"] for each in contacts.values()))
