@@ -115,6 +115,8 @@ def _with_cluster(checked: Checked, config: RegistrarConfig, now: datetime, find
     told = cluster.internal_advertise_host or cluster.internal_host
     if _is_loopback(told) and not all(_is_loopback(each.rpartition(":")[0]) for each in redis.addresses):
         findings.append(Finding("warning", f"internal_host is {told}: no node on another machine can reach this one"))
+    findings += [Finding("warning", f"[[site]] {site.name} has no members: who is registered there is not found here")
+                 for site in config.sites if site.name != cluster.site and not site.members]
     _check_ports(config, findings)
     shown = f"[{told}]" if ":" in told else told
     return evolve(
