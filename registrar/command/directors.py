@@ -137,7 +137,7 @@ def _render(settings: Settings, output: Path | None, render: Callable[[Layout], 
         text = render(layout)
     except CannotRender as problem:
         raise click.ClickException(str(problem)) from problem
-    for warning in warnings(layout, config.listeners):
+    for warning in warnings(layout, config.listeners, config.health):
         click.echo(f"Warning: {warning}.", err=True)
     if output is None:
         click.echo(text, nl=False)

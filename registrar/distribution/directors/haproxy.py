@@ -2,8 +2,10 @@
 (version 2) ahead of each tells the node the phone's own address.
 
 A connection of a phone is quiet for as long as a registration lasts; the kernel's keepalive finds those that are gone.
-A node that is drained, or not ready, gets no new connections and keeps what it has: the agent says so, and without one
-the answer to OPTIONS. One that is dead loses its connections at once: phones behind HAProxy hear of it no other way.
+A node that is drained, or not ready, gets no new connections and keeps what it has. One that is dead loses its
+connections at once, for phones behind HAProxy hear of it no other way. A node that is drained closes its listeners in
+the end, so what tells one from the other is its agent, which is asked for its weight and for signs of life. Without an
+agent there is the answer to OPTIONS, and who is dead loses connections only when the kernel finds that out.
 """
 
 from collections.abc import Iterator
@@ -24,6 +26,8 @@ HEADERS = (
     "Content-Length: 0",
     "",
 )
+# What an agent says that is not down: "ready up 75%", "drain".
+LIVING = "^(ready|drain)"
 # All but 5xx: 501 and 505 are said of the request, the others of a node that gets no new connections (L7OKC).
 SERVING = r"^SIP/2\.0\ ([2346]|501|505)"
 
@@ -89,9 +93,10 @@ def _defaults(layout: Layout) -> Iterator[str]:
         yield f"    {side}tcpka-idle {layout.keepalive.idle}s"
         yield f"    {side}tcpka-intvl {layout.keepalive.interval}s"
         yield f"    {side}tcpka-cnt {layout.keepalive.probes}"
-    agent = f" agent-check agent-inter {config.check_seconds}s" if layout.agent_ports else ""
+    agent = f" on-marked-down shutdown-sessions agent-check agent-inter {config.check_seconds}s"
     yield (f"    default-server inter {config.check_seconds}s fall {config.check_fall} rise {config.check_rise} "
-           f"slowstart {config.proxy_slow_start_seconds}s on-marked-down shutdown-sessions{agent}")
+           f"slowstart {config.proxy_slow_start_seconds}s tcp-ut {layout.idle_seconds}s"
+           f"{agent if layout.agent_ports else ''}")
     yield ""
 
 
@@ -101,27 +106,42 @@ def _listen(layout: Layout, port: Port) -> Iterator[str]:
         if address.version in {service.family for service in port.services}:
             yield f"    bind {place(str(address.ip), port.number)} tcp-ut {layout.idle_seconds}s"
     yield "    option tcp-check"
-    yield f'    tcp-check send-lf "OPTIONS sip:{layout.domain} SIP/2.0\\r\\n"'
-    for header in HEADERS:
-        text = header.format(transport=port.check.check_transport.upper(), domain=layout.domain)
-        yield f'    tcp-check send-lf "{text}\\r\\n"'
-    yield f"    tcp-check expect error-status L7OKC rstring {SERVING}"
+    yield from _expected_of_agents() if layout.agent_ports else _options(layout, port)
     for node in layout.config.nodes:
         yield f"    server {node.name} {_server(layout, port, node)}"
     yield ""
 
 
+def _expected_of_agents() -> Iterator[str]:
+    yield f"    tcp-check expect rstring {LIVING}"
+
+
+def _options(layout: Layout, port: Port) -> Iterator[str]:
+    yield f'    tcp-check send-lf "OPTIONS sip:{layout.domain} SIP/2.0\\r\\n"'
+    for header in HEADERS:
+        text = header.format(transport=port.check.check_transport.upper(), domain=layout.domain)
+        yield f'    tcp-check send-lf "{text}\\r\\n"'
+    yield f"    tcp-check expect error-status L7OKC rstring {SERVING}"
+
+
 def _server(layout: Layout, port: Port, node: RealServerConfig) -> str:
-    check = port.check
     words = [place(address_of(node, port.family), port.number), "send-proxy-v2", f"weight {node.weight}", "check"]
+    agent = layout.agent(node, port.family)
+    return " ".join(words + (_asked_of_agent(agent) if agent else _asked_of_listener(port)))
+
+
+def _asked_of_agent(agent: str) -> list[str]:
+    host, _, number = agent.rpartition(":")
+    return [f"addr {host.strip('[]')} port {number}", f"agent-addr {host.strip('[]')} agent-port {number}"]
+
+
+def _asked_of_listener(port: Port) -> list[str]:
+    check = port.check
+    words = []
     if (check.check_transport, check.check_port) != (port.transport, port.number):
         words.append(f"port {check.check_port}")
         if check.check_expects_proxy:
             words.append("check-send-proxy")
     if check.check_transport == "tls":
         words.append("check-ssl verify none")
-    agent = layout.agent(node, port.family)
-    if agent:
-        host, _, number = agent.rpartition(":")
-        words.append(f"agent-addr {host.strip('[]')} agent-port {number}")
-    return " ".join(words)
+    return words

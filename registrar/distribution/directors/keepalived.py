@@ -100,8 +100,11 @@ def _weights(layout: Layout, role: Role) -> list[tuple[str, int]]:
 def _command(layout: Layout, script: str, name: str) -> str:
     if script == "haproxy":
         return "/bin/pidof haproxy"
-    return layout.check(layout.spread_by("none")[0], layout.node(name), "--alive --quiet" if script == "alive"
-                        else "--quiet")
+    service, node = layout.spread_by("none")[0], layout.node(name)
+    agent = layout.agent(node, service.family)
+    # A node that is drained closes its listeners in the end; its agent says that it lives.
+    alive = f"--alive --quiet --agent {agent}" if agent else "--alive --quiet"
+    return layout.check(service, node, alive if script == "alive" else "--quiet")
 
 
 def _group(layout: Layout, role: Role) -> Lines:

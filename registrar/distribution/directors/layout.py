@@ -154,21 +154,35 @@ def layout_of(
     )
 
 
-def warnings(layout: Layout, listeners: Iterable[ListenerConfig]) -> list[str]:
+def warnings(layout: Layout, listeners: Iterable[ListenerConfig], health: HealthConfig) -> list[str]:
     """Return what will not work as it stands, in sentences."""
-    found = []
-    own = [str(each.ip) for each in layout.addresses]
+    return [*_wrong_listeners(layout, listeners), *_wrong_agents(layout, health)]
+
+
+def _wrong_listeners(layout: Layout, listeners: Iterable[ListenerConfig]) -> Iterable[str]:
+    own = " or ".join(str(each.ip) for each in layout.addresses)
     from_node = not layout.config.directors or layout.config.datagrams_by == "lvs"
     for listener in listeners:
         if listener.transport == "udp" and listener.host in ("0.0.0.0", "::") and from_node:
-            found.append(f"[[listen]] {listener.name} is bound to {listener.host}: what it sends has the node's own "
-                         f"address as its source, not {' or '.join(own)}. Have one with host = \"(the virtual "
-                         "address)\" and free_bind = true, and one with the node's own address for checks")
+            yield (f"[[listen]] {listener.name} is bound to {listener.host}: what it sends has the node's own address "
+                   f"as its source, not {own}. Have one with host = \"(the virtual address)\" and free_bind = true, "
+                   "and one with the node's own address for checks")
         if listener.transport != "udp" and layout.config.streams_by == "haproxy" and not _expects_proxy(
                 listener, layout.config.directors):
-            found.append(f"[[listen]] {listener.name} does not list all directors in proxy_protocol_from: it takes the "
-                         "PROXY header of the others for bad SIP")
-    return found
+            yield (f"[[listen]] {listener.name} does not list all directors in proxy_protocol_from: it takes the PROXY "
+                   "header of the others for bad SIP")
+
+
+def _wrong_agents(layout: Layout, health: HealthConfig) -> Iterable[str]:
+    """Yield agents that directors cannot reach, and directors that agents do not answer."""
+    for host, _ in map(place_of, health.agent):
+        if is_address(host) and ip_address(host).is_loopback and layout.config.directors:
+            yield f"[health] agent is bound to {host}, where directors cannot ask it"
+    networks = [ip_network(each) for each in health.agent_networks]
+    for holder in layout.config.directors if health.agent else ():
+        own = [ip_address(each) for each in holder.addresses if ip_address(each).version in layout.agent_ports]
+        if not all(any(each in network for network in networks) for each in own):
+            yield f"[health] agent_networks has not the address of {holder.name}: the agents do not answer it"
 
 
 def address_of(machine: DirectorConfig | RealServerConfig, family: int) -> str:

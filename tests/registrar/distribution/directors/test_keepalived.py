@@ -105,7 +105,8 @@ class NodeTests(SynchronousTestCase):
         """Without directors a dead node gives the addresses away, and one that is not ready when another one is."""
         found = blocks(render(a_layout(ALONE), "both", "node1"))
         self.assertIn("weight 0\n", found["vrrp_script alive"])
-        self.assertIn("--alive", found["vrrp_script alive"])
+        self.assertIn("--alive --quiet --agent 192.0.2.11:5090", found["vrrp_script alive"])
+        self.assertNotIn("--agent", found["vrrp_script ready"])
         self.assertIn("weight -51\n", found["vrrp_script ready"])
         self.assertIn("192.0.2.11:", found["vrrp_script ready"])
         self.assertIn("sync_group_tracking_weight\n", found["vrrp_sync_group SIP"])

@@ -5,6 +5,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.distribution.directors.config import DirectorConfig, DirectorsConfig, RealServerConfig
 from registrar.distribution.directors.layout import CannotRender, warnings
+from registrar.distribution.health.config import HealthConfig
 from rollcall.ops.allowed import NotAllowed
 from tests.registrar.distribution.directors.clusters import (
     ALL,
@@ -102,7 +103,8 @@ class CheckTests(SynchronousTestCase):
 class WarningTests(SynchronousTestCase):
     def warned(self, config: DirectorsConfig, *listeners: object) -> list[str]:
         """Return the names of listeners that are warned of."""
-        found = warnings(a_layout(config, (UDP4, UDP6, UDP_OWN, TCP4, TCP6)), listeners)  # type: ignore[arg-type]
+        layout = a_layout(config, (UDP4, UDP6, UDP_OWN, TCP4, TCP6))
+        found = warnings(layout, listeners, HealthConfig())  # type: ignore[arg-type]
         return [warning.split()[1] for warning in found]
 
     def test_datagrams_of_all_addresses(self) -> None:
@@ -119,6 +121,18 @@ class WarningTests(SynchronousTestCase):
         self.assertEqual(self.warned(config, TCP4, one), [TCP4.name, one.name])
         self.assertEqual(self.warned(config, evolve(TCP4, proxy_protocol_from=PROXIES)), [])
         self.assertEqual(self.warned(BOTH, TCP4), [])
+
+
+    def test_agents(self) -> None:
+        """Agents that directors cannot reach, or that do not answer them, are warned of."""
+        def warned(**health: tuple[str, ...]) -> list[str]:
+            return warnings(a_layout(), (), HealthConfig(**health))  # type: ignore[arg-type]
+
+        (loopback,) = warned(agent=("127.0.0.1:5090",), agent_networks=("192.0.2.0/24",))
+        self.assertIn("agent is bound to 127.0.0.1", loopback)
+        found = warned(agent=("192.0.2.11:5090",), agent_networks=("192.0.2.1/32",))
+        self.assertEqual(found, ["[health] agent_networks has not the address of lb2: the agents do not answer it"])
+        self.assertEqual(warned(), [])
 
 
 class ConfigTests(SynchronousTestCase):
