@@ -22,6 +22,8 @@ CALM_PERIODS = 10
 LEAST_RATE = 20.0
 """At least two in a tenth of a second are let in: a process that does less than that does not get better by resting."""
 
+HALF = 0.5
+"""At first less than this part of what was possible before is not believed: the start of a storm is no measure."""
 DOWN = 0.9
 UP = 1.1
 SETTLING = 2.0
@@ -101,7 +103,7 @@ class Load:
             self._calm_periods += 1
         self.is_late = self._late_periods >= STANDING_PERIODS
         if self.is_late and not self.is_shedding:
-            self.rate, self._slowed_at = max(done, LEAST_RATE), now
+            self.rate, self._slowed_at = max(done, self.rate * HALF, LEAST_RATE), now
             self._change(True)
         elif self._late_periods and is_news:
             self._slow_down(done, now)

@@ -15,11 +15,11 @@ from tests.interop.process import wait_until
 from tools.laboratory.balancers import HaproxyProcess, NftTable, NftWeights, rendered
 from tools.laboratory.node import Node
 from tools.laboratory.storm import Storm, storm
+from tools.laboratory.storm_calls import Callers
 
 PATIENT = Behaviour(when_unavailable="later", max_retry_seconds=120, refused_seconds=0.5, connect_seconds=5.0)
-FEW, MANY = 300, 10_000
+FEW, MANY, CALLERS = 300, 10_000, 60
 FEW_PER_SECOND, MANY_PER_SECOND = 200.0, 700.0
-CALLS = 30
 SECOND_VIRTUAL = "10.78.0.11"
 
 
@@ -52,17 +52,26 @@ class StormCase(DirectedCase):
 
     streams_by = "nftables"
     virtuals = (VIRTUAL,)
-    users = FEW
+    users = FEW + CALLERS
     rate = FEW_PER_SECOND
 
     def registered(self) -> Fleet:
         """Return phones that wait when they are asked to, and have registered by way of the virtual addresses."""
-        made = Fleet([(virtual, SIP_PORT) for virtual in self.virtuals], self.lab.users, self.lab.domain, PATIENT)
+        users = self.lab.users[CALLERS:]
+        made = Fleet([(virtual, SIP_PORT) for virtual in self.virtuals], users, self.lab.domain, PATIENT)
         made.loop.do(self.lab.phones_host.enter)
         made.start()
         self.addCleanup(made.stop)
         made.register_all(self.rate, self.users / self.rate + 60)
         return made
+
+    def storm(self) -> Storm:
+        """Register all phones, kill the first registrar, and return what came of it."""
+        fleet = self.registered()
+        callers = Callers(
+            self.lab.phones_host, (VIRTUAL, SIP_PORT), self.lab.users[:CALLERS], self.lab.domain)
+        self.addCleanup(callers.stop)
+        return storm(fleet, callers, self.lab.registrars[0], self.lab.registrars[1:], print)
 
     def spread_by_kernel(self) -> None:
         """Have the kernel's table lead phones to both, and to the one that is killed until somebody tells it."""
@@ -80,7 +89,7 @@ class StormCase(DirectedCase):
             self.figure(f"{type(self).__name__}: {line}")
         self.assertGreater(seen.moved, self.users // 4)
         self.assertEqual((seen.shed_twice, list(seen.other), seen.banned), (0, [], 0.0))
-        self.assertEqual(len(seen.byes), CALLS)
+        self.assertEqual(len(seen.byes), seen.calls)
 
 
 class FewTests(StormCase):
@@ -91,10 +100,9 @@ class FewTests(StormCase):
     def test_storm(self) -> None:
         """Phones are shed, each once at most, and all are back; a call is hung up meanwhile as ever."""
         self.spread_by_kernel()
-        fleet = self.registered()
-        dying, staying = self.lab.registrars
+        staying = self.lab.registrars[1]
         with Slowly(staying):
-            seen = storm(fleet, dying, [staying], CALLS, print)
+            seen = self.storm()
         self.check(seen)
         self.assertGreater(sum(seen.shed.values()), 0, staying.error("has shed nobody"))
         self.assertIn("REGISTERs are turned away", staying.log())
@@ -104,15 +112,14 @@ class FewTests(StormCase):
 class ManyTests(StormCase):
     """Ten thousand phones."""
 
-    users = MANY
+    users = MANY + CALLERS
     rate = MANY_PER_SECOND
 
     def test_nftables(self) -> None:
         """The kernel resets the phones' connections when the process is killed; they come at once."""
         self.spread_by_kernel()
         self.tell_kernel()
-        fleet = self.registered()
-        self.check(storm(fleet, self.lab.registrars[0], self.lab.registrars[1:], CALLS, print))
+        self.check(self.storm())
 
 
 @pytest.mark.long
@@ -121,7 +128,7 @@ class ManyByHaproxyTests(StormCase):
 
     streams_by = "haproxy"
     virtuals = (VIRTUAL, SECOND_VIRTUAL)
-    users = MANY
+    users = MANY + CALLERS
     rate = MANY_PER_SECOND
 
     def proxy(self, number: int, virtual: str) -> None:
@@ -139,5 +146,4 @@ class ManyByHaproxyTests(StormCase):
         """HAProxy closes the phones' connections, and leads them to the registrar that is left."""
         for number, virtual in enumerate(self.virtuals):
             self.proxy(number, virtual)
-        fleet = self.registered()
-        self.check(storm(fleet, self.lab.registrars[0], self.lab.registrars[1:], CALLS, print))
+        self.check(self.storm())

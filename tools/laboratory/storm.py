@@ -12,13 +12,11 @@ from attrs import field, frozen
 
 from tests.cluster.case import at_share, spread
 from tests.cluster.fleet import Fleet
-from tests.cluster.fleet_call import Call
 from tests.cluster.fleet_phone import FleetPhone
 from tools.laboratory.node import Node
+from tools.laboratory.storm_calls import Callers
 
-HANG_UPS_PER_SECOND = 50.0
 BACK_SECONDS = 180.0
-CALL_SECONDS = 40.0
 _SAMPLE = re.compile(r'^rollcall_(\w+?)(?:\{(?:kind|outcome)="(\w+)"\})? ([\d.e+-]+)$', re.MULTILINE)
 
 
@@ -42,6 +40,7 @@ class Storm:
     other: Sequence[str]
     """Refusals that were no 503."""
     banned: float
+    calls: int
     byes: Sequence[float] = field(repr=False)
     """How long the 200 to each BYE took."""
 
@@ -63,22 +62,21 @@ class Storm:
         ]
 
 
-def storm(fleet: Fleet, dying: Node, staying: Sequence[Node], calls: int, tell: Callable[[str], None]) -> Storm:
+def storm(fleet: Fleet, callers: Callers, dying: Node, staying: Sequence[Node], tell: Callable[[str], None]) -> Storm:
     """Kill one of the registrars of phones that are registered, and return what came of it when all are back."""
     at_node = {contact["aor"]: contact["node"] for contact in staying[0].contacts()}
     theirs = [phone for phone in fleet.phones if at_node.get(phone.aor) == dying.name]
-    others = [phone for phone in fleet.phones if at_node.get(phone.aor) not in (None, dying.name)]
-    placed = fleet.call_pairs(zip(others[:calls], others[calls:2 * calls], strict=True), HANG_UPS_PER_SECOND, None)
-    fleet.wait_answered(placed)
+    mine = {phone.aor for phone in fleet.phones}
+    calls = callers.call([aor.removeprefix("sip:").partition("@")[0] for aor, node in at_node.items()
+                          if node != dying.name and aor not in mine])
     for phone in theirs[::2]:
         phone.forget_challenge()
-    tell(f"{len(theirs)} of {len(fleet.phones)} phones are at {dying.name}, {len(placed)} calls elsewhere")
+    tell(f"{len(theirs)} of {len(fleet.phones)} phones are at {dying.name}, {calls} calls elsewhere")
     registered, refused, before = len(fleet.register_seconds), len(fleet.refusals), _counts(staying)
     began = fleet.loop.now()
-    hung_up = _hang_up(fleet, placed)
     dying.kill()
+    callers.begin_to_hang_up()
     fleet.wait(lambda: all(phone.back_at > began for phone in theirs), "all phones", BACK_SECONDS)
-    fleet.wait_calls(placed, CALL_SECONDS)
     after, told = _counts(staying), fleet.refusals[refused:]
     gained = {name: after[name] - before.get(name, 0.0) for name in after}
     return Storm(
@@ -92,20 +90,9 @@ def storm(fleet: Fleet, dying: Node, staying: Sequence[Node], calls: int, tell: 
         appointments=_of(gained, "avalanche_appointments_total"),
         other=[str(each) for each in told if " 503" not in each.line],
         banned=sum(_of(gained, "bans_total").values()),
-        byes=[call.ended_at - hung_up[call] for call in placed if call.ended_at and call in hung_up],
+        calls=calls,
+        byes=callers.byes(),
     )
-
-
-def _hang_up(fleet: Fleet, calls: Iterable[Call]) -> dict[Call, float]:
-    """Let calls end one after the other; return when the BYE of each was sent, as it is."""
-    sent: dict[Call, float] = {}
-
-    def end(call: Call) -> None:
-        sent[call] = fleet.loop.now()
-        call.hang_up()
-
-    fleet.loop.paced(calls, HANG_UPS_PER_SECOND, end)
-    return sent
 
 
 def _peak(phones: Iterable[FleetPhone]) -> int:
