@@ -202,6 +202,18 @@ class DnsSitesTests(SitesCase, TestCase):
         self.assertEqual(sum(weight for _, weight in back.values()), WEIGHT, back)
         self.wait_answer(AMS, lambda found: found.sites == WELL)
 
+    def test_drain(self) -> None:
+        """A site whose nodes are drained comes after the other one, at both name servers, until they are not."""
+        node, began_at = self.fra.registrars[0], time.monotonic()
+        node.post("/v1/nodes/fra-1/drain")
+        for server in (FRA, AMS):
+            told = self.wait_answer(server, lambda found: found.sites["fra"] > found.sites["ams"])
+            self.assertEqual((told["ams"], told["fra"][0]), ((10, WEIGHT), 20))
+        self.figure(f"a drained site comes after the other within {time.monotonic() - began_at:.1f} s")
+        node.post("/v1/nodes/fra-1/drain", {"undo": True})
+        for server in (FRA, AMS):
+            self.wait_answer(server, lambda found: found.sites == WELL)
+
     def test_sites_alone(self) -> None:
         """When the link between the sites is cut, each answers for itself; when it is back, both are told again."""
         self.cut()
