@@ -141,7 +141,7 @@ class Proxying:
 
         Nobody says 430 to an ACK, so the record is looked at before another node is spoken to in vain.
         """
-        if self._media is not None and not forwarded.source.member:
+        if self._media is not None and _comes_in(forwarded.request, forwarded.source):
             forwarded = await self._media.acknowledged(forwarded)
         if isinstance(dialog, Attempt) and not (dialog.phone and isinstance(dialog.hop, OverMember)):
             await self._sender.pass_on(forwarded, dialog)
@@ -168,12 +168,12 @@ class Proxying:
             way = await self._way(request, server)
             if way is not None:
                 forwarded = evolve(forwarded, caller=await self._caller(forwarded))
-                if self._media is not None and not server.flow.member:
+                if self._media is not None and _comes_in(request, server.flow):
                     way, passage = await self._media.entered(forwarded, way)
         except Refusal as refusal:
             server.turn_away(refusal.status, refusal.reason, refusal.headers)
             self._refused(server, refusal.status)
-            if self._media is not None and not server.flow.member:
+            if self._media is not None and _comes_in(request, server.flow):
                 self._media.refused(request, refusal.status)
         except ParseError as problem:
             server.turn_away(problem.status, problem.reason)
@@ -360,6 +360,16 @@ class Proxying:
             for binding in (candidate.binding, *candidate.alternates)
         ]
         return evolve(first, alternates=tuple(others))
+
+
+def _comes_in(request: Request, flow: Flow) -> bool:
+    """Say whether a request comes from outside of our site's nodes, which know of calls what one of them knows.
+
+    What another site has begun it leads through media nodes of its own; what it sends within a call may be for ours.
+    """
+    if not flow.member:
+        return True
+    return bool(flow.site) and parse_name_addr(request.get("To") or "").tag is not None
 
 
 def _uncounted(fork: Fork, status: int) -> None:

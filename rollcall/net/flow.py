@@ -122,6 +122,11 @@ class Flow(ABC):
         return ""
 
     @property
+    def site(self) -> str:
+        """Where that node is, when that is another site; empty for all others."""
+        return ""
+
+    @property
     @abstractmethod
     def is_open(self) -> bool:
         """Whether a message can be written."""

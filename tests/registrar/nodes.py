@@ -83,6 +83,7 @@ class InternalFlow(MemoryFlow):
     """One end of the connection between two nodes."""
 
     member = ""
+    site = ""
 
     def __init__(self, nodes: "Nodes", near: str, far: str) -> None:
         host, port = nodes.address(far)

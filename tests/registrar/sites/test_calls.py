@@ -78,6 +78,15 @@ class AcrossTests(TwoSitesCase):
         call.acknowledge()
         self.assertEqual(self.bob.heard(), ["ACK"])
 
+    def test_media(self) -> None:
+        """A call goes through media nodes of the caller's site alone, and those hear what either side says in it."""
+        call = self.established(self.alice, self.bob)
+        self.exchange(call, "INFO", self.alice, self.bob)
+        self.exchange(call, "BYE", self.bob, self.alice)
+        media = self.nodes.media
+        self.assertEqual(media["n1"].entries, ["INVITE", "ACK", "INFO", "BYE"])
+        self.assertEqual((media["n2"].entries, media["n3"].entries), ([], ["ACK", "INFO", "BYE"]))
+
     def test_here_first(self) -> None:
         """Who is registered at both sites rings at the one where he is called; the other is not asked."""
         here = self.nodes.phone("desk", "n1", user="bob")

@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from typing import Any, cast
 
+from registrar.forking import Way
 from registrar.reconnecting import Reconnecting
+from registrar.sending import Forwarded
 from registrar.sites.links import SiteLinks, SiteParts
 from rollcall.cluster.config import ClusterConfig, SiteConfig
 from rollcall.cluster.nodes import Node
 from rollcall.net.flow import ConnectFailed, Flow
 from rollcall.net.member_handshake import Admission, Life
 from rollcall.net.members import Members
+from rollcall.sip.message import Request
 from tests.layers import Layer
 from tests.registrar.joined import Registrar
 from tests.registrar.network import Network
@@ -82,11 +85,37 @@ class MemoryMembers:
         return self._nodes.between(self._name, node)
 
 
+class NotedMedia:
+    """The Media of one node: leads nothing anywhere, and notes which requests come in from outside."""
+
+    def __init__(self) -> None:
+        self.entries: list[str] = []
+
+    def trusts(self, flow: Flow) -> bool:
+        """See Media."""
+        return False
+
+    async def entered(self, forwarded: Forwarded, way: Way) -> tuple[Way, None]:
+        """Note a request."""
+        self.entries.append(forwarded.request.method)
+        return way, None
+
+    async def acknowledged(self, forwarded: Forwarded) -> Forwarded:
+        """Note an ACK."""
+        self.entries.append("ACK")
+        return forwarded
+
+    def refused(self, request: Request, status: int) -> None:
+        """Note what was refused."""
+        self.entries.append(f"{request.method} {status}")
+
+
 class TwoSites(Nodes):
     """Whole registrars; what is said between sites may vanish."""
 
     def __init__(self) -> None:
         self.links: dict[str, SiteLinks] = {}
+        self.media = {name: NotedMedia() for name in SITE_OF}
         self.members: dict[str, MemoryMembers] = {}
         self.locations: dict[str, SharedLocation] = {}
         self.is_cut = False
@@ -97,6 +126,12 @@ class TwoSites(Nodes):
         if self.is_cut:
             self.wire = type(self.wire)(each for each in self.wire if SITE_OF[each[0][0]] == SITE_OF[each[0][1]])
         super().settle()
+
+    def between(self, near: str, far: str) -> InternalFlow:
+        """See Nodes; a connection says where its other end is."""
+        flow = super().between(near, far)
+        flow.site = "" if SITE_OF[near] == SITE_OF[far] else SITE_OF[far]
+        return flow
 
     def start(self) -> None:
         """Let all ask who lives at the other site, and hear it."""
@@ -119,7 +154,8 @@ class TwoSites(Nodes):
             location=location, wheel=layer.wheel, now=self.clock.seconds, cluster=links.cluster,
             changes=location.changes, wait_seconds=WAIT_SECONDS, max_waiting=MAX_WAITING, elsewhere=links)
         network = Network(layer, name, EPOCH, NodeTransports(f"192.0.2.{name[1:]}"), links.cluster, links)
-        joined = NodeRegistrar(with_passwords=False, takes_short_way=False, network=network, reconnecting=reconnecting)
+        joined = NodeRegistrar(with_passwords=False, takes_short_way=False, network=network, reconnecting=reconnecting,
+                               media=lambda registrar: self.media[name])
         joined.requests.serve_sites(links.answering)
         return joined
 
