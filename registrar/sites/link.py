@@ -48,6 +48,8 @@ class SiteLink:
         self._members = members[first:] + members[:first]
         self._current: Place | None = None
         self._nodes: tuple[Node, ...] = ()
+        self._latest: dict[str, int] = {}
+        """The epochs of those who lived there when that was known last."""
         self._heard_at = 0.0
         self._is_up = False
         self._is_asking = False
@@ -93,6 +95,10 @@ class SiteLink:
     def nodes(self) -> tuple[Node, ...]:
         """Who lives there; nobody when it is not reachable."""
         return self._nodes if self.is_reachable else ()
+
+    def latest_epoch(self, node: str) -> int | None:
+        """Return the latest life that is known of a node there, be it over or out of reach; None of others."""
+        return self._latest.get(node)
 
     # --- what is asked
 
@@ -179,6 +185,7 @@ class SiteLink:
     def _heard(self, place: Place, nodes: tuple[Node, ...]) -> None:
         before = self._nodes
         self._current, self._nodes, self._heard_at = place, nodes, self._now()
+        self._latest = {node.node: node.epoch for node in nodes} or self._latest
         if not self._is_up and nodes:
             self._log.info("site {site} answers: {number} nodes live there", site=self.name, number=len(nodes))
         self._is_up = bool(nodes)

@@ -63,7 +63,7 @@ class SiteLinks:
         self.lookups = Lookup(self.links, parts.config, parts.now)
         self.lookup = self.lookups.lookup
         self.answering = Answering(parts.me, parts.nodes, parts.cluster, parts.location, parts.now)
-        self.cluster: Cluster = SitesCluster(parts.cluster, self.node)
+        self.cluster: Cluster = SitesCluster(parts.cluster, self.node, self.latest_epoch)
         self._refused: dict[str, str] = {}
         """Why nodes of other sites are refused, so that it is said once."""
         if self.links:
@@ -95,6 +95,11 @@ class SiteLinks:
         """Return a node that lives at another site, and can be reached as far as we know."""
         found = (node for link in self.links for node in link.nodes if node.node == name)
         return next(found, None)
+
+    def latest_epoch(self, name: str) -> int | None:
+        """Return the latest life of a node of another site, be it out of reach; None of others."""
+        epochs = (link.latest_epoch(name) for link in self.links)
+        return next((epoch for epoch in epochs if epoch is not None), None)
 
     async def flow(self, node: str, epoch: int, host: str, port: int) -> Flow:
         """Return the connection with a life of a node, wherever that is. Raises ConnectFailed; see MemberFlows."""
@@ -147,14 +152,21 @@ class SiteLinks:
 class SitesCluster:
     """The Cluster of who reaches phones at other sites, too: our own nodes, and those."""
 
-    def __init__(self, own: Cluster, elsewhere: Callable[[str], Node | None]) -> None:
+    def __init__(self, own: Cluster, elsewhere: Callable[[str], Node | None],
+                 latest_epoch: Callable[[str], int | None]) -> None:
         self._own = own
         self._elsewhere = elsewhere
+        self._latest_epoch = latest_epoch
 
     def is_living(self, node: str, epoch: int) -> bool:
-        """See Cluster. A life of another site's node that we have not heard of may have begun a moment ago."""
-        there = None if self._own.node(node) is not None else self._elsewhere(node)
-        return self._own.is_living(node, epoch) if there is None else epoch >= there.epoch
+        """See Cluster. A life of another site's node that we have not heard of may have begun a moment ago.
+
+        Our own Redis is not asked about nodes of other sites: it would take them all for dead.
+        """
+        latest = None if self._own.node(node) is not None else self._latest_epoch(node)
+        if latest is None:
+            return self._own.is_living(node, epoch)
+        return epoch >= latest and self._elsewhere(node) is not None
 
     def ended_at(self, node: str, epoch: int) -> float | None:
         """See Cluster."""

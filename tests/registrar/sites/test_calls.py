@@ -5,7 +5,7 @@ from rollcall.net.member_handshake import Life
 from rollcall.sip.transaction import cancellation
 from tests.flows import a_request
 from tests.registrar.examples import PHONE
-from tests.registrar.nodes import Call
+from tests.registrar.nodes import EPOCH, Call
 from tests.registrar.sites.two_sites import TwoSitesCase, refuses
 
 
@@ -139,6 +139,30 @@ class AcrossTests(TwoSitesCase):
         self.nodes.wait(1.5)
         state = self.nodes.links["n1"].states()["ams"]
         self.assertEqual((state.reachable, state.nodes, state.heard_at > 0), (False, (), True))
+
+
+class LivesTests(TwoSitesCase):
+    """Which lives go on, as n1 sees it."""
+
+    def test_lives(self) -> None:
+        """A node of the other site lives in the life that it has there, or in a later one; never in an earlier one."""
+        cluster = self.nodes.links["n1"].cluster
+        lives = [cluster.is_living("n2", epoch) for epoch in (EPOCH - 1, EPOCH, EPOCH + 1)]
+        self.assertEqual(lives, [False, True, True])
+        self.assertTrue(cluster.is_living("n1", EPOCH))
+        self.assertIsNone(cluster.ended_at("n2", EPOCH - 1))
+
+    def test_out_of_reach(self) -> None:
+        """What was said within a call is refused at once while the other site cannot be reached, as by a dead node."""
+        alice, bob = self.nodes.phone("alice", "n1"), self.nodes.phone("bob", "n3", instance=PHONE)
+        call = self.established(alice, bob)
+        self.nodes.is_cut = True
+        self.nodes.wait(6)
+        cluster = self.nodes.links["n1"].cluster
+        self.assertEqual((cluster.is_living("n3", EPOCH), cluster.node("n3")), (False, None))
+        alice.flow.take()
+        alice.send(call.request("BYE", alice))
+        self.assertEqual(alice.answers()[-1:], [430])
 
 
 class StrangersTests(TwoSitesCase):

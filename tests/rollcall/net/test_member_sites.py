@@ -129,6 +129,16 @@ class ReachTests(MembersTestCase):
         self.assertIs(await Deferred.fromCoroutine(there.members.flow("f1", 5, *here.local, site="fra")), back)
         self.assertEqual((len(here.flows), len(there.flows)), (1, 1))
 
+    async def test_secure(self) -> None:
+        """Sites speak TLS to each other as nodes of one do; the proof covers the connection."""
+        here, there = self.tls_node("f1"), self.tls_node("a1")
+        for node, site in ((here, "fra"), (there, "ams")):
+            node.members.join_sites(Admission(site, everybody))
+        flow = await self.reach(here, there, "ams")
+        self.assertEqual((flow.secure, flow.life), (True, Life("a1", 1, "ams")))
+        flow.write(OPTIONS)
+        self.assertEqual((await there.user.messages.get())[0], OPTIONS)
+
     async def test_not_kept(self) -> None:
         """What our own site's leases say closes no connection with another site, and its end is told apart."""
         here, there = self.of_site("fra", "f1", 5), self.of_site("ams", "a1", 7)
