@@ -64,8 +64,8 @@ class SiteLinks:
         self.lookup = self.lookups.lookup
         self.answering = Answering(parts.me, parts.nodes, parts.cluster, parts.location, parts.now)
         self.cluster: Cluster = SitesCluster(parts.cluster, self.node, self.latest_epoch)
-        self._refused: dict[str, str] = {}
-        """Why nodes of other sites are refused, so that it is said once."""
+        self._refused: dict[str, dict[str, str]] = {}
+        """By site and name why nodes are refused, so that it is said once."""
         if self.links:
             parts.members.join_sites(Admission(self._own, self._refuses), self._lost)
 
@@ -130,23 +130,26 @@ class SiteLinks:
 
     def _admitted(self, site: str, nodes: Iterable[Node]) -> tuple[Node, ...]:
         """Return the nodes that a site says it has, but those that would be taken for others."""
-        taken = []
+        taken, refused = [], {}
         for node in nodes:
             why = self._conflict(node.node, site)
             if not why and node.site not in ("", site):
                 why = f"its lease says that it stands in site {node.site}"
-            self._note(f"{node.node} of site {site}", why)
-            if not why:
+            if why:
+                refused[node.node] = why
+            else:
                 taken.append(evolve(node, site=site))
+        self._tell(site, self._refused.get(site, {}), refused)
+        self._refused[site] = refused
         return tuple(taken)
 
-    def _note(self, who: str, why: str) -> None:
-        """Log that a node is refused, and that it is not any more, once each."""
-        if why and self._refused.get(who) != why:
-            self._log.error("node {who} is refused: {why}", who=who, why=why)
-            self._refused[who] = why
-        elif not why and self._refused.pop(who, ""):
-            self._log.info("node {who} is refused no longer", who=who)
+    def _tell(self, site: str, before: Mapping[str, str], refused: Mapping[str, str]) -> None:
+        """Log who is refused, and who is not any more, once each."""
+        for node, why in refused.items():
+            if before.get(node) != why:
+                self._log.error("node {node} of site {site} is refused: {why}", node=node, site=site, why=why)
+        for node in before.keys() - refused.keys():
+            self._log.info("node {node} of site {site} is refused no longer", node=node, site=site)
 
 
 class SitesCluster:
