@@ -1,4 +1,4 @@
-"""The rendered keepalived.conf on two real directors: weights, drained nodes, dead nodes, and a director that dies."""
+"""The rendered keepalived.conf on two real directors: weights, drained nodes and dead nodes."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,19 +8,23 @@ from typing import ClassVar
 
 import pytest
 
-from tests.cluster.fleet import Behaviour, Fleet
+from tests.cluster.fleet import Fleet
 from tests.cluster.fleet_phone import FleetPhone
-from tests.interop.phone import Phone
-from tests.lvs.case import TCP, UDP, LvsCase
-from tests.lvs.lab import PHONES, VIRTUAL
+from tests.lvs.case import (
+    LATE_PHONES,
+    REFRESHES_PER_SECOND,
+    REGISTRATIONS_PER_SECOND,
+    TCP,
+    TCP_PHONES,
+    UDP,
+    UDP_PHONES,
+    LvsCase,
+)
+from tests.lvs.lab import PHONES, SIP_PORT
 from tools.laboratory.node import Node
-from tools.laboratory.uml_director import Director
 
 pytestmark = pytest.mark.lvs
 
-TCP_PHONES, LATE_PHONES, UDP_PHONES = 150, 60, 40
-REGISTRATIONS_PER_SECOND = 100.0
-REFRESHES_PER_SECOND = 60.0
 DEVIATIONS = 5.0
 """So many standard deviations a share may be off that a hash has drawn: once in a million runs it is off by more."""
 GRACE_SECONDS = 600.0
@@ -29,31 +33,11 @@ SHORT_GRACE_SECONDS = 3.0
 """The same of the first one, whose phones the test wants to see moving."""
 DRAINED_PER_SECOND = 40.0
 PATIENCE_SECONDS = 60.0
-# What phones do by themselves. Nobody answers those of a host that is cut off; a new director does within this time.
-BEHAVIOUR = Behaviour(register_patience_seconds=12.0, refused_seconds=0.5, jitter_seconds=1.0)
-
-
-class Silence:
-    """The longest time in which no phone of a fleet got an answer."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self.longest = 0.0
-        self._fleet = fleet
-        self._heard, self._heard_at = 0, monotonic()
-
-    def look(self) -> bool:
-        """Look again; return True."""
-        heard, now = self._fleet.answers["REGISTER", 200], monotonic()
-        self.longest = max(self.longest, now - self._heard_at)
-        if heard > self._heard:
-            self._heard, self._heard_at = heard, now
-        return True
 
 
 class DirectorsTests(LvsCase):
     """Three registrars, of which the third is to have half as many phones as each of the others."""
 
-    users = TCP_PHONES + LATE_PHONES + UDP_PHONES
     sections = f"[cluster]\ndrain_grace_seconds = {GRACE_SECONDS}\ndrain_flows_per_second = {DRAINED_PER_SECOND}\n"
     own: ClassVar = {"registrar-1": {"cluster": {"drain_grace_seconds": SHORT_GRACE_SECONDS}}}
 
@@ -67,6 +51,8 @@ class DirectorsTests(LvsCase):
             weights = {name: server.weight for name, server in self.real(service).items()}
             held = self.held(transport)
             self.check_by_weight(held, weights, number)
+            if transport == "tcp":
+                self.wait_active(service, held)
             self.figure(f"{number} phones over {transport.upper()} by weights {weights}: {dict(sorted(held.items()))}")
         tables = self.lab.master.state().text.partition("[services]\n")[2].partition("[flows]")[0]
         self.figure(f"ipvsadm -ln at the master:\n{tables}")
@@ -91,6 +77,7 @@ class DirectorsTests(LvsCase):
         late.register_all(REGISTRATIONS_PER_SECOND)
         elsewhere = self.users_on(late)
         fleet.refresh(REFRESHES_PER_SECOND)
+        fleet.wait(lambda: all(phone.acknowledged_at > began for phone in theirs), "refreshes of its phones")
         self.assertNotIn(node.name, elsewhere)
         self.assertEqual((len(theirs), [phone.user for phone in theirs if not phone.is_registered]), (before, []))
         self.assertEqual([each for each in fleet.endings if each.user in {phone.user for phone in theirs}], [])
@@ -139,81 +126,11 @@ class DirectorsTests(LvsCase):
         why = Counter(each.why for each in fleet.endings)
         self.figure(f"how the phones of the registrar without a cable noticed it: {dict(why)}")
 
-    def test_director_killed(self) -> None:
-        """The other director takes the address, all connections that it had been told of live on, and new ones come."""
-        fleet = self.registered()
-        phones = self.udp_phones(UDP_PHONES)
-        for phone in phones:
-            self.assertEqual(phone.register().status, 200)
-        held = {each["contact"]: each["node"] for each in self.contacts()}
-        master, backup = self.lab.master, self.lab.backup
-        known = self.wait_synchronised(fleet)
-        self.assertTrue(known, "the backup has been told of no connection")
-        fleet.refresh(REFRESHES_PER_SECOND)
-        self.addCleanup(self.be_two_again, master)
-        silence = Silence(fleet)
-        master.kill()
-        backup.wait(lambda state: silence.look() and VIRTUAL in state.addresses, "virtual address")
-        taken = monotonic()
-        fleet.wait(lambda: silence.look() and all(phone.acknowledged_at > taken for phone in fleet.phones),
-                   "refresh of all")
-        fleet.refresh(0)
-        broken = {each.user for each in fleet.endings}
-        for phone in phones:
-            self.assertEqual(phone.register().status, 200)
-        moved = {each["contact"] for each in self.contacts() if held.get(each["contact"]) != each["node"]}
-        late = self.late()
-        late.register_all(REGISTRATIONS_PER_SECOND)
-        self.figure(
-            f"director killed: nobody was answered for {silence.longest:.1f} s; the other had been told of "
-            f"{len(known)} of {TCP_PHONES} TCP connections; {len(broken)} connections broke, {len(moved)} bindings "
-            f"changed their registrar, {len(fleet.unanswered)} refreshes were given up; {LATE_PHONES} new phones went "
-            f"to {dict(sorted(self.users_on(late).items()))}")
-        why = Counter(each.why for each in fleet.endings)
-        self.assertEqual(broken & known, set(), f"connections that both directors knew have ended: {why}")
-        self.remove(phones)
-
-    # --- steps
-
-    def registered(self, number: int = TCP_PHONES) -> Fleet:
-        """Return phones that have registered over TCP."""
-        fleet = self.fleet(number, BEHAVIOUR)
-        fleet.register_all(REGISTRATIONS_PER_SECOND)
-        return fleet
-
-    def be_served_again(self, node: Node) -> None:
-        """Have a drained registrar take phones again."""
-        node.post(f"/v1/nodes/{node.name}/drain", {"undo": True})
-        self.lab.wait_serving()
-
-    def be_started_again(self, node: Node) -> None:
-        """Start a killed registrar."""
-        node.start()
-        self.lab.wait_serving()
-
-    def be_reached_again(self, node: Node) -> None:
-        """Plug the cable of a registrar's host in."""
-        self.lab.host(node.name).plug_in()
-        self.lab.wait_serving()
-
-    def be_two_again(self, director: Director) -> None:
-        """Start a killed director; it becomes the backup."""
-        director.start()
-        self.lab.wait_serving()
-
-    def remove(self, phones: list[Phone]) -> None:
-        """Let UDP phones remove their bindings, which no connection's end does."""
-        for phone in phones:
-            self.assertEqual(phone.register(expires=0).status, 200)
-
-    def late(self) -> Fleet:
-        """Return phones of other users, who have not registered yet."""
-        return self.fleet(LATE_PHONES, BEHAVIOUR, TCP_PHONES)
-
-    def users_on(self, fleet: Fleet) -> Counter[str]:
-        """Return how many phones of a fleet hang on each registrar."""
-        homes = self.homes()
-        return Counter(homes[phone.user] for phone in fleet.phones)
+    def wait_active(self, service: str, held: Mapping[str, int]) -> None:
+        """Return when the master has as many connections open to each registrar as that has."""
+        places = {f"{self.lab.host(name).ipv4}:{SIP_PORT}": number for name, number in held.items()}
+        self.lab.master.wait(lambda state: {place: server.active for place, server in state.services[service].items()}
+                             == places, "connections that registrars have")
 
     def check_by_weight(self, held: Counter[str], weights: Mapping[str, int], number: int) -> None:
         """Check that each registrar has its share, as far as chance lets a hash of so many phones give it."""
