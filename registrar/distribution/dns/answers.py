@@ -43,7 +43,7 @@ MAX_TCP_BYTES = 65_535
 # No usual query is longer: what is, is answered but not kept.
 MAX_KEPT_QUERY = 320
 
-IPV4_BYTES, IPV6_BYTES = 4, 16
+IPV6_BYTES = 16
 
 TYPE_CLASS_BYTES = 4
 
@@ -286,5 +286,5 @@ def _assembled(data: bytes, query: Query, compiled: Compiled, opt: bytes, most: 
 
 
 def _host(scoped: bytes) -> bytes:
-    """Return a packed address without the scope of a link-local one; an IPv4 client of IPv6 is of IPv4."""
-    return scoped[:IPV4_BYTES] if len(scoped) == IPV4_BYTES else scoped[:IPV6_BYTES]
+    """Return a packed address without the scope of a link-local one."""
+    return scoped[:IPV6_BYTES]

@@ -84,6 +84,16 @@ class DnsServerTests(SynchronousTestCase):
         self.assertIn(self.place, str(error))
         self.assertEqual(len(self.reactor.readers), 1)
 
+    def test_virtual_addresses(self) -> None:
+        """An address that another machine has now is listened on only where that is wanted."""
+        for host in ("192.0.2.77", "[2001:db8::77]"):
+            place = f"{host}:{free_ports()[0]}"
+            self.assertRaises(OSError, self.server(place).start)
+            server = DnsServer(self.reactor, DnsConfig(listen=(place,), free_bind=True))
+            self.addCleanup(server.stop)
+            server.start()
+            self.assertEqual(len(server.datagram_services), 1)
+
     def test_transfers(self) -> None:
         """A secondary gets a zone by TCP; strangers, and zones that are not ours, are refused; both are counted."""
         server = self.server()
