@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -16,6 +17,7 @@ from tools.laboratory.balancers import HaproxyProcess, NftTable, NftWeights, ren
 from tools.laboratory.node import Node
 from tools.laboratory.storm import Storm, storm
 from tools.laboratory.storm_calls import Callers
+from tools.laboratory.toml import Sections
 
 PATIENT = Behaviour(when_unavailable="later", max_retry_seconds=120, refused_seconds=0.5, connect_seconds=5.0)
 FEW, MANY, CALLERS = 300, 10_000, 60
@@ -51,7 +53,7 @@ class StormCase(DirectedCase):
     """Two registrars behind a director; one is killed."""
 
     streams_by = "nftables"
-    virtuals = (VIRTUAL,)
+    virtuals: ClassVar[tuple[str, ...]] = (VIRTUAL,)
     users = FEW + CALLERS
     rate = FEW_PER_SECOND
 
@@ -130,6 +132,13 @@ class ManyByHaproxyTests(StormCase):
     virtuals = (VIRTUAL, SECOND_VIRTUAL)
     users = MANY + CALLERS
     rate = MANY_PER_SECOND
+
+    @classmethod
+    def own_of(cls, own: str, addresses: dict[str, str]) -> Sections:
+        """See DirectedCase: both HAProxies are believed."""
+        sections = super().own_of(own, addresses)
+        sections["listen"][0]["proxy_protocol_from"] = ["10.77.0.3/32", "10.77.0.4/32"]
+        return sections
 
     def proxy(self, number: int, virtual: str) -> None:
         """Start one at a host of its own."""

@@ -79,7 +79,7 @@ class BacklogTests(EngineTestCase):
         self.turn()
         self.reactor.rightNow += 2.0
         self.turn()
-        self.assertEqual(self.waits[-1], 2.0)
+        self.assertAlmostEqual(self.waits[-1], 2.0, places=2)
 
     def test_left_while_waiting(self) -> None:
         """Who is gone when it is his turn is passed over."""
