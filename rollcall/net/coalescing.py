@@ -23,6 +23,9 @@ class Found(Enum):
     MORE = 2
     """As much as a turn may take; more may wait."""
 
+    KEPT = 3
+    """Something that was read and waits for the next turn: nobody wakes us up for it again."""
+
 
 class State(Enum):
     """What comes next."""
@@ -89,10 +92,10 @@ class Coalescing:
             found = self._turn()
         except OSError as error:
             return error
-        if not self._coalesce_seconds or found is Found.NOTHING or self._state is State.STOPPED:
+        if found is Found.NOTHING or self._state is State.STOPPED:
             return None
         now = self._reactor.seconds()
-        if now - self._woken_at < self._coalesce_seconds:
+        if found is Found.KEPT or now - self._woken_at < self._coalesce_seconds:
             self._reactor.removeReader(self)
             self._state = State.TICKING
             self._turn_later(found)
@@ -107,7 +110,7 @@ class Coalescing:
     # --- details
 
     def _turn_later(self, found: Found) -> None:
-        delay = 0.0 if found is Found.MORE else self._coalesce_seconds
+        delay = self._coalesce_seconds if found is Found.ALL else 0.0
         self._tick = self._reactor.callLater(delay, self._ticked)
 
     def _ticked(self) -> None:

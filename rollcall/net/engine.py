@@ -147,14 +147,14 @@ class Engine:
             readable = self._watched.get(descriptor)
             if readable is not None:
                 readable(now)
+        is_left = False
         if found is Found.MORE or waiting.is_needed or waiting:
             waiting.judge(events[-1][0] if events and found is Found.MORE else None, now)
-            if waiting.serve(self._reactor.seconds, began_at + self._turn_seconds):
-                found = Found.MORE
+            is_left = waiting.serve(self._reactor.seconds, began_at + self._turn_seconds)
         # Among so many the cost of a wake-up is lost: waiting for more of them would gain nothing.
         if self.has_more or bound - left >= PORTION:
             self.has_more, found = False, Found.MORE
-        return found
+        return Found.KEPT if is_left else found
 
     def _serve(self, events: list[tuple[int, int]], now: float) -> list[int]:
         """Read once from each flow and answer it; return the descriptors that have no flow.

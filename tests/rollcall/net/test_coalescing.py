@@ -132,6 +132,16 @@ class CoalescingTests(SynchronousTestCase):
         self.assertTrue(self.is_watched())
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
+    def test_kept(self) -> None:
+        """What one wake-up after a long quiet has read and not done is taken on at once: it wakes nobody up again."""
+        for reading in (self.reading, self.reading_every(0)):
+            self.reading, self.turns = reading, 0
+            self.reactor.advance(60)
+            self.wake(Found.KEPT, Found.KEPT, Found.NOTHING)
+            self.assertFalse(self.is_watched())
+            self.reactor.pump([0, 0])
+            self.assertEqual((self.turns, self.is_watched(), self.reactor.getDelayedCalls()), (3, True, []))
+
     def test_stop(self) -> None:
         """Once stopped, neither the reactor nor the clock takes a turn; stopping again is harmless."""
         self.reading.stop()

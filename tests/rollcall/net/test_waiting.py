@@ -1,5 +1,7 @@
 """While there is a backlog REGISTERs wait, and whatever else comes goes before them."""
 
+from typing import Any
+
 from rollcall.net import descriptors, waiting
 from rollcall.net.config import EngineConfig, LimitsConfig
 from tests.rollcall.net.engines import EngineTestCase
@@ -66,6 +68,25 @@ class BacklogTests(EngineTestCase):
         self.turn()
         self.turn()
         self.assertFalse(self.engine._waiting.is_needed)
+
+    def test_nothing_more_comes(self) -> None:
+        """What was read and left to the next turns is served, although nothing comes that would wake us up for them."""
+        phones = [phone for phone, _ in self.phones(6)]
+        self.turn()
+        answer = self.user.short_way
+
+        def slowly(*asked: Any) -> bytes | None:
+            self.reactor.rightNow += 1.0
+            return answer(*asked)
+
+        self.user.short_way = slowly  # type: ignore[assignment,method-assign]
+        self.quiet = 1.0
+        self.register(*phones)
+        self.turn()
+        self.turn()
+        self.assertEqual((len(self.user.quick), len(self.engine._waiting)), (3, 3))
+        self.reactor.pump([0] * 3)
+        self.assertEqual((len(self.user.quick), len(self.engine._waiting)), (6, 0))
 
     def test_how_long(self) -> None:
         """It is told how long those wait who wait longest, in the kernel and with us."""
