@@ -52,6 +52,8 @@ class SiteLink:
         """The epochs of those who lived there when that was known last."""
         self._heard_at = 0.0
         self._is_up = False
+        self._is_told = False
+        """Whether the log says that nobody answers."""
         self._is_asking = False
         self._timer: Timer | None = None
         self._is_running = False
@@ -129,8 +131,7 @@ class SiteLink:
 
     def _failed(self, place: Place, problem: Unanswered) -> None:
         self.questions["silent" if problem.is_silent else "failed"] += 1
-        # While nobody answers there is no news in it.
-        tell = self._log.info if self._is_up else self._log.debug
+        tell = self._log.debug if self._is_told else self._log.info
         tell("site {site} has not answered at {host}:{port}: {problem}", site=self.name, host=place[0], port=place[1],
              problem=str(problem), log_rationed=True)
         if place == self._current:
@@ -142,10 +143,16 @@ class SiteLink:
 
     def _doubt(self) -> None:
         """Let nobody wait for this site until it has answered who lives there; that is asked at once."""
-        was_up, self._is_up = self._is_up, False
+        was_up = self._is_up
+        self._say_silent()
         if was_up:
-            self._log.warn("site {site} does not answer: until it does nobody is asked for there", site=self.name)
             self._poll_soon(0.0)
+
+    def _say_silent(self) -> None:
+        self._is_up = False
+        if not self._is_told:
+            self._is_told = True
+            self._log.warn("site {site} does not answer: until it does nobody is asked for there", site=self.name)
 
     def _places(self) -> list[Place]:
         """Return where to ask: who has answered last, those that are configured, and whoever else lives there."""
@@ -189,13 +196,13 @@ class SiteLink:
         if not self._is_up and nodes:
             self._log.info("site {site} answers: {number} nodes live there", site=self.name, number=len(nodes))
         self._is_up = bool(nodes)
+        self._is_told = self._is_told and not nodes
         self._tell_if(nodes != before)
 
     def _unheard(self, refused: bool) -> None:
         """Take note that nobody answers. Where all members refuse to speak, which takes no time, nobody lives."""
-        was_up, self._is_up = self._is_up, False
-        if was_up:
-            self._log.warn("site {site} does not answer: until it does nobody is asked for there", site=self.name)
+        was_up = self._is_up
+        self._say_silent()
         before = self._nodes
         if refused:
             self._nodes = ()

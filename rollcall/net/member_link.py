@@ -172,8 +172,10 @@ class Link:
         """Take note that we could not open one; `why` is empty when that says nothing about the member's life."""
         if dialling is not self._dialling:
             return
-        self._log.warn("no connection with member {member} at {host}:{port}: {reason}", member=self.life,
-                       host=self.address[0], port=self.address[1], reason=reason, log_rationed=True)
+        # Another site may be away for days; who asks it says so once.
+        tell = self._log.debug if self.life.site else self._log.warn
+        tell("no connection with member {member} at {host}:{port}: {reason}", member=self.life,
+             host=self.address[0], port=self.address[1], reason=reason, log_rationed=True)
         self._dialling = None
         self._failures += 1
         if why == REFUSED and not self._opened_at:

@@ -202,6 +202,27 @@ class WorkersTests(SitesCase):
         self.figure(f"{len(calls)} calls between sites whose registrars have two workers: {setup(calls)}")
 
 
+@pytest.mark.long
+class ManyTests(SitesCase):
+    """Hundreds of calls, for figures."""
+
+    sites: ClassVar = {"fra": 1, "ams": 1}
+    users = 400
+    sections = TIMES
+
+    def test_many(self) -> None:
+        """Calls within a site and across the link are all set up; the figures tell what a question costs."""
+        fleet = self.registered(self.users)
+        fra, ams = self.at(fleet, self.fra), self.at(fleet, self.ams)
+        for what, pairs in (("within a site", zip(fra[::2], fra[1::2], strict=True)),
+                            ("to the other site", zip(fra, ams, strict=True)),
+                            ("within a site again", zip(ams[::2], ams[1::2], strict=True))):
+            calls = fleet.call_pairs(list(pairs), CALLS_PER_SECOND)
+            fleet.wait_calls(calls)
+            self.assertEqual([str(call) for call in calls if call.state is not CallState.ENDED], [])
+            self.figure(f"{len(calls)} calls {what}, {CALLS_PER_SECOND:g} in a second: {setup(calls)}")
+
+
 class OneNameTests(SitesCase):
     """Both sites have a node of one name, by somebody's mistake."""
 

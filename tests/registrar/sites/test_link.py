@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.location.contract import Snapshot
@@ -169,6 +170,20 @@ class LinkTests(SynchronousTestCase):
         self.answers = dict.fromkeys((ONE, TWO, THREE), msgspec.json.encode({"record": b"?", "nodes": [1]}))
         self.failureResultOf(self.find(), Unanswered)
         self.assertFalse(self.link.is_up)
+
+    def test_said_once(self) -> None:
+        """That nobody answers is said once, with why of each place, and that somebody does again; no more than that."""
+        self.answers = dict.fromkeys((ONE, TWO, THREE), REFUSED)
+        with capturedLogs() as logged:
+            self.begin()
+            self.let_pass(5)
+            self.answers = {}
+            self.let_pass(3)
+        said = [event["log_format"].partition(" at ")[0] for event in logged if event["log_level"] > LogLevel.debug]
+        self.assertEqual(said, [
+            *["site {site} has not answered"] * 2,
+            "site {site} does not answer: until it does nobody is asked for there",
+            "site {site} answers: {number} nodes live there"])
 
     def test_no_members(self) -> None:
         """A site without members is not reachable, and nobody is asked."""
