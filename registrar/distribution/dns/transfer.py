@@ -48,7 +48,8 @@ def messages(data: bytes, query: Query, origin: Name, snapshot: Snapshot, payloa
     """
     rrsets = snapshot.views[snapshot.default].rrsets
     soa = rrsets[origin, RdataType.SOA]
-    records: Iterable[RRset] = (soa,) if query.serial == snapshot.serial else _zone(rrsets, soa, snapshot.origins)
+    is_known = query.serial is not None and _is_older(snapshot.serial, query.serial)
+    records: Iterable[RRset] = (soa,) if is_known else _zone(rrsets, soa, snapshot.origins)
     opt = opt_record(query.edns, payload) if query.edns is not None else b""
     head = data[:2] + bytes((RESPONSE | AUTHORITATIVE | query.flags & RECURSION_DESIRED, 0))
     message = _Message(data[HEADER_BYTES:query.name_end + 4])
@@ -59,6 +60,11 @@ def messages(data: bytes, query: Query, origin: Name, snapshot: Snapshot, payloa
                 message = _Message()  # RFC 5936 §2.2.1: the question is in the first message
             message.add(rrset, rdata.to_wire() or b"")
     yield message.ended(head, opt)
+
+
+def _is_older(serial: int, other: int) -> bool:
+    """Whether a serial is the same as another one, or older (RFC 1982)."""
+    return (other - serial) % 2**32 < 2**31
 
 
 def _zone(rrsets: RRsets, soa: RRset, origins: Iterable[Name]) -> Iterator[RRset]:

@@ -66,6 +66,8 @@ class StreamServiceTests(SynchronousTestCase):
             return iter(())
         if data.startswith(b"transfer"):
             return (b"message %d" % number for number in count())
+        if data.startswith(b"large"):
+            return iter((bytes(16_000),) * 3)
         return iter((b"re: " + data,))
 
     def connect(self, host: str = "192.0.2.1") -> tuple[StreamConnection, Wire]:
@@ -163,6 +165,14 @@ class StreamServiceTests(SynchronousTestCase):
         self.assertEqual(wire.value(), framed(*(b"message %d" % number for number in range(100, 110))))
         self.lose(connection)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_large_answers(self) -> None:
+        """Of large messages fewer are written in a turn."""
+        connection, wire = self.connect()
+        connection.dataReceived(framed(b"large ones, please"))
+        self.assertEqual(len(wire.value()), 16_002)
+        self.clock.advance(0)
+        self.assertEqual(len(wire.value()), 3 * 16_002)
 
     def test_half_close(self) -> None:
         """A peer that has asked all it will gets its answers before the connection ends."""

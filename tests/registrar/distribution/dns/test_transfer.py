@@ -56,8 +56,9 @@ class TransferTests(SynchronousTestCase):
         self.assertEqual(len(list(transferred(snapshot, inner)[0].iterate_rdatasets())), 3)
 
     def test_nothing_newer(self) -> None:
-        """A secondary that has the serial already is sent the SOA only, one with an older serial the whole zone."""
-        for serial, records in ((7, 1), (6, len(list(transferred(a_snapshot())[0].iterate_rdatas())) + 1)):
+        """A secondary that has the serial or a newer one is sent the SOA only, one with an older one the whole zone."""
+        whole = len(list(transferred(a_snapshot())[0].iterate_rdatas())) + 1
+        for serial, records in ((7, 1), (8, 1), (2**31 + 6, 1), (6, whole), (2**32 - 1, whole)):
             query = a_query(kind="IXFR")
             query.authority.append(rrsets(ZONE, serial=serial)[ORIGIN, RdataType.SOA])
             data = query.to_wire()
