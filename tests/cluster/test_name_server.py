@@ -39,6 +39,7 @@ acl:
     action: notify
 zone:
   - domain: sip.example.com
+    storage: "{folder}"
     master: ours
     acl: notified
 """
