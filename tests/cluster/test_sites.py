@@ -223,6 +223,7 @@ class ManyTests(SitesCase):
             self.figure(f"{len(calls)} calls {what}, {CALLS_PER_SECOND:g} in a second: {setup(calls)}")
 
 
+@pytest.mark.long
 class OneNameTests(SitesCase):
     """Both sites have a node of one name, by somebody's mistake."""
 
