@@ -89,6 +89,14 @@ class Engine:
         self.connections.place(flow, descriptor)
         flow.begin()
 
+    def take_first(self, data: bytes, flow: EngineFlow, descriptor: int, now: float) -> None:
+        """Serve what came together with a PROXY header; while there is a backlog a REGISTER waits as others do."""
+        register = scan_register(data) if self._waiting.is_needed else None
+        if register is not None and register.end == len(data) and register.has_length:
+            self._waiting.append((register, data, flow, descriptor, now))
+        else:
+            flow.receive(data, None, now)
+
     def delist(self, descriptor: int) -> None:
         """Forget all about a descriptor that is in the list, which may be closed then."""
         self._watched.pop(descriptor, None)

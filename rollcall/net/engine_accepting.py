@@ -188,7 +188,7 @@ class EnginePreface:
         self._accepting.connections.opened(self)
         self._limit.cancel()
         if rest:
-            flow.receive(rest, None, now)
+            self._accepting.engine.take_first(rest, flow, self._descriptor, now)
 
     def _refuse(self, reason: str) -> None:
         self._log.warn("PROXY header of {proxy} refused: {reason}", proxy=unpack_address(self._proxy), reason=reason)

@@ -7,6 +7,7 @@ from rollcall.net.config import EngineConfig, LimitsConfig
 from tests.rollcall.net.engines import EngineTestCase
 from tests.rollcall.net.fakes import OPTIONS
 from tests.rollcall.net.phones import Phone, a_usual_register, an_answer_to
+from tests.rollcall.net.test_proxy_protocol import header
 
 
 class BacklogTests(EngineTestCase):
@@ -120,6 +121,24 @@ class BacklogTests(EngineTestCase):
         self.until(lambda: not self.connections.flows())
         self.until(lambda: not self.engine._waiting)
         self.assertLess(len(self.user.quick), served + left)
+
+    def test_after_a_proxy(self) -> None:
+        """A REGISTER that came together with a PROXY header waits as others do, and is answered."""
+        self.restart(EngineConfig(coalesce_ms=0, max_events_per_turn=2), proxy_protocol_from=("127.0.0.0/8",))
+        self.engine._waiting.is_needed = True
+        self.patch(self.engine, "_turn_seconds", 0.0)
+        self.quiet = 1.0
+        phones = [self.phone() for _ in range(4)]
+        for number, phone in enumerate(phones, 1):
+            phone.send(header() + a_usual_register(number))
+        most = 0
+        while len(self.user.quick) < 4:
+            self.ready()
+            self.turn()
+            most = max(most, len(self.engine._waiting))
+        self.assertGreater(most, 0)
+        self.ready()
+        self.assertEqual([phone.look() for phone in phones], [an_answer_to(number) for number in range(1, 5)])
 
     def test_left_to_the_whole_way(self) -> None:
         """What the short way does not take is handed over whole."""
