@@ -15,7 +15,7 @@ from tests.cluster.fleet import Behaviour, Fleet
 from tests.cluster.hosts import HostsCase
 from tests.cluster.namespaces import DEVICE, Host
 from tests.interop.process import wait_until
-from tools.laboratory.balancers import HaproxyProcess, NftTable, NftWeights, rendered
+from tools.laboratory.balancers import ROLLCALL, HaproxyProcess, NftTable, NftWeights, rendered
 from tools.laboratory.node import Node
 from tools.laboratory.toml import Sections
 
@@ -23,7 +23,7 @@ PHONES = 40
 DIRECTOR = 3
 # Phones are in a network of their own, so that nodes answer them by way of the director, as DNAT needs it.
 VIRTUAL, OUTSIDE, PHONES_ADDRESS = "10.78.0.10", "10.78.0.3", "10.78.0.100"
-SIP_PORT, AGENT_PORT = 5060, 5090
+SIP_PORT, TLS_PORT, AGENT_PORT = 5060, 5061, 5090
 REGISTRATIONS_PER_SECOND = 200.0
 SETTLED_SECONDS = 20.0
 
@@ -53,13 +53,16 @@ class DirectedCase(HostsCase):
     @classmethod
     def own_of(cls, own: str, addresses: dict[str, str]) -> Sections:
         """Return what stands in one node's configuration: all have the same [directors]."""
-        listener = {"name": "tcp", "transport": "tcp", "host": own, "port": SIP_PORT}
+        ports = {"tcp": SIP_PORT, "tls": TLS_PORT, "udp": SIP_PORT}
+        listeners: list[dict[str, object]] = [
+            {"name": name, "transport": name, "host": own, "port": port} for name, port in ports.items()]
         if cls.streams_by == "haproxy":
-            listener["proxy_protocol_from"] = ["10.77.0.3/32"]
+            for listener in listeners[:2]:
+                listener["proxy_protocol_from"] = ["10.77.0.3/32"]
         return {
-            "listen": [listener], "health": {"agent": [f"{own}:{AGENT_PORT}"]},
+            "listen": listeners, "health": {"agent": [f"{own}:{AGENT_PORT}"]},
             "directors": {
-                "streams_by": cls.streams_by, "datagrams_by": "none", "addresses": [f"{VIRTUAL}/24"],
+                "streams_by": cls.streams_by, "datagrams_by": "nftables", "addresses": [f"{VIRTUAL}/24"],
                 "directors": [{"name": "director", "addresses": ["10.77.0.3"]}],
                 "nodes": [{"name": name, "addresses": [address]} for name, address in addresses.items()],
                 "check_seconds": 1, "check_timeout_seconds": 1.0, "proxy_slow_start_seconds": 0}}
@@ -92,6 +95,11 @@ class DirectedCase(HostsCase):
         spread = self.spread()
         self.assertEqual((len(spread), spread.total()), (2, PHONES), spread)
         self.figure(f"{type(self).__name__}: {PHONES} phones, seen by their own address, on nodes {dict(spread)}")
+
+    def check_reached(self, transport: str, port: int) -> None:
+        """Check that a phone reaches a node by this transport: the command fails when there is no 200."""
+        self.lab.phones_host.run(ROLLCALL, "check-sip", f"{VIRTUAL}:{port}", "--transport", transport, "--domain",
+                                 self.lab.domain)
 
     def drain(self, node: Node, undo: bool = False) -> None:
         """Drain a node by way of the other one."""
@@ -138,6 +146,7 @@ class HaproxyTests(DirectedCase):
         wait_until(lambda: set(proxy.states().values()) == {"UP"} or None, "both nodes in HAProxy", SETTLED_SECONDS)
         fleet = self.registered()
         self.check_seen()
+        self.check_reached("tls", TLS_PORT)
         self.check_moves(fleet, lambda: proxy.states()[server] == "UP")
 
     def check_drained(self) -> None:
@@ -165,6 +174,8 @@ class NftablesTests(DirectedCase):
         weights = self.spreading()
         fleet = self.registered()
         self.check_seen()
+        self.check_reached("tls", TLS_PORT)
+        self.check_reached("udp", SIP_PORT)
         self.check_moves(fleet, lambda: weights.log().splitlines()[-1].startswith("Weights: registrar-1 100"))
 
     @pytest.mark.long
