@@ -11,7 +11,6 @@ from twisted.logger import Logger
 
 from rollcall.net.accepting import Accepting
 from rollcall.net.config import SECURE_TRANSPORTS, ListenerConfig, MemberConfig, NetConfig
-from rollcall.net.connection import ConnectionFlow
 from rollcall.net.connections import Connections, FlowWatcher, Tallies
 from rollcall.net.datagram import DatagramPort
 from rollcall.net.dialling import Destination, Dialling
@@ -107,10 +106,6 @@ class Transports(MultiService):
     def watch(self, watcher: FlowWatcher) -> None:
         """Tell of every connection with others than nodes that turns out to be of use, and of its end."""
         self._connections.watcher = watcher
-
-    def connections(self) -> list[ConnectionFlow]:
-        """Return the same as `flows`, as what a watcher is told of."""
-        return self._connections.flows()
 
     def close_idle(self, most: int, reason: str) -> int:
         """Close up to `most` connections that nobody waits for anything on; return how many such ones are left."""

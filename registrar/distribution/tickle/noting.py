@@ -8,7 +8,7 @@ No connection is noted that is not ours alone: one behind a load balancer that s
 one's kernel. Nor is one that we have opened, nor one on a loopback address.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -35,11 +35,8 @@ MAX_MEMBERS = 500
 MAX_PENDING = 20_000
 """Connections that wait to be written; when more come and go while Redis is slow all is noted anew later."""
 
-IPV4_BYTES = 6
-"""An IPv4 address and a port, packed."""
-
 MAX_ENDS = 64
-"""Addresses of ours with connections. More are not noted, for a connection that closes is removed at all of them."""
+"""Addresses of ours with connections. More are not noted: each has keys of its own, which are renewed."""
 
 
 class FlowNotes:
@@ -47,20 +44,23 @@ class FlowNotes:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, redis: Redis, life: Epoch, flows: Callable[[], Sequence[ConnectionFlow]]) -> None:
-        """`flows` gives all connections of phones."""
-        self.noted = 0
-        """How many connections are noted, for metrics; exact once all that happened is written."""
+    def __init__(self, reactor: Any, redis: Redis, life: Epoch) -> None:
         self._reactor = reactor
         self._redis = redis
         self._life = life
-        self._flows = flows
-        self._ends: dict[Address, None] = {}
+        self._ends: dict[Address, Address] = {}
+        self._noted: dict[ConnectionFlow, Address] = {}
+        """At which of our addresses each connection is: one that has closed cannot say it any more."""
         self._pending: dict[tuple[Address, PackedAddress], bool] = {}
         self._left: list[ConnectionFlow] = []
         self._is_running = self._is_stale = False
         self._next_write: IDelayedCall | None = None
         self._next_renewal: IDelayedCall | None = None
+
+    @property
+    def noted(self) -> int:
+        """How many connections are noted, or are about to be."""
+        return len(self._noted)
 
     # --- life
 
@@ -90,22 +90,18 @@ class FlowNotes:
         """Note a connection over which a first valid request has come."""
         end = self._end_of(flow) if self._is_running and flow.came_directly else None
         if end is not None:
-            self.noted += 1
+            self._noted[flow] = end
             self._put(end, flow.address, True)
 
     def gone(self, flow: ConnectionFlow) -> None:
-        """Note that a connection has closed. It cannot say any more at which address it was: at any of its family."""
-        if not (self._is_running and flow.confirmed and flow.came_directly):
-            return
-        address = flow.address
-        for end in self._ends:
-            if (":" in end[0]) is (len(address) > IPV4_BYTES):
-                self._put(end, address, False)
-        self.noted = max(0, self.noted - 1)
+        """Note that a connection has closed."""
+        end = self._noted.pop(flow, None)
+        if end is not None and self._is_running:
+            self._put(end, flow.address, False)
 
     def redis_connected(self) -> None:
         """Note all anew: Redis is back, and may have lost what it had."""
-        if self.noted or self._ends:
+        if self._ends:
             self._is_stale = True
             self._write_later()
 
@@ -146,18 +142,14 @@ class FlowNotes:
         for end in self._ends:
             self._tell(phones_key(self._life, end), b"DEL")
             self._introduce(end)
-        self._left = [flow for flow in self._flows() if flow.confirmed and flow.came_directly]
-        self.noted = len(self._left)
+        self._left = list(self._noted)
 
     def _note_some(self) -> None:
         some, self._left = self._left[-MAX_MEMBERS:], self._left[:-MAX_MEMBERS]
         for flow in some:
-            if flow.is_open:
-                end = self._end_of(flow)
-                if end is None:
-                    self.noted -= 1
-                else:
-                    self._put(end, flow.address, True)
+            end = self._noted.get(flow)
+            if end is not None:
+                self._put(end, flow.address, True)
         if self._left:
             self._write_later()
 
@@ -172,13 +164,13 @@ class FlowNotes:
         """Return our end of a connection, if it is one that another host can take over."""
         end = flow.local
         if end in self._ends:
-            return end
+            return self._ends[end]
         if not end[0] or len(self._ends) >= MAX_ENDS:
             return None
         host = ip_address(end[0])
         if host.is_loopback or host.is_link_local:
             return None
-        self._ends[end] = None
+        self._ends[end] = end
         self._introduce(end)
         return end
 

@@ -35,11 +35,12 @@ class Tickling:
         self._life = life
         self._registrar = registrar
         self.sender = SenderLink(config.socket, reactor.seconds)
-        self.notes = FlowNotes(reactor, redis, life, transports.connections)
+        self.notes = FlowNotes(reactor, redis, life)
         self._addresses = AddressWatch(reactor, self._addresses_changed)
         self.waking = Waking(
             reactor, redis, leases, lambda: self._addresses.held, self.sender, config,
             lambda: min(config.flows_per_second / self._workers(), rate()))
+        self._is_running = self._knows_own = False
         transports.watch(self.notes)
         leases.on_change.append(self.waking.ended)
 
@@ -56,10 +57,12 @@ class Tickling:
         # Looked for now, so that the log says early when it is not there.
         if self.sender.is_there:
             self._log.debug("tickles can be sent")
-        Deferred.fromCoroutine(self._remember_own()).addErrback(self._not_remembered)
+        self._is_running = True
+        self._look_for_own()
 
     async def stop(self) -> None:
         """End, before the lease is given back and Redis is closed."""
+        self._is_running = False
         self.waking.stop()
         self._addresses.stop()
         self.sender.close()
@@ -84,9 +87,12 @@ class Tickling:
     def connected(self) -> None:
         """A server can be asked from now on."""
         self.notes.redis_connected()
+        self._look_for_own()
 
     def changed(self, keys: Sequence[bytes] | None) -> None:
-        """Nobody else changes our keys, and those of others are read when they are needed."""
+        """Nobody else changes our keys, unless all are gone; those of others are read when they are needed."""
+        if keys is None:
+            self.notes.redis_connected()
 
     # --- details
 
@@ -99,18 +105,26 @@ class Tickling:
             return 1
         return max(1, sum(node.of == self._registrar for node in self._leases.nodes()))
 
+    def _look_for_own(self) -> None:
+        """Once is enough, for what has ended since is told; but Redis may come back later than we do."""
+        if self._is_running and not self._knows_own:
+            Deferred.fromCoroutine(self._remember_own()).addErrback(self._not_remembered)
+
     async def _remember_own(self) -> None:
         """Wake the phones of former lives of this very node, too: its host may have lost power and come back."""
         node, epoch = self._life
         key = epochs_key(node)
-        former = [int(each) for each in await self._redis.ask(key, b"SMEMBERS", key) if each.isdigit()]
+        found = await self._redis.ask(key, b"SMEMBERS", key)
+        former = [int(each) for each in found if each.isdigit()]
         for each in former:
             if each < epoch:
                 self.waking.ended([(node, each)])
                 await self._redis.ask(key, b"SREM", key, str(each))
+        self._knows_own = True
 
     def _not_remembered(self, failure: Failure) -> None:
         if failure.check(RedisUnavailable, RedisRefused) is None:
             self._log.failure("while former lives of this node were looked for", failure=failure)
         else:
-            self._log.warn("phones of former lives of this node are not woken: {why}", why=failure.getErrorMessage())
+            self._log.warn("phones of former lives of this node are not woken yet: {why}",
+                           why=failure.getErrorMessage())

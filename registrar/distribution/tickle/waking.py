@@ -81,6 +81,7 @@ class Waking:
         self._config = config
         self._pace = Pace(rate)
         self._ended: dict[Epoch, tuple[float, float]] = {}
+        self._woke_at = 0.0
         self._unsent: deque[bytes] = deque()
         self._is_running = self._is_busy = self._looks_again = False
         self._next_look: IDelayedCall | None = None
@@ -118,7 +119,7 @@ class Waking:
     # --- whom
 
     def _gone_through(self, result: object) -> None:
-        self._is_busy = False
+        self._is_busy, self.waiting = False, 0
         if self._next_look is not None and self._next_look.active():
             self._next_look.cancel()
         if self._is_running and self._ended:
@@ -136,7 +137,9 @@ class Waking:
             self._looks_again = False
             for life, (begins, until) in tuple(self._ended.items()):
                 now = self._reactor.seconds()
-                if now >= until or self._lives.is_living(*life):
+                # While some are being woken nobody's time runs out: the others wait for their turn.
+                is_late = now >= max(until, self._woke_at + self._config.remembered_seconds)
+                if is_late or self._lives.is_living(*life):
                     self._ended.pop(life, None)
                 elif now >= begins:
                     await self._wake_life(life)
@@ -172,6 +175,7 @@ class Waking:
                     await self._redis.ask(ends_key(life), b"SREM", ends_key(life), end_of(local))
                     break
                 taken += len(phones)
+                self._woke_at = self._reactor.seconds()
                 self.waiting = max(0, self.waiting - len(phones))
                 self._tickle(life, _records(local, phones), self._config.repeats)
             await deferLater(self._reactor, TICK_SECONDS)

@@ -30,20 +30,17 @@ class FlowNotesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.redis = SetsRedis()
-        self.flows: list[FakeFlow] = []
-        self.notes = FlowNotes(self.clock, cast(Any, self.redis), LIFE, lambda: cast(Any, self.flows))
+        self.notes = FlowNotes(self.clock, cast(Any, self.redis), LIFE)
         self.notes.start()
 
     def confirm(self, *flows: FakeFlow) -> None:
         """Have first requests come."""
         for flow in flows:
-            self.flows.append(flow)
             self.notes.confirmed(cast(ConnectionFlow, flow))
 
     def lose(self, *flows: FakeFlow) -> None:
         """Have connections close."""
         for flow in flows:
-            self.flows.remove(flow)
             flow.is_open = False
             self.notes.gone(cast(ConnectionFlow, flow))
 
@@ -100,7 +97,7 @@ class FlowNotesTests(SynchronousTestCase):
         self.check([again])
 
     def test_families(self) -> None:
-        """IPv6 is noted, too; a connection that closes is looked for at addresses of its own family only."""
+        """IPv6 is noted, too; a connection that closes is removed at its own address only."""
         flow, six = phone(1), phone(1, HERE6)
         self.confirm(flow, six)
         self.write()
@@ -117,13 +114,25 @@ class FlowNotesTests(SynchronousTestCase):
         self.write()
         self.assertEqual((self.redis.asked, self.notes.noted), ([], 0))
 
+    def test_not_noted_closes(self) -> None:
+        """The end of a connection that was not noted changes no number: a health check from this very host, say."""
+        self.confirm(flow := phone(1))
+        self.write()
+        for number in range(3):
+            self.confirm(check := FakeFlow(("127.0.0.1", 5060), ("127.0.0.1", 50_000 + number)))
+            self.lose(check)
+        self.write()
+        self.check([flow])
+        self.clock.advance(RENEW_SECONDS)
+        self.write()
+        self.assertNotIn("DEL", self.redis.names())
+
     def test_never_confirmed(self) -> None:
         """A stranger's connection that closes is nobody's business."""
         self.confirm(phone(1))
         self.write()
         before = len(self.redis.asked)
         stranger = phone(2, confirmed=False)
-        self.flows.append(stranger)
         self.lose(stranger)
         self.write()
         self.assertEqual((len(self.redis.asked), self.notes.noted), (before, 1))
@@ -205,5 +214,5 @@ class FlowNotesTests(SynchronousTestCase):
     def test_stop_before_start(self) -> None:
         """One that never began asks nothing of a Redis that may not be there."""
         self.redis.is_away = True
-        never = FlowNotes(self.clock, cast(Any, self.redis), LIFE, lambda: ())
+        never = FlowNotes(self.clock, cast(Any, self.redis), LIFE)
         self.successResultOf(Deferred.fromCoroutine(never.stop()))

@@ -41,22 +41,14 @@ class FakeLeases:
 
 
 class FakeTransports:
-    """Transports with the connections that the test gives them."""
-
-    def __init__(self) -> None:
-        self.flows: list[FakeFlow] = []
+    """Transports that tell of the connections that the test gives them."""
 
     def watch(self, watcher: FlowWatcher) -> None:
         """See Transports."""
         self.watcher = watcher
 
-    def connections(self) -> list[FakeFlow]:
-        """See Transports."""
-        return self.flows
-
     def confirm(self, flow: FakeFlow) -> None:
         """Have a first request come."""
-        self.flows.append(flow)
         self.watcher.confirmed(cast(ConnectionFlow, flow))
 
 
@@ -105,6 +97,23 @@ class TicklingTests(SynchronousTestCase):
         self.assertEqual(sorted(set(self.woken())), [5, 6])
         self.assertEqual(self.redis.sets.get(b"flows:n1", set()), set())
 
+    def test_came_back_before_redis(self) -> None:
+        """When Redis comes back later than the node, which does not last, those phones are woken then."""
+        self.note(5)
+        self.redis.is_away = True
+        self.made.connected()
+        self.made.start()
+        self.hold("192.0.2.1")
+        self.run_for(2)
+        self.assertEqual(self.woken(), [])
+        self.redis.is_away = False
+        self.made.connected()
+        self.run_for(2)
+        self.assertEqual(set(self.woken()), {5})
+        self.made.connected()
+        self.assertEqual([command for command in self.redis.asked if command[:2] == (b"SMEMBERS", b"flows:n1")],
+                         [(b"SMEMBERS", b"flows:n1")])
+
     def test_not_itself(self) -> None:
         """It does not take its own life, nor a later one that somebody has written, for a former one."""
         self.note(7)
@@ -152,6 +161,19 @@ class TicklingTests(SynchronousTestCase):
         self.assertEqual(len(self.redis.sets[phones]), 1)
         self.successResultOf(Deferred.fromCoroutine(self.made.stop()))
         self.assertEqual(self.redis.sets, {})
+
+    def test_emptied(self) -> None:
+        """When Redis was emptied, which it says, all is noted anew at once; other changes are nothing to us."""
+        self.made.start()
+        self.transports.confirm(FakeFlow(HERE, ("198.51.100.7", 40_000)))
+        self.reactor.advance(WRITE_SECONDS)
+        self.redis.sets.clear()
+        self.made.changed([b"flows:n1"])
+        self.run_for(1)
+        self.assertEqual(self.redis.sets, {})
+        self.made.changed(None)
+        self.run_for(1)
+        self.assertEqual(len(self.redis.sets[b"flows:{n1:7}:192.0.2.1:5060"]), 1)
 
     def test_metrics(self) -> None:
         """Operators see how many are noted, and that the sender is not there."""

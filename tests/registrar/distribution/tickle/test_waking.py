@@ -180,6 +180,25 @@ class WhenTests(WakingCase):
         self.run_for(LOOK_SECONDS + 0.5)
         self.assertEqual(set(self.outlet.phones()), {10_000, 10_001, 10_002})
 
+    def test_slow(self) -> None:
+        """While phones are being woken nobody's time runs out, however slowly that goes and whatever comes between."""
+        other = ("n2", 9)
+        self.waking = self.a_waking(TickleConfig(repeats=1, remembered_seconds=20))
+        self.rate = 20.0
+        self.note(600)
+        self.redis.sets[b"flows:{n2:9}"] = {b"192.0.2.1:5060"}
+        self.redis.sets[b"flows:{n2:9}:192.0.2.1:5060"] = {pack_address("198.51.100.8", 50_000)}
+        self.take_over()
+        self.die()
+        self.waking.ended({other})
+        self.run_for(25)
+        self.redis.is_away = True
+        self.run_for(2)
+        self.assertEqual(self.waking.waiting, 0)
+        self.redis.is_away = False
+        self.run_for(10)
+        self.assertEqual(sorted(self.outlet.phones()), [*range(10_000, 10_600), 50_000])
+
     def test_stopped(self) -> None:
         """A process that ends wakes nobody any more, and leaves the rest to others."""
         self.note(1000)
