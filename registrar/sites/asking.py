@@ -19,10 +19,14 @@ Place = tuple[str, int]
 class Unanswered(Exception):
     """There is no answer; says why."""
 
-    def __init__(self, why: str, is_silent: bool = False) -> None:
-        """`is_silent`: nothing came in all the time, so that nobody knows what is there."""
+    def __init__(self, why: str, is_silent: bool = False, is_answer: bool = False) -> None:
+        """`is_silent`: nothing came in all the time, so that nobody knows what is there.
+
+        `is_answer`: who was asked is there, and says that it does not know.
+        """
         super().__init__(why)
         self.is_silent = is_silent
+        self.is_answer = is_answer
 
 
 Reach = Callable[[str, str, int], Awaitable[Flow]]
@@ -77,7 +81,7 @@ class _Waiting:
         if response.status < 200 or self.answered.called:
             return
         if response.status >= 300:
-            self.fail(f"{response.status} {response.reason}")
+            self.fail(f"{response.status} {response.reason}", is_answer=True)
         elif len(response.body) > MOST_BODY_BYTES:
             self.fail("its answer is too long")
         else:
@@ -93,7 +97,7 @@ class _Waiting:
         if self.transaction is not None:
             self.transaction.abandon()
 
-    def fail(self, why: str, is_silent: bool = False) -> None:
+    def fail(self, why: str, is_silent: bool = False, is_answer: bool = False) -> None:
         """End without an answer, unless there is one."""
         if not self.answered.called:
-            self.answered.errback(Unanswered(why, is_silent))
+            self.answered.errback(Unanswered(why, is_silent, is_answer))

@@ -110,7 +110,7 @@ class SiteLink:
             raise Unanswered("it does not answer")
         # Those that refuse take no time; all of them together may take that of one question.
         question, ends_at = Question(key), self._wheel.now() + self._config.site_question_seconds
-        problem = Unanswered("it has no members")
+        problem, is_there = Unanswered("it has no members"), False
         for place in self._places():
             left = ends_at - self._wheel.now()
             if left <= 0:
@@ -120,13 +120,15 @@ class SiteLink:
             except WordsNotUnderstood as wrong:
                 problem = Unanswered(f"it is not understood: {wrong}")
             except Unanswered as failed:
-                problem = failed
+                problem, is_there = failed, is_there or failed.is_answer
             else:
                 self.questions["answered"] += 1
                 self._current = place
                 return found
             self._failed(place, problem)
-        self._doubt()
+        # Nodes whose Redis is away, or that are asked too much, say so at once: nobody waits for them.
+        if not is_there:
+            self._doubt()
         raise problem
 
     def _failed(self, place: Place, problem: Unanswered) -> None:

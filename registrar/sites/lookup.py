@@ -15,6 +15,9 @@ from registrar.sites.link import SiteLink
 from rollcall.cluster.config import ClusterConfig
 from rollcall.sip.errors import ParseError
 
+LONGEST_REMEMBERED = 256
+"""Names with more bytes are not remembered: few people have one, and who calls many would have us keep them all."""
+
 
 class Lookup:
     """Asks all other sites that answer."""
@@ -114,7 +117,7 @@ class Lookup:
         return found if len(there) == len(found.bindings) else evolve(found, bindings=there)
 
     def _remember(self, key: bytes) -> None:
-        if not self._config.site_negative_seconds:
+        if not self._config.site_negative_seconds or len(key) > LONGEST_REMEMBERED:
             return
         while len(self._nobody) >= self._config.max_site_negatives:
             del self._nobody[next(iter(self._nobody))]

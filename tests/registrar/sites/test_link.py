@@ -21,6 +21,7 @@ ONE, TWO = ("192.0.2.7", 5070), ("2001:db8::8", 5070)
 THREE = ("192.0.2.9", 5071)
 NODES = (a_node("a1"), a_node("a3", host=THREE[0], port=THREE[1]))
 FOUND = Snapshot(1, (a_binding(),))
+SORRY = Unanswered("503 Service Unavailable", is_answer=True)
 REFUSED, SILENT = Unanswered("refused"), Unanswered("no answer in time", is_silent=True)
 
 
@@ -145,6 +146,19 @@ class LinkTests(SynchronousTestCase):
         self.let_pass(1.125)
         self.assertEqual(self.state(), (False, False, 0))
         self.assertEqual(self.changes, 2)
+
+    def test_no_redis_there(self) -> None:
+        """Who answers that it cannot know just now is there: the next one is asked, and nothing is said of the site."""
+        self.begin()
+        self.answers = {ONE: SORRY}
+        self.assertEqual(self.successResultOf(self.find()), FOUND)
+        self.answers = dict.fromkeys((ONE, TWO, THREE), SORRY)
+        with capturedLogs() as logged:
+            for _ in range(5):
+                self.assertIs(self.failureResultOf(self.find(), Unanswered).value, SORRY)
+                self.assertEqual(self.state(), (True, True, 2))
+        self.assertEqual([event for event in logged if event["log_level"] is LogLevel.warn], [])
+        self.assertNotIn(None, [aor for _, aor in self.asked])
 
     def test_hurry(self) -> None:
         """When a connection with one of its nodes has ended it is asked at once, and then again every second."""

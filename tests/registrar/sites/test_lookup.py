@@ -83,6 +83,14 @@ class LookupTests(SynchronousTestCase):
         self.assertEqual([self.successResultOf(each) for each in looking], [found] * 5)
         self.assertEqual(self.lookup.waiting, 0)
 
+    def test_long_names(self) -> None:
+        """Names longer than any that somebody has are not remembered: anybody may call them, each for kilobytes."""
+        for _ in range(2):
+            looking = self.look(f"sip:{'x' * 10_000}@example.com")
+            self.answer()
+            self.assertIsNone(self.successResultOf(looking))
+        self.assertEqual(self.outcomes(), {"nobody": 2})
+
     def test_nobody(self) -> None:
         """Who is nowhere is remembered for a while, of so many the latest."""
         for number in range(3):
