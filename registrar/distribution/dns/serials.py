@@ -34,9 +34,12 @@ class Serials:
 
     def number(self, content: str, now: float) -> int:
         """Return the serial number of this content."""
-        self._digest = digest = sha256(content.encode()).hexdigest()
+        before, digest = self._digest, sha256(content.encode()).hexdigest()
+        self._digest = digest
         kept = self._read()
-        if kept is not None and kept.digest == digest and kept.serial >= self._last:
+        # Our number for another content is not this one's, though another worker took it in the same second.
+        least = self._last if before == digest else self._last + 1
+        if kept is not None and kept.digest == digest and kept.serial >= least:
             self._last = kept.serial
         else:
             self._last = min(GREATEST, max(int(now), self._last + 1, kept.serial + 1 if kept is not None else 0))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
@@ -49,6 +50,15 @@ class SerialsTests(SynchronousTestCase):
         self.assertTrue(self.serials.is_behind())
         self.assertEqual(self.serials.number("a", NOW), NOW + 2)
         self.assertFalse(self.serials.is_behind())
+
+    def test_workers_at_once(self) -> None:
+        """Two workers that gave their contents one number in the same moment do not keep it for both."""
+        other = Serials(self.file)
+        with patch.object(other, "_read", return_value=None):  # it looked before the first had written
+            self.assertEqual(self.serials.number("a", NOW), other.number("b", NOW))
+        self.assertGreater(self.serials.number("b", NOW), NOW)
+        self.assertTrue(other.is_behind())
+        self.assertEqual(other.number("b", NOW), self.serials.number("b", NOW))
 
     def test_unusable_file(self) -> None:
         """What is no such file is told and replaced."""
