@@ -23,8 +23,9 @@ _OPTION = Struct("!HHHBB")
 
 _ADDRESS_BYTES = {3: BITS[1] // 8, 7: BITS[2] // 8}
 
-Question = tuple[bytes, int, dict[str, Entry]]
-"""What stands between the name and the subnet's address, where the name ends, and the answers by view."""
+Question = tuple[int, bytes, int, dict[str, Entry]]
+"""How many bytes of the subnet's address there are, what stands between the name and them, where the name ends, and the
+answers by view."""
 
 
 class SubnetAnswers:
@@ -43,8 +44,8 @@ class SubnetAnswers:
             question = self._questions.get(data[2:-size].lower())
             if question is None:
                 continue
-            between, name_end, answers = question
-            if data[name_end:-size] != between:
+            expected, between, name_end, answers = question
+            if size != expected or data[name_end:-size] != between:
                 continue
             prefix = data[-size:]
             entry = answers.get(select(prefix.ljust(_ADDRESS_BYTES[size], b"\0")))
@@ -70,7 +71,7 @@ class SubnetAnswers:
         tail, head, name_end, rest, kind, cut_head, cut_rest = entry
         key, between = data[2:-size].lower(), tail[:-size]
         question = self._questions.get(key)
-        if question is None or question[0] != between:  # types may differ like letters
-            question = self._questions[key] = (between, name_end, {})
-        question[2][view] = (b"", head, name_end, rest[:-size], kind, cut_head, cut_rest[:-size])
+        if question is None or question[:2] != (size, between):  # types may differ like letters
+            question = self._questions[key] = (size, between, name_end, {})
+        question[3][view] = (b"", head, name_end, rest[:-size], kind, cut_head, cut_rest[:-size])
         return True

@@ -67,6 +67,15 @@ class SubnetAnswersTests(SynchronousTestCase):
         for data in (good + b"x", good[:-1], good[:2] + b"\x41" + good[3:], good[:2] + b"\x81" + good[3:]):
             self.both(data)
 
+    def test_other_length(self) -> None:
+        """A question that is cut short, or too long, by just the difference between the families is malformed."""
+        short, long = a_query(subnet="10.0.1.0/24").to_wire(), a_query(subnet="2001:db8:0:100::/56").to_wire()
+        self.both(short)
+        self.both(long)
+        self.assertEqual(self.questions, 2)
+        self.both(short + bytes(4))
+        self.both(long[:-4])
+
     def test_elsewhere(self) -> None:
         """A subnet that is not the last thing is not kept so, nor one beside other options."""
         cookie = GenericOption(OptionType.COOKIE, b"12345678")
