@@ -206,7 +206,7 @@ def _beside(returning: Mapping[str, Standing], others: Mapping[str, Standing]) -
         left = sum(each.weight * (1.0 - each.share) for each in returning.values())
         whole = sum(rest.values()) or 1.0
         rest = {place: left * weight / whole for place, weight in rest.items()}
-    return {place: max(1, round(weight)) for place, weight in (back | rest).items()}
+    return {place: max(1, min(MOST_WEIGHT, round(weight))) for place, weight in (back | rest).items()}
 
 
 def _steady(weight: int, told: int) -> int:

@@ -200,7 +200,15 @@ def _name_server(config: NameServerConfig) -> NameServer:
 
 def _mailbox(config: DnsConfig) -> tuple[bytes, ...] | None:
     local, at, domain = config.hostmaster.rpartition("@")
-    return (local.encode(), *_name(domain, "dns.hostmaster").labels[:-1]) if at else None
+    if not at:
+        return None
+    labels = (local.encode(), *_name(domain, "dns.hostmaster").labels[:-1])
+    try:
+        Name((*labels, b""))
+    except dns.exception.DNSException:
+        raise NotAllowed("a shorter mail address, for it is told as a host name", "dns.hostmaster",
+                         config.hostmaster) from None
+    return labels
 
 
 def _check_routes(config: DnsConfig, sites: Sequence[SiteConfig]) -> None:

@@ -178,6 +178,11 @@ class OffersTests(SynchronousTestCase):
         back = Standing(Fitness.RETURNING, 400, 0.1)
         self.assertEqual(self.told(fra=back, ams=back), [("fra", 10, 40), ("ams", 10, 40), ("nyc", 10, 720)])
 
+    def test_large_ones_return(self) -> None:
+        """What the one that stood in has for them stays a weight (RFC 2782), however much is free there."""
+        back = Standing(Fitness.RETURNING, MOST_WEIGHT, 0.1)
+        self.assertEqual(self.told(fra=back, ams=back)[-1], ("nyc", 10, MOST_WEIGHT))
+
     def test_all_return(self) -> None:
         """Where nobody stands in, each is in its own place again at once."""
         back = Standing(Fitness.RETURNING, 400, 0.1)

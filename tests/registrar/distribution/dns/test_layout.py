@@ -165,6 +165,7 @@ class FileTests(SynchronousTestCase):
             ('routes = [{ group = "a/b", sites = ["fra", "ams|fra"] }]', "dns.routes[0].sites"),
             ('routes = [{ group = "a/b", sites = ["fra"] }, { group = "a/b", sites = ["ams"] }]', "dns.routes"),
             ('domains = ["192.0.2.1"]', "dns.domains"), ('hostmaster = "me"', "dns.hostmaster"),
+            (f'hostmaster = "{60 * "ü"}@example.com"', "dns.hostmaster"),
             ('name_servers = [{ name = "192.0.2.1" }]', "dns.name_servers[0].name"),
             ("ttl_changing_seconds = 31", "dns.ttl_changing_seconds"), ("look_seconds = 0", "dns.look_seconds"),
             ("overloaded_below = 0.3", "dns.overloaded_below"),
