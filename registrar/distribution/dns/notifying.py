@@ -49,11 +49,11 @@ class Notifying:
         self._serials: dict[Name, int] = {}
         self._ways: dict[str, _Way] = {}
 
-    def tell(self, soas: Mapping[Name, RRset]) -> None:
-        """Tell of each zone whose serial is not the last one. News that were not heard are out of date then."""
+    def tell(self, soas: Mapping[Name, RRset], again: bool = False) -> None:
+        """Tell of each zone whose serial is new, or `again` of all. What was not heard is out of date then."""
         for origin, soa in soas.items():
             serial = soa[0].serial
-            if self._serials.get(origin) == serial:
+            if self._serials.get(origin) == serial and not again:
                 continue
             self._serials[origin] = serial
             for place in self._secondaries:

@@ -6,7 +6,7 @@ from typing import Any
 from dns.name import Name
 from dns.rdatatype import RdataType
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.logger import Logger
 
 from registrar.distribution.dns.answers import DATA, Answers
@@ -25,6 +25,10 @@ from rollcall.net.listening import datagram_socket, family_of, stream_socket
 RECEIVE_BUFFER_BYTES = 1_048_576
 
 BACKLOG = 128
+
+# Workers hear of other sites about once a second, each by itself. A secondary that is told by one of them may ask
+# another, who has the old zone still, and be content; so it is told once more when all of them know.
+AGAIN_SECONDS = 2.0
 
 
 class DnsServer:
@@ -48,6 +52,7 @@ class DnsServer:
         self.notifying = Notifying(reactor, tuple(told), hosts)
         self._ports: list[IListeningPort] = []
         self._is_running = False
+        self._telling_again: IDelayedCall | None = None
 
     def publish(self, snapshot: Snapshot) -> None:
         """Answer from this snapshot from now on, and tell secondaries. Raises ValueError when it is not whole."""
@@ -71,6 +76,8 @@ class DnsServer:
     def stop(self) -> "Deferred[Any]":
         """Answer no more; harmless twice."""
         self._is_running = False
+        if self._telling_again is not None and self._telling_again.active():
+            self._telling_again.cancel()
         self.notifying.stop()
         for datagrams in self.datagram_services:
             datagrams.stop()
@@ -97,7 +104,12 @@ class DnsServer:
 
     def _tell(self, snapshot: Snapshot) -> None:
         rrsets = snapshot.views[snapshot.default].rrsets
-        self.notifying.tell({origin: rrsets[origin, RdataType.SOA] for origin in snapshot.origins})
+        soas = {origin: rrsets[origin, RdataType.SOA] for origin in snapshot.origins}
+        self.notifying.tell(soas)
+        if self._shared:
+            if self._telling_again is not None and self._telling_again.active():
+                self._telling_again.cancel()
+            self._telling_again = self._reactor.callLater(AGAIN_SECONDS, self.notifying.tell, soas, True)
 
     def _over_stream(self, data: bytes, host: bytes) -> Iterator[bytes]:
         """Return what answers a query that came by TCP."""

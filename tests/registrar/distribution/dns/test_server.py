@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.distribution.dns.config import DnsConfig
 from registrar.distribution.dns.observing import watch_dns
-from registrar.distribution.dns.server import DnsServer
+from registrar.distribution.dns.server import AGAIN_SECONDS, DnsServer
 from rollcall.ops.metrics import Metrics
 from tests.interop.process import free_ports
 from tests.registrar.distribution.dns.zones import a_query, a_snapshot
@@ -23,6 +23,7 @@ class Reactor(MemoryReactorClock):
     def __init__(self) -> None:
         super().__init__()
         self.told: list[Any] = []
+        self.said: list[bytes] = []
 
     def listenUDP(self, port: int, protocol: Any, interface: str = "") -> Any:
         """See IReactorUDP."""
@@ -32,9 +33,15 @@ class Reactor(MemoryReactorClock):
     def write(self, data: bytes, place: Any) -> None:
         """See IUDPTransport."""
         self.told.append(place)
+        self.said.append(data)
 
     def stopListening(self) -> None:
         """See IListeningPort."""
+
+
+def answered(data: bytes) -> bytes:
+    """Return what a secondary answers to a NOTIFY."""
+    return dns.message.make_response(dns.message.from_wire(data)).to_wire()
 
 
 class DnsServerTests(SynchronousTestCase):
@@ -75,6 +82,21 @@ class DnsServerTests(SynchronousTestCase):
             server.publish(a_snapshot())
             server.start()
         self.assertEqual(len(self.reactor.told), 1)
+
+    def test_tells_again(self) -> None:
+        """Where workers share a place a secondary that has heard is told once more: it may have asked another."""
+        server = self.server(shared=True)
+        server.publish(a_snapshot())
+        server.start()
+        server.notifying.answered(self.reactor.said[0], ("192.0.2.53", 53))
+        self.assertEqual(server.notifying.told, 0)  # that was no answer yet
+        server.notifying.answered(answered(self.reactor.said[0]), ("192.0.2.53", 53))
+        self.assertEqual((server.notifying.told, len(self.reactor.told)), (1, 1))
+        self.reactor.advance(AGAIN_SECONDS)
+        self.assertEqual(len(self.reactor.told), 2)
+        server.notifying.answered(answered(self.reactor.said[1]), ("192.0.2.53", 53))
+        self.reactor.advance(100.0)
+        self.assertEqual(len(self.reactor.told), 2)
 
     def test_taken(self) -> None:
         """A place that is taken is named, and then nothing listens."""
