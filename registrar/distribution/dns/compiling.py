@@ -22,6 +22,9 @@ _LENGTH = Struct("!H")
 
 ADDRESSES = (RdataType.A, RdataType.AAAA)
 
+# Answers that nothing is there: who asks for names of every length in each of many zones shall not fill the memory.
+MOST_MISSED = 10_000
+
 
 @frozen
 class Compiled:
@@ -132,6 +135,8 @@ class CompiledView:
         if compiled is None:
             # the SOA's owner is the end of the name that was asked for
             body = _LENGTH.pack(POINTER << 8 | at) + self._negative[origin]
+            if len(self._missed) >= MOST_MISSED:
+                self._missed.clear()
             compiled = self._missed[origin, at, rcode] = Compiled(rcode, body, 0, 1, (), len(body))
         return compiled
 

@@ -1,8 +1,11 @@
 """Answers of one view: what is there, what comes with it, and how it is said that nothing is."""
 
+from unittest.mock import patch
+
 from dns.name import from_text
 from twisted.trial.unittest import SynchronousTestCase
 
+from registrar.distribution.dns import compiling
 from registrar.distribution.dns.compiling import Compiled, CompiledView
 from registrar.distribution.dns.snapshot import View
 from registrar.distribution.dns.wire import Rcode, Type
@@ -40,6 +43,13 @@ class CompiledViewTests(SynchronousTestCase):
             self.assertEqual((found.rcode, found.answers, found.authorities), (rcode, 0, 1), name)
             # owner, type, class, and the lesser of the SOA's TTL and its minimum (RFC 2308 §3)
             self.assertEqual(found.body[2:10], bytes.fromhex("000600010000001e"))
+
+    def test_missing_is_bounded(self) -> None:
+        """Who asks for names of every length in many zones has only so much remembered."""
+        with patch.object(compiling, "MOST_MISSED", 10):
+            for length in range(1, 30):
+                self.find("x" * length, Type.A)
+        self.assertLessEqual(len(self.view._missed), 10)
 
     def test_elsewhere(self) -> None:
         """Names in no zone of ours have no answer, nor has the root."""
