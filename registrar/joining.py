@@ -275,7 +275,7 @@ class _Joining:
             reactor=self.reactor, wheel=self.wheel, me=self.me, transports=self.transports,
             location=self.location, draining=self.draining, waited_on=lambda: self.transactions.waited_on,
             clustering=self.clustering, sites=self.sites, access=self.media.access if self.media is not None else None,
-            rate=lambda: 0.0 if self.wants_nobody() else self.shedding.rate()))
+            rate=lambda: 0.0 if self.wants_nobody() else self.shedding.pace()))
 
     def be_watched(self) -> None:
         """Make what operators look at, and with workers what the supervisor speaks to."""

@@ -114,6 +114,17 @@ class Shedding:
         self.load.look(self._now())
         return self.load.rate
 
+    def pace(self) -> float:
+        """Return how many who sleep may be woken in a second, who come at once then.
+
+        Nobody while answers take too long, for he would be turned away; and while those who were turned away are to
+        come again, what is not kept for them.
+        """
+        rate = self.rate()
+        if self.load.is_late:
+            return 0.0
+        return rate * (1.0 - self._config.appointments) if self.load.is_shedding else rate
+
     # --- while it lasts
 
     def turns_away(self, register: UsualRegister, domain: str, address: PackedAddress, now: float) -> int | None:

@@ -237,6 +237,16 @@ class EndTests(SheddingCase):
         self.assertEqual(self.shedding.appointments.missed, 1)
         self.assertEqual(self.ask(self.alice).status, 401)
 
+    def test_pace(self) -> None:
+        """Nobody is woken while answers take too long, and then few until those who were turned away have come."""
+        self.assertEqual(self.shedding.pace(), self.shedding.rate())
+        self.be_late(LATE)
+        self.ask(self.alice)
+        self.assertEqual(self.shedding.pace(), 0.0)
+        self.be_late(0.0)
+        self.assertTrue(self.shedding.load.is_shedding)
+        self.assertAlmostEqual(self.shedding.pace(), self.shedding.rate() * (1 - self.config.appointments))
+
     def test_metrics(self) -> None:
         """The state is exported."""
         self.be_late(LATE)
