@@ -165,7 +165,9 @@ class Distribution:
             await self._tickling.stop()
 
     def _nodes_with_leases(self) -> Sequence[Node]:
-        return self._clustering.leases.nodes() if self._clustering is not None else ()
+        """Return what leases say now: while Redis is away they are old, and each worker answers for itself."""
+        clustering = self._clustering
+        return () if clustering is None or clustering.redis.problem is not None else clustering.leases.nodes()
 
 
 def _tickling(config: RegistrarConfig, around: Around, clustering: Clustering) -> Tickling:
