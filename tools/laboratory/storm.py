@@ -7,6 +7,7 @@ that stay are hung up meanwhile, one after the other: these may not have to wait
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from attrs import field, frozen
 
@@ -62,8 +63,12 @@ class Storm:
         ]
 
 
-def storm(fleet: Fleet, callers: Callers, dying: Node, staying: Sequence[Node], tell: Callable[[str], None]) -> Storm:
-    """Kill one of the registrars of phones that are registered, and return what came of it when all are back."""
+def storm(fleet: Fleet, callers: Callers, dying: Node, staying: Sequence[Node], tell: Callable[[str], None],
+          meanwhile: AbstractContextManager[object] | None = None) -> Storm:
+    """Kill one of the registrars of phones that are registered, and return what came of it when all are back.
+
+    Until then this thread is in `meanwhile`.
+    """
     at_node = {contact["aor"]: contact["node"] for contact in staying[0].contacts()}
     theirs = [phone for phone in fleet.phones if at_node.get(phone.aor) == dying.name]
     mine = {phone.aor for phone in fleet.phones}
@@ -74,9 +79,10 @@ def storm(fleet: Fleet, callers: Callers, dying: Node, staying: Sequence[Node], 
     tell(f"{len(theirs)} of {len(fleet.phones)} phones are at {dying.name}, {calls} calls elsewhere")
     registered, refused, before = len(fleet.register_seconds), len(fleet.refusals), _counts(staying)
     began = fleet.loop.now()
-    dying.kill()
-    callers.begin_to_hang_up()
-    fleet.wait(lambda: all(phone.back_at > began for phone in theirs), "all phones", BACK_SECONDS)
+    with meanwhile or nullcontext():
+        dying.kill()
+        callers.begin_to_hang_up()
+        fleet.wait(lambda: all(phone.back_at > began for phone in theirs), "all phones", BACK_SECONDS)
     after, told = _counts(staying), fleet.refusals[refused:]
     gained = {name: after[name] - before.get(name, 0.0) for name in after}
     return Storm(
