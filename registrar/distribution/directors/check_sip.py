@@ -6,6 +6,8 @@ keepalived's MISC_CHECK with misc_dynamic expects:
     2 to 255   it answers, and its weight is this less 2: 2 means that it is drained or not ready
 
 With an agent (the line that registrar.distribution.health.agent says) the weight is the one that the node wishes for.
+keepalived keeps the last weight it was told when it hears 0. So when a node may have been drained, `--weight` is given,
+and a node that serves and says no weight has that one again.
 keepalived starts this program every second or so for each real server, so only the standard library is imported, and
 of it little: `python -m registrar.distribution.directors.check_sip` does the same as `rollcall check-sip`.
 """
@@ -71,16 +73,17 @@ class Found:
         if said is not None:
             self.why += f"; the agent {'says ' + said if said else 'does not answer'}"
 
-    def exit_code(self, full_weight: float = FULL) -> int:
+    def exit_code(self, full_weight: float | None = None) -> int:
         """Return what keepalived is told; `full_weight` is what it knows as the weight of a node that wants 100 %."""
         if not self.status:
             # Its listener may be closed because it is drained; what hangs on it shall go on.
             return WEIGHT_0 if self.is_drained else DEAD
         if 500 <= self.status < 600 and self.status not in ABOUT_THE_REQUEST:
             return WEIGHT_0
-        if self.weight is None:
+        if self.weight is None and full_weight is None:
             return ALIVE
-        return WEIGHT_0 + (max(1, round(self.weight * full_weight / FULL)) if self.weight else 0)
+        weight = FULL if self.weight is None else self.weight
+        return WEIGHT_0 + (max(1, round(weight * (full_weight or FULL) / FULL)) if weight else 0)
 
 
 def run(words: list[str]) -> int:
@@ -161,7 +164,7 @@ def options(target: Place, transport: str, timeout: float, domain: str = "") -> 
 
 def a_request(server: str, transport: str, ours: Place, branch: str) -> bytes:
     """Return an OPTIONS for the server itself: its Request-URI names nobody (RFC 3261 §11.1)."""
-    uri = f"sip:{server}" + ("" if transport == "udp" else ";transport=tcp")
+    uri = f"sip:{bracketed(server) if is_ipv6(server) else server}" + ("" if transport == "udp" else ";transport=tcp")
     return "\r\n".join((
         f"OPTIONS {uri} SIP/2.0",
         f"Via: SIP/2.0/{transport.upper()} {shown(ours)};branch={branch};rport",
@@ -264,8 +267,8 @@ def _parser() -> ArgumentParser:
         metavar="SECONDS", help="for the answer, and the agent's; default: 2")
     add("--agent", type=_checked(place_of, "host:port"), metavar="HOST:PORT",
         help="the node's [health] agent, which says its weight")
-    add("--weight", type=_checked(lambda text: _between(1, MOST_WEIGHT, text), "1 to 253"), default=FULL, metavar="N",
-        help="what 100%% of the agent is worth; default: 100")
+    add("--weight", type=_checked(lambda text: _between(1, MOST_WEIGHT, text), "1 to 253"), default=None,
+        metavar="N", help="what 100%% is worth, and a node of which no agent says anything; default: 100, and exit code 0")
     add("--domain", default="", metavar="NAME", help="a domain that the node serves; default: HOST, which has to be an "
         "address that it knows as its own")
     add("--alive", action="store_true", help="exit code 0 for whoever answers at all, whatever its weight")
@@ -305,6 +308,11 @@ def shown(place: Place) -> str:
 def bracketed(host: str) -> str:
     """Return a host as it stands in a URI."""
     return f"[{host}]" if ":" in host else host
+
+
+def is_ipv6(host: str) -> bool:
+    """Say whether a host is an address without brackets, rather than a host with a port."""
+    return host.count(":") > 1 and not host.startswith("[")
 
 
 def place_of(text: str, default_port: int = 0) -> Place:

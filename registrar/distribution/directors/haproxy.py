@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
+from registrar.distribution.directors.check_sip import bracketed
 from registrar.distribution.directors.config import RealServerConfig
 from registrar.distribution.directors.layout import CannotRender, Layout, Service, address_of, place
 
@@ -117,9 +118,10 @@ def _expected_of_agents() -> Iterator[str]:
 
 
 def _options(layout: Layout, port: Port) -> Iterator[str]:
-    yield f'    tcp-check send-lf "OPTIONS sip:{layout.domain} SIP/2.0\\r\\n"'
+    domain = bracketed(layout.domain)
+    yield f'    tcp-check send-lf "OPTIONS sip:{domain} SIP/2.0\\r\\n"'
     for header in HEADERS:
-        text = header.format(transport=port.check.check_transport.upper(), domain=layout.domain)
+        text = header.format(transport=port.check.check_transport.upper(), domain=domain)
         yield f'    tcp-check send-lf "{text}\\r\\n"'
     yield f"    tcp-check expect error-status L7OKC rstring {SERVING}"
 

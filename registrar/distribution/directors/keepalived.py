@@ -175,7 +175,7 @@ def _real_server(layout: Layout, service: Service, node: RealServerConfig) -> Li
     One that is drained has weight 0 and keeps what it has.
     """
     agent = layout.agent(node, service.family)
-    more = f"--agent {agent} --weight {node.weight}" if agent else ""
+    more = f"--agent {agent} --weight {node.weight}" if agent else f"--weight {node.weight}"
     yield f"    # {node.name}"
     yield f"    real_server {address_of(node, service.family)} {service.port} {{"
     yield f"        weight {node.weight}"

@@ -117,9 +117,11 @@ class StatusTests(CheckCase):
         self.assertEqual(lines[-2:], ["", ""])
         names = {line.partition(":")[0] for line in lines[1:-2]}
         self.assertLessEqual({"Via", "Max-Forwards", "From", "To", "Call-ID", "CSeq", "Content-Length"}, names)
+        self.checked(self.stream(saying("200 OK")), "--transport", "tcp", "--domain", "2001:db8::1")
+        self.assertTrue(self.requests[1].startswith("OPTIONS sip:[2001:db8::1];transport=tcp SIP/2.0\r\n"))
         place = self.datagrams([saying("200 OK")])
         self.checked(place)
-        self.assertTrue(self.requests[1].startswith(f"OPTIONS sip:{place} SIP/2.0\r\n"))
+        self.assertTrue(self.requests[-1].startswith(f"OPTIONS sip:{place} SIP/2.0\r\n"))
 
     def test_lost_datagram(self) -> None:
         """A datagram that is not answered is sent again, the same one."""
@@ -162,7 +164,7 @@ class AgentTests(CheckCase):
         """The agent's weight, of what is configured for the node, is the exit code less 2; 0 is nothing but 0."""
         for line, weight, code in ((b"ready up 75%\n", "100", 77), (b"ready up 75%\n", "50", 40), (b"up 0%\n", "50", 2),
                                    (b"ready up 1%\n", "5", 3), (b"ready up 100%\n", "253", 255), (b"drain\n", "100", 2),
-                                   (b"down #starting 99%\n", "100", 2), (b"ready\n", "100", 0)):
+                                   (b"down #starting 99%\n", "100", 2), (b"ready\n", "100", 102)):
             found, said = self.checked(self.stream(saying("200 OK")), "--transport", "tcp", "--agent", self.agent(line),
                                        "--weight", weight)
             self.assertEqual(found, code, line)
@@ -185,6 +187,12 @@ class AgentTests(CheckCase):
         found, said = self.checked(self.stream(saying("200 OK")), "--transport", "tcp", "--agent", self.nobody())
         self.assertEqual(found, ALIVE)
         self.assertIn("the agent does not answer", said)
+
+    def test_weight_again(self) -> None:
+        """A node that serves again has its weight again, for 0 would leave keepalived with that of its drain."""
+        for more in ((), ("--agent", self.nobody())):
+            found, _ = self.checked(self.stream(saying("200 OK")), "--transport", "tcp", "--weight", "50", *more)
+            self.assertEqual(found, WEIGHT_0 + 50)
 
     def test_long_line(self) -> None:
         """What an agent says is neither endless nor steers a terminal."""

@@ -43,8 +43,10 @@ class DirectorTests(SynchronousTestCase):
             self.assertIn(f"            {line}\n", body)
 
     def test_without_agent(self) -> None:
-        """Without an agent the answer to OPTIONS alone counts."""
-        self.assertNotIn("--agent", render(a_layout(agent=()), "director", "lb1"))
+        """Without an agent the answer to OPTIONS alone counts; a node has its weight back when its drain is undone."""
+        text = render(a_layout(agent=()), "director", "lb1")
+        self.assertNotIn("--agent", text)
+        self.assertIn("--timeout 2 --weight 50 --quiet", text)
 
     def test_virtual_addresses(self) -> None:
         """An instance for each family, of version 3, in one group; nobody is preferred."""
