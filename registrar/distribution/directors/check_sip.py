@@ -268,7 +268,7 @@ def _parser() -> ArgumentParser:
     add("--agent", type=_checked(place_of, "host:port"), metavar="HOST:PORT",
         help="the node's [health] agent, which says its weight")
     add("--weight", type=_checked(lambda text: _between(1, MOST_WEIGHT, text), "1 to 253"), default=None,
-        metavar="N", help="what 100%% is worth, and a node of which no agent says anything; default: 100, and exit code 0")
+        metavar="N", help="what 100%% is worth, and who says no weight; default: 100, and exit code 0 for the latter")
     add("--domain", default="", metavar="NAME", help="a domain that the node serves; default: HOST, which has to be an "
         "address that it knows as its own")
     add("--alive", action="store_true", help="exit code 0 for whoever answers at all, whatever its weight")
