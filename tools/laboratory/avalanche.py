@@ -65,7 +65,8 @@ def avalanche(folder: Path, way: Way, phones: int, pace: int, within: float, tel
     """Bring phones to three registrars and take one away; `within` so many seconds they come to the others."""
     sections = f"[cluster]\ndrain_grace_seconds = 0\ndrain_flows_per_second = {pace}\n"
     lab = Lab(folder, REGISTRARS, "single", phones, sections)
-    with lab, Fleet(lab.tcp, lab.users, lab.domain, Behaviour(jitter_seconds=within)) as fleet:
+    patient = Behaviour(jitter_seconds=within, when_unavailable="later", max_retry_seconds=BACK_SECONDS)
+    with lab, Fleet(lab.tcp, lab.users, lab.domain, patient) as fleet:
         fleet.register_all(REGISTRATIONS_PER_SECOND, phones / REGISTRATIONS_PER_SECOND + BACK_SECONDS)
         tell(f"{phones} phones are registered")
         return _measured(lab, fleet, way, tell)

@@ -3,6 +3,7 @@
 import gc
 import os
 import weakref
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -99,6 +100,20 @@ class TlsTestCase(SynchronousTestCase):
         _, _, connection = join(client.client_side(name), server.server_side)
         certificate: x509.Certificate = connection.get_peer_certificate(as_cryptography=True)
         return str(certificate.subject.rfc4514_string())
+
+
+class BusyTests(TlsTestCase):
+    def test_waiting_handshakes(self) -> None:
+        """When more handshakes wait for their turn than may, no more are to begin until these are done."""
+        tls = Tls(TlsConfig(trust_roots_file=self.authority.file), self.clock, max_waiting=2)
+        done: list[int] = []
+        for number in range(3):
+            self.assertFalse(tls.is_busy())
+            tls._handshakes.defer(partial(done.append, number))
+        self.assertTrue(tls.is_busy())
+        tls._handshakes.run(lambda: None)
+        self.clock.advance(0)
+        self.assertEqual((done, tls.is_busy()), ([0, 1, 2], False))
 
 
 class ShowingTests(TlsTestCase):
