@@ -15,7 +15,7 @@ class AvalancheConfig:
     target_seconds: float = field(default=0.3, validator=above(0))
     """How long an answer to a REGISTER may take; beyond that some are turned away, first those of unknown devices."""
 
-    start_rate: float = field(default=200.0, validator=above(0))
+    start_rate: float = field(default=500.0, validator=above(0))
     """REGISTERs per second that this process is believed to manage before it was measured."""
 
     appointments: float = field(default=0.8, validator=between(0.1, 1.0))
