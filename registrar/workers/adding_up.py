@@ -14,13 +14,14 @@ LEAST = frozenset({
     "process_start_time_seconds",
     # Of each server, 1 or 0: one worker that cannot use it is worth an alert.
     "rollcall_sql_up", "rollcall_sql_fit", "rollcall_sql_writable", "rollcall_sql_writer",
-    "rollcall_site_up",
+    "rollcall_site_up", "rollcall_tickle_sender_up",
 })
 LARGEST = frozenset({
     # The same for all of them, or nearly so.
     "python_info", "rollcall_call_spool_bytes", "rollcall_directory_domains", "rollcall_sql_lag_seconds",
     "rollcall_media_nodes", "rollcall_media_snapshot_age_seconds", "rollcall_weight", "rollcall_rebalance_stopped",
     "rollcall_site_nodes", "rollcall_dns_serial", "rollcall_dns_site_weight", "rollcall_dns_site_fitness",
+    "rollcall_tickle_waiting_flows", "rollcall_avalanche_wait_seconds", "rollcall_avalanche_shedding",
 })
 LARGEST_WORDS = ("_longest_", "_max_", "_highest_")
 

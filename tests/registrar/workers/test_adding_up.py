@@ -85,6 +85,21 @@ class AddedUpTests(SynchronousTestCase):
         self.assertIn("rollcall_dns_serial 7.0", text)
         self.assertIn('rollcall_dns_site_fitness{fitness="well",site="fra"} 1.0', text)
 
+    def test_tickles_and_avalanche(self) -> None:
+        """The workers of a host share one sender and the set that they wake; how long answers take does not add up."""
+        pages = []
+        for is_there, waiting, wait, is_shedding in ((1, 400, 0.2, 1), (0, 390, 0.1, 1)):
+            metrics = Metrics(process=False)
+            for name, value in (("tickle_sender_up", is_there), ("tickle_waiting_flows", waiting),
+                                ("avalanche_wait_seconds", wait), ("avalanche_shedding", is_shedding),
+                                ("avalanche_rate", 300), ("tickle_noted_flows", 10)):
+                metrics.gauge(f"rollcall_{name}", "One of them.", (), partial(float, value))
+            pages.append(metrics.render().decode())
+        self.assertEqual(samples(added_up(pages)), {
+            ("rollcall_tickle_sender_up",): 0, ("rollcall_tickle_waiting_flows",): 400,
+            ("rollcall_avalanche_wait_seconds",): 0.2, ("rollcall_avalanche_shedding",): 1,
+            ("rollcall_avalanche_rate",): 600, ("rollcall_tickle_noted_flows",): 20})
+
     def test_media_nodes(self) -> None:
         """All workers follow the same balancers: there are no more media nodes than published."""
         pages = []
