@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -37,6 +37,7 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {"sync_interface": "eth1", "sync_id": 0}, {"virtual_router_id": 255, "quorum": 3},
     {"check_fall": 1, "check_rise": 1},
     {"preempt": True, "directors": (evolve(DIRECTORS[0], priority=254), evolve(DIRECTORS[1], priority=52))},
+    {"unicast": True, "directors": DIRECTORS[:1]},
     {"check_timeout_seconds": 0.1, "check_seconds": 10}, {"streams_by": "none"}, {"datagrams_by": "none"},
     *({"scheduler": scheduler} for scheduler in SCHEDULERS),
 )
@@ -86,8 +87,9 @@ class OthersTests(FilesCase):
         """haproxy -c accepts every variation without a warning."""
         proxies = ("192.0.2.0/30", "2001:db8::/126")
         tcp, tls = evolve(TCP4, proxy_protocol_from=proxies), evolve(TLS4, proxy_protocol_from=proxies)
-        for families, balance, agent, slow in product(({}, ONE_FAMILY), ("leastconn", "source", "roundrobin", "random"),
-                                                      ((), ("192.0.2.11:5090",)), (0, 60)):
+        variations = product(({}, ONE_FAMILY, OTHER_FAMILY), ((), ("192.0.2.11:5090",), ("[::]:5090",)), (0, 60))
+        balances = cycle(("leastconn", "source", "roundrobin", "random"))
+        for (families, agent, slow), balance in zip(variations, balances, strict=False):
             config = evolve(BOTH, streams_by="haproxy", datagrams_by="none", proxy_balance=balance,
                             proxy_slow_start_seconds=slow, **families)
             path = self.folder / "haproxy.cfg"

@@ -133,8 +133,9 @@ def _server(layout: Layout, port: Port, node: RealServerConfig) -> str:
 
 
 def _asked_of_agent(agent: str) -> list[str]:
+    # An IPv6 address without its brackets would be taken for one with a port.
     host, _, number = agent.rpartition(":")
-    return [f"addr {host.strip('[]')} port {number}", f"agent-addr {host.strip('[]')} agent-port {number}"]
+    return [f"addr {host} port {number}", f"agent-addr {host} agent-port {number}"]
 
 
 def _asked_of_listener(port: Port) -> list[str]:

@@ -131,9 +131,10 @@ def _instance(layout: Layout, role: Role, holder: DirectorConfig, family: int) -
     yield f"    virtual_router_id {config.virtual_router_id}"
     yield f"    priority {holder.priority}"
     yield f"    advert_int {config.advert_seconds:g}"
-    if config.unicast:
+    others = [address_of(each, family) for each in layout.holders if each != holder]
+    if config.unicast and others:
         yield f"    unicast_src_ip {address_of(holder, family)}"
-        yield from _inner("unicast_peer", [address_of(each, family) for each in layout.holders if each != holder])
+        yield from _inner("unicast_peer", others)
     if len(layout.families()) == 1:
         yield from _tracking(layout, role)
     gateways = [f"{each} dev {config.gateway_interface}" for each in layout.gateways if each.version == family]

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
+from shlex import quote
 from typing import Literal, TypeVar
 
 from attrs import frozen
@@ -150,7 +151,7 @@ def layout_of(
         agent_ports=_agent_ports(health),
         keepalive=keepalive,
         silent_seconds=longest_registration + SILENT_SPARE_SECONDS,
-        check_command=config.check_command or f"{rollcall} check-sip",
+        check_command=config.check_command or f"{quote(rollcall)} check-sip",
     )
 
 

@@ -4,14 +4,16 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.distribution.directors.config import DirectorConfig, DirectorsConfig, RealServerConfig
-from registrar.distribution.directors.layout import CannotRender, warnings
+from registrar.distribution.directors.layout import CannotRender, layout_of, warnings
 from registrar.distribution.health.config import HealthConfig
+from rollcall.net.config import KeepaliveConfig
 from rollcall.ops.allowed import NotAllowed
 from tests.registrar.distribution.directors.clusters import (
     ALL,
     ALONE,
     BOTH,
     DIRECTORS,
+    LONGEST,
     NODES,
     TCP4,
     TCP6,
@@ -98,6 +100,9 @@ class CheckTests(SynchronousTestCase):
         self.assertEqual(layout.check(layout.services[1], NODES[0]),
                          "/bin/true check-sip 192.0.2.11:5060 --transport tcp --domain example.com --timeout 2")
         self.assertEqual(a_layout(evolve(BOTH, check_command="")).check_command, "/usr/bin/rollcall check-sip")
+        layout = layout_of(evolve(BOTH, check_command=""), ALL, (), "example.com", HealthConfig(), KeepaliveConfig(),
+                           LONGEST, "/opt/my programs/rollcall")
+        self.assertEqual(layout.check_command, "'/opt/my programs/rollcall' check-sip")
 
 
 class WarningTests(SynchronousTestCase):
