@@ -13,6 +13,7 @@ import dns.edns
 import dns.message
 import dns.query
 import dns.rdatatype
+import pytest
 from attrs import define
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
@@ -58,7 +59,7 @@ def site_sections(site: str, prefixes: Path) -> dict[str, Any]:
         "listen": [{"name": f"{transport}-{host}", "transport": transport, "host": host, "port": port}
                    for host in SITES[site] for transport, port in ports.items()],
         "dns": {"listen": [f"{SITES[site][0]}:53", f"[{SITES[site][1]}]:53"], "ttl_seconds": TTL,
-                "ttl_changing_seconds": TTL_CHANGING, "routes": ROUTES, "return_seconds": 5.0},
+                "ttl_changing_seconds": TTL_CHANGING, "routes": ROUTES, "return_seconds": 3.0},
         "access": {"prefix_file": str(prefixes)},
         "cluster": {"capacity": 100 * WEIGHT},
     }
@@ -214,6 +215,7 @@ class DnsSitesTests(SitesCase, TestCase):
         for server in (FRA, AMS):
             self.wait_answer(server, lambda found: found.sites == WELL)
 
+    @pytest.mark.long
     def test_sites_alone(self) -> None:
         """When the link between the sites is cut, each answers for itself; when it is back, both are told again."""
         self.cut()
