@@ -148,13 +148,15 @@ def _render(settings: Settings, output: Path | None, render: Callable[[Layout], 
 def _tell(change: Change, apply: bool) -> None:
     """Print what has changed, or tell it to the kernel. Raises ClickException."""
     if not apply:
-        click.echo(change.commands, nl=False)
+        if change.said:
+            click.echo(change.commands, nl=False)
         for address in change.dead:
             click.echo(f"# dead: conntrack -D --reply-src {address}")
         return
     if change.commands:
         _run(["nft", "-f", "-"], change.commands)
-        click.echo(f"Weights: {change.said}")
+        if change.said:
+            click.echo(f"Weights: {change.said}")
     for address in change.dead:
         click.echo(f"{address} is dead: its connections are forgotten")
         # It ends with 1 when there was none.

@@ -12,6 +12,9 @@ from registrar.distribution.directors.nftables import wanted, weights
 
 MOST_AT_A_TIME = 32
 
+AGAIN = 5
+"""After so many looks without news the weights are told again: who loads the table anew gives dead nodes phones."""
+
 Ask = Callable[[Layout, Service, RealServerConfig], int]
 
 
@@ -25,7 +28,7 @@ class Change:
     """Addresses of nodes that have died since the last look: what the kernel remembers of them is to be forgotten, so
     that the next packet of each of their phones finds another node, which resets the connection."""
     said: str
-    """The weights, in a sentence."""
+    """The weights, in a sentence; empty where they are told again only."""
 
 
 class Watch:
@@ -37,6 +40,7 @@ class Watch:
         self._failures = dict.fromkeys((node.name for node in layout.config.nodes), 0)
         self._present: dict[str, int | None] = {}
         self._told: dict[str, int] | None = None
+        self._quiet_looks = 0
 
     def look(self) -> Change:
         """Ask all nodes, and those that fail for the first time again, and return what has changed."""
@@ -51,10 +55,11 @@ class Watch:
         dead = [node for node in nodes if self._present[node.name] is None and node.name not in was_dead]
         new = wanted({node.name: node.weight for node in nodes}, self._present)
         has_changed, self._told = new != self._told, new
+        self._quiet_looks = 0 if has_changed or self._quiet_looks >= AGAIN else self._quiet_looks + 1
         families = sorted({service.family for service in self._layout.spread_by("nftables")})
-        return Change(weights(self._layout, new) if has_changed else "",
+        return Change(weights(self._layout, new) if not self._quiet_looks else "",
                       tuple(address_of(node, family) for node in dead for family in families),
-                      ", ".join(f"{name} {weight}" for name, weight in new.items()))
+                      ", ".join(f"{name} {weight}" for name, weight in new.items()) if has_changed else "")
 
     def forget(self) -> None:
         """Have the next look say everything, for nobody has heard the last."""
