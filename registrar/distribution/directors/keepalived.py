@@ -99,7 +99,8 @@ def _weights(layout: Layout, role: Role) -> list[tuple[str, int]]:
 
 def _command(layout: Layout, script: str, name: str) -> str:
     if script == "haproxy":
-        return "/bin/pidof haproxy"
+        # Not pidof: that is a link to killall5, and keepalived runs what a link leads to by its own name.
+        return "/usr/bin/pgrep -x haproxy"
     service, node = layout.spread_by("none")[0], layout.node(name)
     agent = layout.agent(node, service.family)
     # A node that is drained closes its listeners in the end; its agent says that it lives.

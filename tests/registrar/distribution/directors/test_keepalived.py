@@ -1,6 +1,7 @@
 """What keepalived is told. That it understands every file is tried in tests/cluster/test_director_files.py."""
 
 import re
+from pathlib import Path
 
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
@@ -89,10 +90,16 @@ class DirectorTests(SynchronousTestCase):
         """A director with HAProxy needs it to run; gateways of nodes move with the virtual addresses."""
         config = evolve(BOTH, streams_by="haproxy", datagrams_by="nftables", gateways=("10.0.0.1/24",))
         found = blocks(render(a_layout(config), "director", "lb2"))
-        self.assertIn("pidof haproxy", found["vrrp_script haproxy"])
+        self.assertIn('"/usr/bin/pgrep -x haproxy"', found["vrrp_script haproxy"])
         self.assertIn("10.0.0.1/24 dev eth1\n", found["vrrp_instance SIP4"])
         self.assertNotIn("10.0.0.1", found["vrrp_instance SIP6"])
         self.assertFalse([name for name in found if name.startswith("virtual_server")])
+
+    def test_no_link(self) -> None:
+        """What looks for HAProxy is no link: keepalived runs what it leads to, so that pidof would be killall5."""
+        found = blocks(render(a_layout(evolve(BOTH, streams_by="haproxy")), "director", "lb1"))
+        command = Path(found["vrrp_script haproxy"].split('"')[1].split()[0])
+        self.assertEqual(command.resolve().name, command.name)
 
 
 class NodeTests(SynchronousTestCase):
