@@ -2,6 +2,7 @@
 
 All keys of one life of a node lie on one server of Redis Cluster, by their braces.
 
+- `flows:`: the set of the nodes that have noted anything.
 - `flows:NODE`: the set of the epochs of a node that have noted anything.
 - `flows:{NODE:EPOCH}`: the set of "address:port" of that life's own ends.
 - `flows:{NODE:EPOCH}:ADDRESS:PORT`: the set of the packed addresses of the phones connected to there.
@@ -9,6 +10,9 @@ All keys of one life of a node lie on one server of Redis Cluster, by their brac
 
 from rollcall.cluster.lives import Epoch
 from rollcall.net.flow import Address
+
+NAMES = b"flows:"
+"""Where it is kept which nodes have noted connections."""
 
 KEEP_SECONDS = 900
 """Keys that nobody renews go after so long: what was not woken by then has come back by itself or never will."""

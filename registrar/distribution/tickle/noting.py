@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from registrar.distribution.tickle.keys import KEEP_SECONDS, end_of, ends_key, epochs_key, phones_key
+from registrar.distribution.tickle.keys import KEEP_SECONDS, NAMES, end_of, ends_key, epochs_key, phones_key
 from rollcall.cluster.lives import Epoch
 from rollcall.cluster.redis import Redis, RedisRefused, RedisUnavailable
 from rollcall.net.connection import ConnectionFlow
@@ -177,6 +177,8 @@ class FlowNotes:
     def _introduce(self, end: Address) -> None:
         """Have others find what is noted for one of our addresses."""
         known, ends = epochs_key(self._life[0]), ends_key(self._life)
+        self._tell(NAMES, b"SADD", self._life[0])
+        self._tell(NAMES, b"EXPIRE", KEEP_SECONDS)
         self._tell(known, b"SADD", str(self._life[1]))
         self._tell(known, b"EXPIRE", KEEP_SECONDS)
         self._tell(ends, b"SADD", end_of(end))

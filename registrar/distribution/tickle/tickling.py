@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 from registrar.distribution.tickle.addresses import AddressWatch
 from registrar.distribution.tickle.config import TickleConfig
-from registrar.distribution.tickle.keys import epochs_key
+from registrar.distribution.tickle.keys import NAMES, epochs_key
 from registrar.distribution.tickle.noting import FlowNotes
 from registrar.distribution.tickle.sending import SenderLink
 from registrar.distribution.tickle.waking import Waking
@@ -40,7 +40,7 @@ class Tickling:
         self.waking = Waking(
             reactor, redis, leases, lambda: self._addresses.held, self.sender, config,
             lambda: min(config.flows_per_second / self._workers(), rate()))
-        self._is_running = self._knows_own = False
+        self._is_running = self._has_looked_back = False
         transports.watch(self.notes)
         leases.on_change.append(self.waking.ended)
 
@@ -58,7 +58,7 @@ class Tickling:
         if self.sender.is_there:
             self._log.debug("tickles can be sent")
         self._is_running = True
-        self._look_for_own()
+        self._look_back()
 
     async def stop(self) -> None:
         """End, before the lease is given back and Redis is closed."""
@@ -87,7 +87,7 @@ class Tickling:
     def connected(self) -> None:
         """A server can be asked from now on."""
         self.notes.redis_connected()
-        self._look_for_own()
+        self._look_back()
 
     def changed(self, keys: Sequence[bytes] | None) -> None:
         """Nobody else changes our keys, unless all are gone; those of others are read when they are needed."""
@@ -105,26 +105,35 @@ class Tickling:
             return 1
         return max(1, sum(node.of == self._registrar for node in self._leases.nodes()))
 
-    def _look_for_own(self) -> None:
-        """Once is enough, for what has ended since is told; but Redis may come back later than we do."""
-        if self._is_running and not self._knows_own:
-            Deferred.fromCoroutine(self._remember_own()).addErrback(self._not_remembered)
+    def _look_back(self) -> None:
+        """See which lives ended before this one began: nobody tells of those.
 
-    async def _remember_own(self) -> None:
-        """Wake the phones of former lives of this very node, too: its host may have lost power and come back."""
-        node, epoch = self._life
-        key = epochs_key(node)
-        found = await self._redis.ask(key, b"SMEMBERS", key)
-        former = [int(each) for each in found if each.isdigit()]
-        for each in former:
-            if each < epoch:
-                self.waking.ended([(node, each)])
-                await self._redis.ask(key, b"SREM", key, str(each))
-        self._knows_own = True
+        This host, or all of them, may have lost power and come back, or this node began when its host got the address.
+        Once is enough, but Redis may come back later than we do.
+        """
+        if self._is_running and not self._has_looked_back:
+            Deferred.fromCoroutine(self._look_at_all()).addErrback(self._not_looked)
 
-    def _not_remembered(self, failure: Failure) -> None:
+    async def _look_at_all(self) -> None:
+        own, _ = self._life
+        for name in {own.encode(), *await self._redis.ask(NAMES, b"SMEMBERS", NAMES)}:
+            node = name.decode(errors="replace")
+            key = epochs_key(node)
+            epochs = [int(each) for each in await self._redis.ask(key, b"SMEMBERS", key) if each.isdigit()]
+            ended = [epoch for epoch in epochs if self._is_over(node, epoch)]
+            self.waking.ended([(node, epoch) for epoch in ended])
+            if node == own and ended:
+                await self._redis.ask(key, b"SREM", key, *ended)
+        self._has_looked_back = True
+
+    def _is_over(self, node: str, epoch: int) -> bool:
+        """Say whether a life has ended; when that is not known yet it is told as soon as it is."""
+        own, ours = self._life
+        return epoch < ours if node == own else not self._leases.is_living(node, epoch)
+
+    def _not_looked(self, failure: Failure) -> None:
         if failure.check(RedisUnavailable, RedisRefused) is None:
-            self._log.failure("while former lives of this node were looked for", failure=failure)
+            self._log.failure("while lives that had ended were looked for", failure=failure)
         else:
-            self._log.warn("phones of former lives of this node are not woken yet: {why}",
+            self._log.warn("phones of nodes that died before this one began are not woken yet: {why}",
                            why=failure.getErrorMessage())

@@ -114,6 +114,18 @@ class TicklingTests(SynchronousTestCase):
         self.assertEqual([command for command in self.redis.asked if command[:2] == (b"SMEMBERS", b"flows:n1")],
                          [(b"SMEMBERS", b"flows:n1")])
 
+    def test_began_later(self) -> None:
+        """A node that has begun after another one died, with its host or on a standby, wakes those phones, too."""
+        self.redis.sets = {
+            b"flows:": {b"n1", b"n2", b"n3", b"\xff"}, b"flows:n2": {b"3", b"?"}, b"flows:n3": {b"4"},
+            b"flows:{n2:3}": {b"192.0.2.1:5060"}, b"flows:{n2:3}:192.0.2.1:5060": {pack_address("198.51.100.7", 3)},
+            b"flows:{n3:4}": {b"192.0.2.1:5060"}, b"flows:{n3:4}:192.0.2.1:5060": {pack_address("198.51.100.7", 4)}}
+        self.leases.living.add(("n3", 4))
+        self.made.start()
+        self.hold("192.0.2.1")
+        self.run_for(2)
+        self.assertEqual(set(self.woken()), {3})
+
     def test_not_itself(self) -> None:
         """It does not take its own life, nor a later one that somebody has written, for a former one."""
         self.note(7)
@@ -160,7 +172,7 @@ class TicklingTests(SynchronousTestCase):
         self.run_for(1)
         self.assertEqual(len(self.redis.sets[phones]), 1)
         self.successResultOf(Deferred.fromCoroutine(self.made.stop()))
-        self.assertEqual(self.redis.sets, {})
+        self.assertEqual(self.redis.sets, {b"flows:": {b"n1"}})
 
     def test_emptied(self) -> None:
         """When Redis was emptied, which it says, all is noted anew at once; other changes are nothing to us."""
