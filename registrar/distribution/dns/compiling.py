@@ -4,7 +4,7 @@ A name without records below which there are some exists (RFC 8020); what is mis
 for how long (RFC 2308). An answer for ANY has one set of records only (RFC 8482 §4.1).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from struct import Struct
 
@@ -14,7 +14,7 @@ from dns.rdatatype import RdataType
 from dns.rrset import RRset
 
 from registrar.distribution.dns.snapshot import View
-from registrar.distribution.dns.wire import HEADER_BYTES, IN, POINTER, Rcode, Type, suffixes
+from registrar.distribution.dns.wire import HEADER_BYTES, IN, POINTER, Rcode, Type
 
 _QUESTION = Struct("!HH")
 _NUMBERS = Struct("!HHI")
@@ -56,17 +56,12 @@ class Compiled:
 class CompiledView:
     """Finds answers in one view; each that is found is compiled when it is first asked for."""
 
-    def __init__(self, view: View, origins: Iterable[Name]) -> None:
+    def __init__(self, view: View, origins: Sequence[Name]) -> None:
         self._view = view
-        wires = {_wire(origin): origin for origin in origins}
-        self._origins = frozenset(wires)
-        self._names: dict[bytes, dict[int, RRset]] = {}
+        self._origins = {_wire(origin): origin for origin in origins}
+        self._names = view.indexed(origins).names
         self._compiled: dict[tuple[bytes, int], Compiled] = {}
         self._missed: dict[tuple[bytes, int, Rcode], Compiled] = {}
-        self._negative = {wire: _soa_wire(view.rrsets[origin, RdataType.SOA])
-                          for wire, origin in wires.items()}
-        for (name, kind), rrset in view.rrsets.items():
-            self._add(_wire(name), kind, rrset)
 
     def origin(self, name: bytes) -> bytes | None:
         """Return the zone that a name is in; None when it is in none of ours."""
@@ -84,22 +79,15 @@ class CompiledView:
             return found
         here = self._names.get(name)
         if here:
-            rrset = min(here.values(), key=_size) if kind == Type.ANY else here.get(kind)
-            if rrset is not None:
-                compiled = self._compiled[name, kind] = self._data(rrset, kind)
+            rrsets = self._view.rrsets
+            found_at = min(here.values(), key=lambda key: _size(rrsets[key])) if kind == Type.ANY else here.get(kind)
+            if found_at is not None:
+                compiled = self._compiled[name, kind] = self._data(rrsets[found_at], kind)
                 return compiled
         origin = self.origin(name)
         if origin is None:
             return None
         return self._missing(name, origin, Rcode.NXDOMAIN if here is None else Rcode.NOERROR)
-
-    def _add(self, name: bytes, kind: int, rrset: RRset) -> None:
-        self._names.setdefault(name, {})[kind] = rrset
-        if name not in self._origins:
-            for above in suffixes(name)[1:]:
-                self._names.setdefault(above, {})
-                if above in self._origins:
-                    break
 
     def _data(self, rrset: RRset, kind: int) -> Compiled:
         file, compress = BytesIO(), dict[Name, int]()
@@ -134,7 +122,8 @@ class CompiledView:
         compiled = self._missed.get((origin, at, rcode))
         if compiled is None:
             # the SOA's owner is the end of the name that was asked for
-            body = _LENGTH.pack(POINTER << 8 | at) + self._negative[origin]
+            soa = self._view.rrsets[self._origins[origin], RdataType.SOA]
+            body = _LENGTH.pack(POINTER << 8 | at) + _soa_wire(soa)
             if len(self._missed) >= MOST_MISSED:
                 self._missed.clear()
             compiled = self._missed[origin, at, rcode] = Compiled(rcode, body, 0, 1, (), len(body))

@@ -1,6 +1,7 @@
 """The records of the zones, by which a client finds its sites (RFC 3263, RFC 2782, RFC 3403, RFC 1035)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from attrs import frozen
 from dns.name import Name
@@ -18,12 +19,10 @@ from dns.rrset import RRset
 from registrar.distribution.dns.config import DnsConfig
 from registrar.distribution.dns.fitness import Offer
 from registrar.distribution.dns.layout import SERVICES, Layout
-from registrar.distribution.dns.snapshot import RRsets, View
+from registrar.distribution.dns.snapshot import Index, Key, RRsets, View, index_of
 
 NAPTR_PREFERENCE = 50
 """All of one order have the same, for there is one record of each order."""
-
-Key = tuple[Name, RdataType]
 
 
 @frozen
@@ -49,19 +48,30 @@ class Records:
         self._hosts = {(domain, place.name): layout.host(place.name, domain)
                        for domain in layout.names for place in layout.places}
         self._lasting = self._make_lasting()
+        self._changing: dict[Key, Callable[[Told, int], Sequence[Rdata]]] = {}
+        for origin in layout.origins:
+            self._changing[origin, SOA] = partial(self._soa, origin)
+        for domain in layout.names:
+            for kind in (A, AAAA):
+                self._changing[domain, kind] = partial(self._best, kind)
+            for transport, ports in layout.ports.items():
+                self._changing[self._owners[domain, transport], SRV] = partial(self._servers, ports, domain)
+        self._indexes: dict[frozenset[RdataType], Index] = {}
 
     def view(self, name: str, told: Told, serial: int) -> View:
         """Return what a client of this kind sees."""
-        found: dict[Key, RRset] = dict(self._lasting)
-        for origin in self._layout.origins:
-            _put(found, origin, SOA, self._config.ttl_static_seconds, [self._soa(origin, serial)])
-        best = self._best(told.offers)
-        for domain in self._layout.names:
-            _put_addresses(found, domain, told.ttl, best)
-            for transport, ports in self._layout.ports.items():
-                _put(found, self._owners[domain, transport], SRV, told.ttl,
-                     self._servers(told.offers, ports, domain))
-        return View(name, found)
+        # A domain has no AAAA, say, when the best sites have none.
+        kinds = frozenset(kind for kind in (A, AAAA) if self._best(kind, told, serial))
+        index = self._indexes.get(kinds)
+        if index is None:
+            changing = [key for key in self._changing if key[1] in (*kinds, SRV, SOA)]
+            index = self._indexes[kinds] = index_of((*self._lasting, *changing), self._layout.origins)
+        return View(name, _WhenAsked(self._lasting, partial(self._make, told, serial), index), index)
+
+    def _make(self, told: Told, serial: int, key: Key) -> RRset:
+        """Return records that follow the state of sites."""
+        ttl = self._config.ttl_static_seconds if key[1] == SOA else told.ttl
+        return _rrset(key, ttl, self._changing[key](told, serial))
 
     def _make_lasting(self) -> RRsets:
         layout, ttl = self._layout, self._config.ttl_static_seconds
@@ -69,32 +79,67 @@ class Records:
         for host, addresses in layout.hosts().items():
             _put_addresses(found, host, ttl, addresses)
         for origin in layout.origins:
-            _put(found, origin, NS, ttl, [NsRecord(IN, NS, server.name) for server in layout.name_servers(origin)])
+            _put(found, (origin, NS), ttl, [NsRecord(IN, NS, server.name) for server in layout.name_servers(origin)])
         for domain in layout.names:
-            _put(found, domain, NAPTR, ttl, [
+            _put(found, (domain, NAPTR), ttl, [
                 # RFC 3263 §4.1: the order is what the domain wants, and the lowest that a client can do is taken
                 NaptrRecord(IN, NAPTR, number * 10, NAPTR_PREFERENCE, b"s", SERVICES[transport].naptr.encode(), b"",
                             self._owners[domain, transport]) for number, transport in enumerate(layout.ports, 1)])
         return found
 
-    def _soa(self, origin: Name, serial: int) -> Rdata:
+    def _soa(self, origin: Name, told: Told, serial: int) -> list[Rdata]:
         config, layout = self._config, self._layout
-        return SoaRecord(IN, SOA, layout.name_servers(origin)[0].name, layout.hostmaster(origin), serial,
-                         config.refresh_seconds, config.retry_seconds, config.expire_seconds,
-                         config.negative_ttl_seconds)
+        return [SoaRecord(IN, SOA, layout.name_servers(origin)[0].name, layout.hostmaster(origin), serial,
+                          config.refresh_seconds, config.retry_seconds, config.expire_seconds,
+                          config.negative_ttl_seconds)]
 
-    def _servers(self, offers: Iterable[Offer], ports: Sequence[int], domain: Name) -> list[Rdata]:
+    def _servers(self, ports: Sequence[int], domain: Name, told: Told, serial: int) -> list[Rdata]:
         return [SrvRecord(IN, SRV, offer.priority, offer.weight, port, self._hosts[domain, offer.site])
-                for offer in offers for port in ports]
+                for offer in told.offers for port in ports]
 
-    def _best(self, offers: Sequence[Offer]) -> tuple[str, ...]:
+    def _best(self, kind: RdataType, told: Told, serial: int) -> list[Rdata]:
         """Return the addresses for who asks for nothing but addresses: of the sites that most clients are led to.
 
         There are no weights among addresses. So a site with less than half of the best one's is not among them.
         """
-        first = [offer for offer in offers if offer.priority == offers[0].priority]
+        first = [offer for offer in told.offers if offer.priority == told.offers[0].priority]
         most = max(offer.weight for offer in first)
-        return tuple(address for offer in first if offer.weight * 2 >= most for address in self._addresses[offer.site])
+        return _addresses(kind, [address for offer in first if offer.weight * 2 >= most
+                                 for address in self._addresses[offer.site]])
+
+
+class _WhenAsked(Mapping[Key, RRset]):
+    """Records of which those that follow the state of sites are made when they are first asked for.
+
+    With a thousand domains it takes seconds to make all of them, and hardly any are asked for until the next change.
+    """
+
+    def __init__(self, lasting: RRsets, make: Callable[[Key], RRset], index: Index) -> None:
+        self._lasting = lasting
+        self._make = make
+        self._index = index
+        self._made: dict[Key, RRset] = {}
+
+    def __getitem__(self, key: Key) -> RRset:
+        found = self._lasting.get(key) or self._made.get(key)
+        if found is None:
+            if key not in self:
+                raise KeyError(key)
+            found = self._made[key] = self._make(key)
+        return found
+
+    def __contains__(self, key: object) -> bool:
+        if not isinstance(key, tuple):
+            return False
+        name, kind = key
+        return kind in self._index.names.get(name.to_digestable(), ())
+
+    def __iter__(self) -> Iterator[Key]:
+        for kinds in self._index.names.values():
+            yield from kinds.values()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._index.names.values()))
 
 
 def _service_name(transport: str, domain: Name) -> Name:
@@ -103,15 +148,25 @@ def _service_name(transport: str, domain: Name) -> Name:
 
 
 def _put_addresses(found: dict[Key, RRset], name: Name, ttl: int, addresses: Iterable[str]) -> None:
-    unique = tuple(dict.fromkeys(addresses))
-    _put(found, name, A, ttl, [ARecord(IN, A, each) for each in unique if ":" not in each])
-    _put(found, name, AAAA, ttl, [AaaaRecord(IN, AAAA, each) for each in unique if ":" in each])
+    for kind in (A, AAAA):
+        _put(found, (name, kind), ttl, _addresses(kind, addresses))
 
 
-def _put(found: dict[Key, RRset], name: Name, kind: RdataType, ttl: int, records: Sequence[Rdata]) -> None:
+def _addresses(kind: RdataType, addresses: Iterable[str]) -> list[Rdata]:
+    unique = dict.fromkeys(addresses)
+    if kind == A:
+        return [ARecord(IN, A, each) for each in unique if ":" not in each]
+    return [AaaaRecord(IN, AAAA, each) for each in unique if ":" in each]
+
+
+def _put(found: dict[Key, RRset], key: Key, ttl: int, records: Sequence[Rdata]) -> None:
     if records:
-        rrset = RRset(name, IN, kind)
-        rrset.ttl = ttl
-        # what add() does, but for checks that cost more than all the rest
-        rrset.items = dict.fromkeys(records)
-        found[name, kind] = rrset
+        found[key] = _rrset(key, ttl, records)
+
+
+def _rrset(key: Key, ttl: int, records: Sequence[Rdata]) -> RRset:
+    rrset = RRset(key[0], IN, key[1])
+    rrset.ttl = ttl
+    # what add() does, but for checks that cost more than all the rest
+    rrset.items = dict.fromkeys(records)
+    return rrset

@@ -49,6 +49,7 @@ class DnsServer:
         self.answers = Answers(config, self._secondaries.may_transfer)
         hosts = [_address(place)[0] for place in config.listen]
         told = map(_address, config.secondaries) if notifies else ()
+        self._tells = bool(config.secondaries) and notifies
         self.notifying = Notifying(reactor, tuple(told), hosts)
         self._ports: list[IListeningPort] = []
         self._is_running = False
@@ -103,6 +104,8 @@ class DnsServer:
                               receive_buffer_bytes=RECEIVE_BUFFER_BYTES)
 
     def _tell(self, snapshot: Snapshot) -> None:
+        if not self._tells:
+            return
         rrsets = snapshot.views[snapshot.default].rrsets
         soas = {origin: rrsets[origin, RdataType.SOA] for origin in snapshot.origins}
         self.notifying.tell(soas)

@@ -1,13 +1,45 @@
 """What the name server knows at one moment: an immutable value, made by who decides, shown by who answers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from attrs import frozen
 from dns.name import Name
 from dns.rdatatype import RdataType
 from dns.rrset import RRset
 
-RRsets = Mapping[tuple[Name, RdataType], RRset]
+from registrar.distribution.dns.wire import suffixes
+
+Key = tuple[Name, RdataType]
+RRsets = Mapping[Key, RRset]
+
+
+@frozen
+class Index:
+    """Which names and types there are, without what they have: the same for all views whose sites differ only."""
+
+    names: Mapping[bytes, Mapping[int, Key]]
+    """All names, as on the wire, with the types of each: none for a name that exists only above others (RFC 8020)."""
+
+    zones: Mapping[bytes, tuple[Key, ...]]
+    """What is in each zone."""
+
+
+def index_of(keys: Iterable[Key], origins: Iterable[Name]) -> Index:
+    """Return the index of records; names are in lower case."""
+    names: dict[bytes, dict[int, Key]] = {}
+    zones: dict[bytes, list[Key]] = {origin.to_digestable(): [] for origin in origins}
+    zone_of: dict[bytes, bytes] = {}
+    for key in keys:
+        wire = key[0].to_digestable()
+        if wire not in zone_of:
+            above = list(suffixes(wire))
+            zone_of[wire] = zone = next((each for each in above if each in zones), b"")
+            for name in above[:above.index(zone)] if zone else above:
+                names.setdefault(name, {})
+        names.setdefault(wire, {})[key[1]] = key
+        if zone_of[wire]:
+            zones[zone_of[wire]].append(key)
+    return Index(names, {zone: tuple(found) for zone, found in zones.items()})
 
 
 @frozen
@@ -19,6 +51,12 @@ class View:
 
     name: str
     rrsets: RRsets
+    index: Index | None = None
+    """That of `rrsets`, when who made them has it."""
+
+    def indexed(self, origins: Iterable[Name]) -> Index:
+        """Return the index of `rrsets`."""
+        return self.index if self.index is not None else index_of(self.rrsets, origins)
 
 
 @frozen

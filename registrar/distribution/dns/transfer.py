@@ -1,6 +1,6 @@
 """Whole zones for secondaries over TCP (RFC 5936): a transfer shows one snapshot, however long it takes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from io import SEEK_END, BytesIO
 from ipaddress import ip_address, ip_network
 from struct import Struct
@@ -10,7 +10,7 @@ from dns.rdatatype import RdataType
 from dns.rrset import RRset
 
 from registrar.distribution.dns.config import DnsConfig
-from registrar.distribution.dns.snapshot import RRsets, Snapshot
+from registrar.distribution.dns.snapshot import Snapshot, View
 from registrar.distribution.dns.wire import (
     AUTHORITATIVE,
     HEADER_BYTES,
@@ -46,10 +46,10 @@ def messages(data: bytes, query: Query, origin: Name, snapshot: Snapshot, payloa
 
     `data` is the query as it came.
     """
-    rrsets = snapshot.views[snapshot.default].rrsets
-    soa = rrsets[origin, RdataType.SOA]
+    view = snapshot.views[snapshot.default]
+    soa = view.rrsets[origin, RdataType.SOA]
     is_known = query.serial is not None and _is_older(snapshot.serial, query.serial)
-    records: Iterable[RRset] = (soa,) if is_known else _zone(rrsets, soa, snapshot.origins)
+    records: Iterable[RRset] = (soa,) if is_known else _zone(view, soa, snapshot.origins)
     opt = opt_record(query.edns, payload) if query.edns is not None else b""
     head = data[:2] + bytes((RESPONSE | AUTHORITATIVE | query.flags & RECURSION_DESIRED, 0))
     message = _Message(data[HEADER_BYTES:query.name_end + 4])
@@ -67,12 +67,12 @@ def _is_older(serial: int, other: int) -> bool:
     return (other - serial) % 2**32 < 2**31
 
 
-def _zone(rrsets: RRsets, soa: RRset, origins: Iterable[Name]) -> Iterator[RRset]:
+def _zone(view: View, soa: RRset, origins: Sequence[Name]) -> Iterator[RRset]:
     """Yield the zone of a SOA, which comes first and last (RFC 5936 §2.2)."""
-    inner = [other for other in origins if other != soa.name and other.is_subdomain(soa.name)]
     yield soa
-    for (name, _), rrset in rrsets.items():
-        if rrset is not soa and name.is_subdomain(soa.name) and not any(map(name.is_subdomain, inner)):
+    for key in view.indexed(origins).zones[soa.name.to_digestable()]:
+        rrset = view.rrsets[key]
+        if rrset.rdtype != RdataType.SOA:
             yield rrset
     yield soa
 

@@ -1,7 +1,10 @@
 """The records that clients see."""
 
+from unittest.mock import patch
+
 import dns.name
 import dns.rdatatype
+import dns.rrset
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -70,6 +73,25 @@ class RecordsTests(SynchronousTestCase):
         for weight, addresses in ((100, ["30 192.0.2.20"]), (250, ["30 192.0.2.10", "30 192.0.2.20"])):
             told = Told((Offer("fra", 10, weight), Offer("ams", 10, 400), Offer("nyc", 20, 400)), 30)
             self.assertEqual(texts(self.records.view("v", told, 1), "example.com", "A"), addresses)
+
+    def test_made_when_asked(self) -> None:
+        """What there is is known at once, though nothing that follows sites is made before it is asked for."""
+        domains = [f"d{number}.example.org" for number in range(50)]
+        records = Records(self.config, a_layout(domains=domains))
+        with patch.object(dns.rrset.RRset, "__init__", side_effect=AssertionError("made")):
+            views = [records.view(name, told, SERIAL) for name, told in (
+                ("all", TOLD), ("without", evolve(TOLD, offers=(Offer("ams", 10, 400), *TOLD.offers[2:]))))]
+            for view, has_ipv6 in zip(views, (True, False), strict=True):
+                self.assertEqual((dns.name.from_text(domains[7]), dns.rdatatype.AAAA) in view.rrsets, has_ipv6)
+                self.assertNotIn((dns.name.from_text("example.org"), dns.rdatatype.A), view.rrsets)
+                self.assertEqual(len(set(view.rrsets)), len(view.rrsets))
+        for view in views:
+            for key, rrset in view.rrsets.items():
+                self.assertEqual((rrset.name, rrset.rdtype), key)
+                self.assertTrue(len(rrset))
+            self.assertEqual(sorted(key for keys in view.indexed(()).zones.values() for key in keys),
+                             sorted(view.rrsets))
+        self.assertRaises(KeyError, lambda: views[1].rrsets[dns.name.from_text(domains[7]), dns.rdatatype.AAAA])
 
     def test_zone(self) -> None:
         """Each zone has SOA and NS, with the addresses of name servers in it."""
