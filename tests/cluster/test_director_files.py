@@ -42,6 +42,8 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     *({"scheduler": scheduler} for scheduler in SCHEDULERS),
 )
 
+Balance = Literal["leastconn", "source", "roundrobin", "random"]
+
 
 class FilesCase(SynchronousTestCase):
     """Has a namespace with the interfaces of a director."""
@@ -88,7 +90,7 @@ class OthersTests(FilesCase):
         proxies = ("192.0.2.0/30", "2001:db8::/126")
         tcp, tls = evolve(TCP4, proxy_protocol_from=proxies), evolve(TLS4, proxy_protocol_from=proxies)
         variations = product(({}, ONE_FAMILY, OTHER_FAMILY), ((), ("192.0.2.11:5090",), ("[::]:5090",)), (0, 60))
-        balances = cycle(("leastconn", "source", "roundrobin", "random"))
+        balances: Iterator[Balance] = cycle(("leastconn", "source", "roundrobin", "random"))
         for (families, agent, slow), balance in zip(variations, balances, strict=False):
             config = evolve(BOTH, streams_by="haproxy", datagrams_by="none", proxy_balance=balance,
                             proxy_slow_start_seconds=slow, **families)
