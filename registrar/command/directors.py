@@ -18,6 +18,7 @@ from registrar.distribution.directors import keepalived as keepalived_conf
 from registrar.distribution.directors import nftables as nftables_table
 from registrar.distribution.directors import sysctl as sysctl_conf
 from registrar.distribution.directors.layout import CannotRender, Layout, Role, layout_of, warnings
+from registrar.distribution.directors.running import cannot_run
 from registrar.distribution.directors.watching import Change, Watch
 
 ROLES = ("director", "node", "both")
@@ -139,6 +140,11 @@ def _render(settings: Settings, output: Path | None, render: Callable[[Layout], 
         raise click.ClickException(str(problem)) from problem
     for warning in warnings(layout, config.listeners, config.health):
         click.echo(f"Warning: {warning}.", err=True)
+    user = config.directors.check_user
+    if layout.check_command in text and (why := cannot_run(layout.check_command, user)):
+        click.echo(f"Warning: {user} cannot run {layout.check_command} ({why}), and keepalived takes a check that "
+                   "it cannot run for a good one: install it where everybody may read, or set [directors] check_user.",
+                   err=True)
     if output is None:
         click.echo(text, nl=False)
     else:

@@ -1,5 +1,6 @@
 """`rollcall keepalived`, `haproxy`, `nftables` and `sysctl`: what they write, where, and what they warn of."""
 
+from os import geteuid
 from pathlib import Path
 
 from tests.registrar.command.running import CommandCase, run
@@ -18,6 +19,7 @@ directors = [{{ name = "lb1", addresses = ["192.0.2.2"] }}]
 nodes = [{{ name = "node1", addresses = ["127.0.0.1"] }}]
 check_timeout_seconds = 0.1
 check_fall = 1
+check_user = "root"
 """
 
 
@@ -38,6 +40,17 @@ class RenderTests(CommandCase):
         self.assertEqual(self.run_ok(*words, "--output", str(path)), "")
         self.assertEqual(path.read_text(), text)
         self.assertEqual(self.files(), {"registrar.toml", "keepalived.conf"})
+
+    def test_check_that_cannot_be_run(self) -> None:
+        """It is said when the user of the checks is not there, for keepalived would say nothing."""
+        self.having("lvs")
+        self.config.write_text(self.config.read_text().replace('check_user = "root"', """
+check_user = "no-such-user"
+check_command = "/bin/true"
+"""))
+        words = ("keepalived", "render", "--role", "director", "--name", "lb1")
+        said = run(*words, ROLLCALL_CONFIG=str(self.config)).stderr
+        self.assertEqual("Warning: no-such-user cannot run /bin/true (there is no such user)" in said, not geteuid())
 
     def files(self) -> set[str]:
         """Return what is in the directory."""
