@@ -58,6 +58,7 @@ class Appointments:
         self._order: list[int] = []
         # From where on there may be room, for each tenth of a second.
         self._free = [0] * SLOTS_PER_SECOND
+        self._looked_at = 0.0
 
     def __len__(self) -> int:
         """How many are promised or were a short while ago."""
@@ -67,7 +68,7 @@ class Appointments:
         """Say whether somebody has an appointment, and in how many seconds if it is too early."""
         promise = self._promises.get(name)
         number = _number(now)
-        if promise is None or number > promise.slot + self._late_slots:
+        if promise is None or not promise.slot - self._max_slots <= number <= promise.slot + self._late_slots:
             return Standing.NONE, 0
         if number < promise.slot - EARLY_SLOTS:
             return Standing.EARLY, ceil((promise.slot - number) / SLOTS_PER_SECOND)
@@ -91,8 +92,11 @@ class Appointments:
         """Return in how many seconds somebody may come; None when there is no room for an appointment."""
         if len(self._promises) >= self._most:
             return None
+        self._let_go(name)
         asked = _number(now)
         column = asked % SLOTS_PER_SECOND
+        if self._free[column] > asked + self._max_slots + SLOTS_PER_SECOND:
+            self.look_again()  # the clock was set back
         number = max(asked + SLOTS_PER_SECOND, self._free[column])
         while number <= asked + self._max_slots:
             slot = self._slot(number)
@@ -111,15 +115,30 @@ class Appointments:
         self._free = [0] * SLOTS_PER_SECOND
 
     def forget(self, now: float) -> None:
-        """Forget the appointments whose time is over."""
+        """Forget the appointments whose time is over, and all when the clock was set back: nobody knows when they are.
+        """
+        if now < self._looked_at:
+            self._forget_all()
+        self._looked_at = now
         over = _number(now) - self._late_slots
         while self._order and self._order[0] < over:
             number = heappop(self._order)
             for name in self._slots.pop(number).names:
                 promise = self._promises.get(name)
                 if promise is not None and promise.slot == number:
-                    self.missed += not promise.is_kept
-                    del self._promises[name]
+                    self._let_go(name)
+
+    def _forget_all(self) -> None:
+        for name in list(self._promises):
+            self._let_go(name)
+        self._slots, self._order = {}, []
+        self.look_again()
+
+    def _let_go(self, name: int) -> None:
+        """Count an appointment that is over as missed, unless it was kept."""
+        promise = self._promises.pop(name, None)
+        if promise is not None:
+            self.missed += not promise.is_kept
 
     def _slot(self, number: int) -> _Slot:
         slot = self._slots.get(number)

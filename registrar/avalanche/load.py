@@ -68,14 +68,14 @@ class Load:
         """Take note how long the one waits who has waited longest to be read; 0 when nobody does."""
         if seconds < self._least_wait:
             self._least_wait = seconds
-        if now >= self.ends_at:
+        if not self._began_at <= now < self.ends_at:
             self.look(now)
 
     def answer_took(self, seconds: float, now: float) -> None:
         """Take note how long an answer took."""
         if seconds < self.least_answer:
             self.least_answer = seconds
-        if now >= self.ends_at:
+        if not self._began_at <= now < self.ends_at:
             self.look(now)
 
     def look(self, now: float) -> None:

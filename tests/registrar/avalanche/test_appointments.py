@@ -54,6 +54,32 @@ class AppointmentTests(SynchronousTestCase):
         self.assertEqual((len(self.book), self.book.missed), (0, 1))
         self.assertEqual(self.book.standing(1, NOW + seconds + 11.2), (Standing.NONE, 0))
 
+    def test_late_and_again(self) -> None:
+        """Who comes too late, but before he was forgotten, has missed his time and gets another; nobody is left."""
+        seconds = self.book.book(1, 1, 5, NOW)
+        assert seconds is not None
+        late = NOW + seconds + 10.1
+        self.assertEqual(self.book.standing(1, late), (Standing.NONE, 0))
+        again = self.book.book(1, 1, 5, late)
+        assert again is not None
+        self.book.forget(late + 0.2)
+        self.assertEqual((len(self.book), self.book.booked, self.book.missed), (1, 2, 1))
+        self.assertEqual(self.book.standing(1, late + again), (Standing.DUE, 0))
+        self.book.forget(late + again + 11)
+        self.assertEqual((len(self.book), self.book.booked - self.book.kept - self.book.missed), (0, 0))
+
+    def test_clock_set_back(self) -> None:
+        """When the clock was set back nobody is asked to wait for it: appointments are made anew."""
+        for number in range(3):
+            self.book.book(number, 1, 1, NOW)
+        before = NOW - 500
+        self.assertEqual(self.book.standing(0, before), (Standing.NONE, 0))
+        self.assertEqual(self.book.book(0, 1, 1, before), 1)
+        self.book.forget(NOW)
+        self.book.forget(before)
+        self.assertEqual((len(self.book), self.book.missed), (0, 4))
+        self.assertEqual(self.book.book(1, 1, 1, before), 1)
+
     def test_a_herd(self) -> None:
         """Those who ask in the same moment come in the same tenth of different seconds, as many as there is room."""
         times = Counter(self.book.book(number, 1, 5, NOW) for number in range(50))

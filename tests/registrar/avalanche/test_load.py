@@ -117,3 +117,11 @@ class LoadTests(SynchronousTestCase):
         self.now -= 3600
         self.pass_period(0.4)
         self.assertAlmostEqual(self.load.latency, 0.4)
+
+    def test_waits_after_that(self) -> None:
+        """Who waits after the clock was set back is heard of though nobody looks by himself."""
+        self.now -= 3600
+        for _ in range(4):
+            self.load.waited(0.4, self.now)
+            self.now += PERIOD + 0.001
+        self.assertTrue(self.load.is_late)
