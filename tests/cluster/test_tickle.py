@@ -2,9 +2,13 @@
 
 import tempfile
 from pathlib import Path
+from time import sleep
 from typing import ClassVar
 from unittest import SkipTest
 
+import pytest
+
+from rollcall.cluster.config import ClusterConfig
 from tests.cluster.case import ClusterCase
 from tests.cluster.fleet import Behaviour, Fleet
 from tests.cluster.namespaces import Network, NoNamespaces
@@ -16,10 +20,11 @@ ADVERT_SECONDS = 0.1
 REGISTRATIONS_PER_SECOND = 300.0
 BACK_SECONDS = 40.0
 REPEATS = 2
+LEASE_SECONDS = ClusterConfig().lease_seconds
 RESET = "broken: Connection reset by peer"
 
 
-class SilentHostTests(ClusterCase):
+class TwoHostsCase(ClusterCase):
     """Two hosts with keepalived and a registrar each; Redis and the phones are on further ones."""
 
     lab: ClassVar[VirtualLab]
@@ -40,6 +45,21 @@ class SilentHostTests(ClusterCase):
     def tearDownClass(cls) -> None:
         super().tearDownClass()
         cls._network.close()
+
+    def wait_noted(self, name: str, count: int) -> None:
+        """Return when so many phones are noted, at the virtual address and nowhere else."""
+        wait_until(lambda: list(self.noted(name).values()) == [count] or None, f"{count} connections of {name}")
+        self.assertTrue(all(key.endswith(f"}}:{VIRTUAL}:{PORT}") for key in self.noted(name)))
+
+    def noted(self, name: str) -> dict[str, int]:
+        """Return by key how many phones of any life of a node are noted."""
+        server = self.lab.redis.servers[0]
+        keys = [key.decode() for key in server.ask("KEYS", f"flows:{{{name}:*}}:*")]
+        return {key: server.ask("SCARD", key) for key in keys}
+
+
+class SilentHostTests(TwoHostsCase):
+    """The registrar of the other host is there already."""
 
     def test_power_is_lost(self) -> None:
         """Every idle phone's connection is reset by the other host, and every phone registers there.
@@ -82,13 +102,24 @@ class SilentHostTests(ClusterCase):
         self.assertEqual(self.noted("registrar-2"), {})
         self.assertEqual(self.lab.redis.servers[0].ask("SMEMBERS", "flows:registrar-2"), [])
 
-    def wait_noted(self, name: str, count: int) -> None:
-        """Return when so many phones are noted, at the virtual address and nowhere else."""
-        wait_until(lambda: list(self.noted(name).values()) == [count] or None, f"{count} connections of {name}")
-        self.assertTrue(all(key.endswith(f"}}:{VIRTUAL}:{PORT}") for key in self.noted(name)))
 
-    def noted(self, name: str) -> dict[str, int]:
-        """Return by key how many phones of any life of a node are noted."""
-        server = self.lab.redis.servers[0]
-        keys = [key.decode() for key in server.ask("KEYS", f"flows:{{{name}:*}}:*")]
-        return {key: server.ask("SCARD", key) for key in keys}
+@pytest.mark.long
+class StandbyTests(TwoHostsCase):
+    """The registrar of the other host begins when the first one is long dead."""
+
+    def test_begins_later(self) -> None:
+        """It finds in Redis whose phones were connected to the address that its host has by then, and wakes them."""
+        first, second = self.lab.registrars
+        fleet = self.fleet(behaviour=Behaviour(connect_seconds=2.0))
+        fleet.loop.do(self.lab.phones_host.enter)
+        fleet.register_all(REGISTRATIONS_PER_SECOND)
+        self.wait_noted(first.name, PHONES)
+        second.stop()
+        began_at = fleet.loop.now()
+
+        self.lab.lose_power(first.name)
+        sleep(LEASE_SECONDS + 2.0)
+        second.start()
+        fleet.wait(lambda: all(phone.back_at > began_at for phone in fleet.phones), "all phones", BACK_SECONDS)
+
+        self.assertEqual([ending.why for ending in fleet.endings], [RESET] * PHONES)
