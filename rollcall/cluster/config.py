@@ -32,6 +32,12 @@ def _numeric_host(instance: object, attribute: object, value: str) -> None:
         raise ValueError("an IPv4 or IPv6 address, without brackets") from None
 
 
+def _address_for_all(instance: object, attribute: object, value: str) -> None:
+    _numeric_host(instance, attribute, value)
+    if "%" in value:
+        raise ValueError('an address without a zone ("%"), for it is told to others')
+
+
 def _secret() -> Any:
     """Return a field that is never shown and may be given in a file of its own, see rollcall.ops.config.secret."""
     return field(default="", repr=False, metadata={"rollcall.secret": True})
@@ -128,7 +134,7 @@ class SiteConfig:
     name: str = field(validator=_site_name)
     """What it is called in [cluster] site, in [dns] and in host names."""
 
-    addresses: tuple[str, ...] = field(default=(), validator=deep_iterable(_numeric_host))
+    addresses: tuple[str, ...] = field(default=(), validator=deep_iterable(_address_for_all))
     """The (virtual) addresses, IPv4 and IPv6, by which phones reach it."""
 
     members: tuple[str, ...] = field(default=(), validator=deep_iterable(_host_and_port))

@@ -81,6 +81,11 @@ def address() -> Validator:
     return where(is_address, "an IPv4 or IPv6 address")
 
 
+def zoneless() -> Validator:
+    """Allow an address that means the same on every machine: none with a zone, such as fe80::1%eth0."""
+    return where(lambda value: "%" not in value, 'an address without a zone ("%")')
+
+
 def network() -> Validator:
     """Allow a network such as 192.0.2.0/24, or one address."""
     return where(_is_network, "a network such as 192.0.2.0/24 or 2001:db8::/32, without host bits")

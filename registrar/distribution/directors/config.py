@@ -5,7 +5,7 @@ from typing import Literal
 
 from attrs import field, frozen
 
-from rollcall.ops.allowed import NotAllowed, address, at_least, between, each, matching, name, unique, where
+from rollcall.ops.allowed import NotAllowed, address, at_least, between, each, matching, name, unique, where, zoneless
 
 
 def _is_interface(text: str) -> bool:
@@ -13,7 +13,7 @@ def _is_interface(text: str) -> bool:
         ip_interface(text)
     except ValueError:
         return False
-    return True
+    return "%" not in text
 
 
 def _one_of_each_family(addresses: tuple[str, ...]) -> bool:
@@ -21,7 +21,8 @@ def _one_of_each_family(addresses: tuple[str, ...]) -> bool:
     return 0 < len(families) == len(set(families))
 
 
-_own_addresses = [each(address()), where(_one_of_each_family, "an IPv4 address, an IPv6 address, or one of each")]
+_own_addresses = [each(address(), zoneless()),
+                  where(_one_of_each_family, "an IPv4 address, an IPv6 address, or one of each")]
 
 
 @frozen(kw_only=True)

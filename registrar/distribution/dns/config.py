@@ -18,6 +18,7 @@ from rollcall.ops.allowed import (
     non_empty,
     unique,
     where,
+    zoneless,
 )
 
 RANK = "|"
@@ -46,7 +47,7 @@ class NameServerConfig:
     name: str = field(validator=[host(), where(lambda value: not is_address(value), "a host name")])
     """Its host name."""
 
-    addresses: tuple[str, ...] = field(default=(), validator=each(address()))
+    addresses: tuple[str, ...] = field(default=(), validator=each(address(), zoneless()))
     """Its addresses; needed when the name is in one of our zones and not the host of a site, else of no use."""
 
 
@@ -139,7 +140,7 @@ class DnsConfig:
     listeners: tuple[str, ...] = field(default=(), validator=unique())
     """The names of the [[listen]] that phones are led to; empty for all."""
 
-    addresses: tuple[str, ...] = field(default=(), validator=each(address()))
+    addresses: tuple[str, ...] = field(default=(), validator=each(address(), zoneless()))
     """Where phones reach us when there is no [[site]]; empty for what the listeners say of themselves."""
 
     name_servers: tuple[NameServerConfig, ...] = field(default=(), validator=unique(lambda each: each.name, "names"))

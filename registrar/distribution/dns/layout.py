@@ -176,7 +176,7 @@ def _places(config: DnsConfig, listeners: Sequence[ListenerConfig], sites: Seque
 def _said(listeners: Sequence[ListenerConfig]) -> tuple[str, ...]:
     """Return the addresses that the listeners have or are said to have."""
     hosts = dict.fromkeys((listener.advertise_host or listener.host).strip("[]") for listener in listeners)
-    if not all(is_address(host) and host not in WILDCARDS for host in hosts):
+    if not all(is_address(host) and "%" not in host and host not in WILDCARDS for host in hosts):
         raise NotAllowed("the addresses by which phones reach us, which the listeners do not say", "dns.addresses", [])
     return tuple(hosts)
 

@@ -155,9 +155,11 @@ class ConfigTests(SynchronousTestCase):
         """Nothing that has a meaning of its own in the files can be set."""
         for wrong in ({"interface": "eth0; reboot"}, {"drain_file": '/run/"x'}, {"check_command": "rollcall"},
                       {"check_command": '/bin/x "y"'}, {"addresses": ("192.0.2.10/33",)}, {"virtual_router_id": 0},
+                      {"addresses": ("fe80::1%\n}\nglobal_defs {/64",)}, {"gateways": ("fe80::1%x/64",)},
                       {"virtual_router_id": 256}, {"advert_seconds": 41.0}):
             self.assertRaises(NotAllowed, DirectorsConfig, **wrong)
         self.assertRaises(NotAllowed, RealServerConfig, name="a b", addresses=("192.0.2.1",))
         self.assertRaises(NotAllowed, RealServerConfig, name="a", addresses=("192.0.2.1", "192.0.2.2"))
         self.assertRaises(NotAllowed, RealServerConfig, name="a", addresses=())
+        self.assertRaises(NotAllowed, RealServerConfig, name="a", addresses=('fe80::1%\n}\nscript "/bin/x',))
         self.assertRaises(NotAllowed, DirectorConfig, name="a", addresses=("192.0.2.1",), priority=255)

@@ -96,7 +96,9 @@ class MistakeTests(SynchronousTestCase):
     def test_no_addresses(self) -> None:
         """A site without addresses, and listeners that do not say theirs."""
         self.assertIn("site mad", self.refused("site.addresses", sites=(*SITES, SiteConfig(name="mad"))))
-        for listener in (evolve(UDP, host="0.0.0.0"), evolve(UDP, advertise_host="sip.example.com")):
+        self.assertRaises(ValueError, SiteConfig, name="mad", addresses=("fe80::1%eth0",))
+        for listener in (evolve(UDP, host="0.0.0.0"), evolve(UDP, host="fe80::1%eth0"),
+                         evolve(UDP, advertise_host="sip.example.com")):
             self.refused("dns.addresses", config=a_config(routes=()), listeners=(listener,), sites=())
 
     def test_unknown_port(self) -> None:
@@ -167,6 +169,8 @@ class FileTests(SynchronousTestCase):
             ('domains = ["192.0.2.1"]', "dns.domains"), ('hostmaster = "me"', "dns.hostmaster"),
             (f'hostmaster = "{60 * "ü"}@example.com"', "dns.hostmaster"),
             ('name_servers = [{ name = "192.0.2.1" }]', "dns.name_servers[0].name"),
+            ('name_servers = [{ name = "ns1", addresses = ["fe80::1%eth0"] }]', "dns.name_servers[0].addresses"),
+            ('addresses = ["fe80::1%eth0"]', "dns.addresses"),
             ("ttl_changing_seconds = 31", "dns.ttl_changing_seconds"), ("look_seconds = 0", "dns.look_seconds"),
             ("overloaded_below = 0.3", "dns.overloaded_below"),
         ):
