@@ -107,7 +107,8 @@ class Judging:
 
     def _standing(self, state: SiteState | None, known: _Known, now: float) -> Standing:
         if state is None or not state.heard_at:
-            is_new = now - self._started_at < UNHEARD_SECONDS
+            # also when the clock has been put back
+            is_new = 0 <= now - self._started_at < UNHEARD_SECONDS
             return known.standing if is_new else Standing(Fitness.SILENT, 0)
         if not state.nodes:
             return Standing(Fitness.EMPTY, 0)

@@ -67,6 +67,7 @@ class JudgingTests(SynchronousTestCase):
         self.assertIs(self.fitness(0, fra=unheard), Fitness.WELL)
         self.assertIs(self.fitness(4.9), Fitness.WELL)
         self.assertIs(self.fitness(0.2), Fitness.SILENT)
+        self.assertIs(self.fitness(-3600), Fitness.SILENT)
 
     def test_returns_step_by_step(self) -> None:
         """A site that is back has a tenth of its share at first, and all of it after a minute; then it is forgotten."""
