@@ -67,7 +67,11 @@ class JudgingTests(SynchronousTestCase):
         self.assertIs(self.fitness(0, fra=unheard), Fitness.WELL)
         self.assertIs(self.fitness(4.9), Fitness.WELL)
         self.assertIs(self.fitness(0.2), Fitness.SILENT)
-        self.assertIs(self.fitness(-3600), Fitness.SILENT)
+
+    def test_clock_put_back_at_start(self) -> None:
+        """A clock that is put back right after our start does not have us wait until it is there again."""
+        unheard = SiteState(name="fra", nodes=(), heard_at=0.0, reachable=False)
+        self.assertIs(self.fitness(-3600, fra=unheard), Fitness.SILENT)
 
     def test_returns_step_by_step(self) -> None:
         """A site that is back has a tenth of its share at first, and all of it after a minute; then it is forgotten."""
