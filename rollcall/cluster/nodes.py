@@ -19,6 +19,11 @@ MOST_SECONDS = 2.0**41
 HIGHEST_EPOCH = 2**53
 """Lua, which compares epochs, counts exactly no further: in milliseconds, until the year 287396."""
 
+MOST_CONNECTIONS = 2**31
+"""More than any process has."""
+
+FULL_WEIGHT = 100
+
 _HOST = re.compile(r"""[^\s\0<>"@;,]{1,255}""")
 _FACE = re.compile(r"""[^\s\0<>"@;,]{3,300}""")
 """What may stand there without ending what it stands in, a URI or a header field."""
@@ -55,7 +60,7 @@ class Node:
     """How many connections of phones it is to carry; 0: it has not said."""
     connections: int = 0
     """How many it has."""
-    weight: int = 100
+    weight: int = FULL_WEIGHT
     """Its share of new phones, from 0, which is none, to 100; see registrar.distribution.health."""
 
 
@@ -118,6 +123,10 @@ def _is_sound(lease: Lease) -> bool:
         return False
     if isinstance(lease, Ended):
         return True
+    # Who spreads phones counts with these.
+    if not (0 <= lease.weight <= FULL_WEIGHT and 0 <= lease.capacity < MOST_CONNECTIONS
+            and 0 <= lease.connections < MOST_CONNECTIONS):
+        return False
     return (0 <= lease.port < 2**16 and _HOST.fullmatch(lease.host) is not None
             and all(map(_FACE.fullmatch, lease.faces.values())))
 

@@ -15,9 +15,15 @@ class LeaseTests(SynchronousTestCase):
         for lease in (NODE, evolve(NODE, faces={}, draining=False), Ended(node="a", epoch=7, ended_at=8.5)):
             self.assertEqual(decode_lease(encode_lease(lease)), lease)
 
+    def test_older_version(self) -> None:
+        """A lease of a version that says nothing of sites and load is read: such a node wants its share."""
+        old = b'{"node":"a","epoch":7,"host":"192.0.2.1","port":5070,"tls":false,"draining":false,"started_at":1.0}'
+        self.assertEqual(decode_lease(old), Node(node="a", epoch=7, host="192.0.2.1", port=5070, started_at=1.0,
+                                                 weight=100, capacity=0, connections=0, site=""))
+
     def test_newer_fields(self) -> None:
         """What a newer version says beyond what we know does not make its lease unreadable."""
-        self.assertEqual(decode_lease(encode_lease(NODE).replace(b"{", b'{"weight":3,', 1)), NODE)
+        self.assertEqual(decode_lease(encode_lease(NODE).replace(b"{", b'{"mood":3,', 1)), NODE)
 
     def test_no_lease(self) -> None:
         """Whatever else is there is no lease, and breaks nothing."""
@@ -32,6 +38,9 @@ class LeaseTests(SynchronousTestCase):
         leases += [evolve(NODE, port=port) for port in (-1, 70_000)]
         leases += [evolve(NODE, epoch=epoch) for epoch in (-1, 2**53)]
         leases += [evolve(NODE, started_at=moment) for moment in (-1.0, 1e300)]
+        leases += [evolve(NODE, weight=weight) for weight in (-1, 101)]
+        leases += [evolve(NODE, capacity=count) for count in (-1, 2**31)]
+        leases += [evolve(NODE, connections=count) for count in (-1, 2**31)]
         leases += [Ended(node="a", epoch=7, ended_at=1e300), Ended(node="a", epoch=2**53, ended_at=8.5)]
         for odd in leases:
             self.assertRaises(ValueError, decode_lease, encode_lease(odd))
