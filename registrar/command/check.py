@@ -53,6 +53,8 @@ def _checked_as_json(settings: Settings, checked: Checked) -> dict[str, Any]:
         ],
         "data_dir": checked.data_dir,
         "admin": checked.admin,
+        "dns": checked.dns or None,
+        "agent": checked.agent or None,
         "redis": checked.redis or None,
         "internal": checked.internal or None,
         "mysql": checked.mysql or None,
@@ -70,6 +72,10 @@ def _print_checked(settings: Settings, checked: Checked) -> None:
         if certificate.not_after:
             names = ", ".join(certificate.names)
             grid.add_row("certificate", f"{certificate.file} for {names}, until {certificate.not_after:%Y-%m-%d}")
+    if checked.dns:
+        grid.add_row("name server", f"answers at {checked.dns}")
+    if checked.agent:
+        grid.add_row("directors", f"ask it for its health at {checked.agent}")
     grid.add_row("keeps", f"its data in {checked.data_dir}")
     if checked.redis:
         grid.add_row("shares", f"bindings by Redis, {checked.redis}")

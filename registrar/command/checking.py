@@ -9,6 +9,7 @@ from typing import Literal
 from attrs import evolve, frozen
 
 from registrar.command.certificates import belong_together, describe
+from registrar.command.distributed import clashes, unfit, unused
 from registrar.config import RegistrarConfig
 from registrar.keys import SECRET_BYTES
 from rollcall.cluster.config import RedisConfig
@@ -57,6 +58,12 @@ class Checked:
     data_dir: str
     admin: str
     findings: tuple[Finding, ...]
+    dns: str = ""
+    """Where the name server is asked; empty when there is none."""
+
+    agent: str = ""
+    """Where directors ask for the health of this node; empty when they cannot."""
+
     redis: str = ""
     """Where bindings are shared; empty when they are not."""
 
@@ -85,12 +92,11 @@ def check(config: RegistrarConfig, now: datetime) -> Checked:
         _check_data_dir(config.registrar.data_dir, findings),
         config.admin.url,
         (),
+        dns=", ".join(config.dns.listen),
+        agent=", ".join(config.health.agent),
     )
     if config.location.kind == "redis":
         checked = _with_cluster(checked, config, now, findings)
-    elif config.rebalance.enabled:
-        findings.append(Finding("warning", "[rebalance] is not used: nodes know of each other only with [location] "
-                                           'kind = "redis"'))
     if config.subscribers.kind == "mysql":
         checked = evolve(checked, mysql=_check_mysql(config.mysql, now, findings))
     elif config.mysql != MysqlConfig():
@@ -98,10 +104,20 @@ def check(config: RegistrarConfig, now: datetime) -> Checked:
                                            '"mysql"'))
     if config.media.enabled:
         checked = evolve(checked, media=_check_media(config, now, findings))
-    elif config.access != AccessConfig():
+    elif config.access != AccessConfig() and not config.dns.listen:
         findings.append(Finding("warning", "[access] is not used: calls go through media nodes only with [media] "
-                                           "enabled = true"))
+                                           "enabled = true, and there is no [dns]"))
+    if config.media.enabled or config.dns.listen:
+        _check_access(config.access, findings)
+    _check_distribution(config, findings)
     return evolve(checked, findings=tuple(findings))
+
+
+def _check_distribution(config: RegistrarConfig, findings: list[Finding]) -> None:
+    """Check the name server, the health agent, and what stands before the nodes."""
+    mistakes, doubts = unfit(config)
+    findings += [Finding("problem", text) for text in (*clashes(config), *mistakes)]
+    findings += [Finding("warning", text) for text in (*doubts, *unused(config))]
 
 
 def _with_cluster(checked: Checked, config: RegistrarConfig, now: datetime, findings: list[Finding]) -> Checked:
@@ -140,11 +156,14 @@ def _check_media(config: RegistrarConfig, now: datetime, findings: list[Finding]
     """Return where balancers are followed. No server is asked: the registrar starts without any."""
     if config.location.kind != "redis":
         _check_redis(config.redis, now, findings)
+    return _shown(config.redis)
+
+
+def _check_access(access: AccessConfig, findings: list[Finding]) -> None:
     try:
-        AccessGroups(config.access)
+        AccessGroups(access)
     except ValueError as problem:
         findings.append(Finding("problem", f"{problem} ([access])"))
-    return _shown(config.redis)
 
 
 def _check_ports(config: RegistrarConfig, findings: list[Finding]) -> None:

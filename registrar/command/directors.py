@@ -122,13 +122,18 @@ def render_sysctl(settings: Settings, role: Role, output: Path | None) -> None:
 
 def layout_in(config: RegistrarConfig) -> Layout:
     """Return what a configuration says of directors and nodes. Raises ClickException."""
-    own = [site for site in config.sites if site.name == config.cluster.site or len(config.sites) == 1]
-    addresses = own[0].addresses if own else ()
     try:
-        return layout_of(config.directors, config.listeners, addresses, config.domains[0].name, config.health,
-                         config.keepalive, config.bindings.max_expires_seconds, _rollcall())
+        return described(config)
     except CannotRender as problem:
         raise click.ClickException(str(problem)) from problem
+
+
+def described(config: RegistrarConfig) -> Layout:
+    """Return what a configuration says of directors and nodes. Raises CannotRender."""
+    own = [site for site in config.sites if site.name == config.cluster.site or len(config.sites) == 1]
+    addresses = own[0].addresses if own else ()
+    return layout_of(config.directors, config.listeners, addresses, config.domains[0].name, config.health,
+                     config.keepalive, config.bindings.max_expires_seconds, _rollcall())
 
 
 def _render(settings: Settings, output: Path | None, render: Callable[[Layout], str]) -> None:
