@@ -127,13 +127,13 @@ class Engine:
             return self._serve_some()
         except Exception:
             self._log.failure("a turn of the flow engine failed", log_rationed=True)
-            return Found.ALL
+            return Found.KEPT if self._waiting else Found.ALL
 
     def _serve_some(self) -> Found:
         waiting, serve = self._waiting, self._serve
         began_at = now = self._reactor.seconds()
         bound, until = self.config.max_events_per_turn, began_at + self._turn_seconds
-        if waiting.is_needed:
+        if waiting.is_needed or waiting:
             # Reading costs little: so nobody who has something better to say waits behind those who register.
             serve = self._sort
             bound, until = waiting.room(SORTED_EVENTS), began_at + self._turn_seconds / 2
@@ -157,7 +157,7 @@ class Engine:
                 readable(now)
         is_left = False
         if found is Found.MORE or waiting.is_needed or waiting:
-            waiting.judge(events[-1][0] if events and found is Found.MORE else None, now)
+            waiting.judge([each for each, _ in reversed(events)] if found is Found.MORE else (), now)
             is_left = waiting.serve(self._reactor.seconds, began_at + self._turn_seconds)
         # Among so many the cost of a wake-up is lost: waiting for more of them would gain nothing.
         if self.has_more or bound - left >= PORTION:
@@ -211,7 +211,7 @@ class Engine:
 
     def _sort(self, events: list[tuple[int, int]], now: float) -> list[int]:
         """Do the same while there is a backlog: who registers as usual waits until everybody else was served."""
-        flows, size, append = self.connections.by_descriptor, self.read_bytes, self._waiting.append
+        flows, size, waiting = self.connections.by_descriptor, self.read_bytes, self._waiting
         flowless: list[int] = []
         for descriptor, event in events:
             flow = flows[descriptor]
@@ -224,8 +224,12 @@ class Engine:
                 data = read(descriptor, size)
                 register = scan_register(data) if flow.framer is None else None
                 if register is not None and register.end == len(data) and register.has_length:
-                    append((register, data, flow, descriptor, now))
+                    waiting.append((register, data, flow, descriptor, now))
                     continue
+                if not data.isspace():  # a keepalive may overtake
+                    waiting.hasten(flow)
+                    if flows[descriptor] is not flow:
+                        continue
                 flow.receive(data, register, now)
                 if len(data) == size:
                     self.has_more = True

@@ -122,6 +122,79 @@ class BacklogTests(EngineTestCase):
         self.until(lambda: not self.engine._waiting)
         self.assertLess(len(self.user.quick), served + left)
 
+    def waiting_phones(self, count: int) -> list[tuple[Phone, Any]]:
+        """Return those of so many phones whose REGISTERs were read and wait, in their order."""
+        phones = self.phones(count)
+        self.engine._turn()
+        self.quiet = 1.0
+        self.patch(self.engine, "_turn_seconds", 0.0)
+        self.register(*(phone for phone, _ in phones))
+        while len(self.user.quick) + len(self.engine._waiting) < count:
+            self.engine._turn()
+        order = [waiter[2] for waiter in self.engine._waiting._queue]
+        self.assertGreater(len(order), 1)
+        return sorted((each for each in phones if each[1] in order), key=lambda each: order.index(each[1]))
+
+    def test_closed_while_waiting(self) -> None:
+        """Nothing is bound any more to a connection that we have closed."""
+        phones = self.waiting_phones(6)
+        served = len(self.user.quick)
+        for _, flow in phones:
+            flow.confirm()
+            flow.close("drained")
+        self.until(lambda: not self.engine._waiting)
+        self.assertEqual(len(self.user.quick), served)
+
+    def test_order(self) -> None:
+        """What a phone says after its REGISTER is served after it, and each REGISTER once; a ping may overtake."""
+        phone, _ = self.waiting_phones(12)[-1]
+        number = self.engine._waiting._queue[-1][0].cseq
+        first, second = f"register {number}", "register 13"
+        order: list[str] = []
+        answer = self.user.short_way
+        self.user.message_received = lambda data, flow: order.append("call")  # type: ignore[method-assign]
+
+        def noted(register: Any, *more: Any) -> bytes | None:
+            order.append(f"register {register.cseq}")
+            return answer(register, *more)
+
+        self.user.short_way = noted  # type: ignore[assignment,method-assign]
+        phone.send(b"\r\n\r\n")
+        self.ready()
+        self.engine._turn()
+        self.assertEqual(phone.look(), b"\r\n")
+        self.assertNotIn(first, order)
+        phone.send(OPTIONS)
+        self.ready()
+        self.engine._turn()
+        self.assertLess(order.index(first), order.index("call"))
+        phone.send(a_usual_register(13))
+        self.ready()
+        self.until(lambda: not self.engine._waiting)
+        self.assertEqual([each for each in order if each in (first, "call", second)], [first, "call", second])
+        self.assertEqual(len(self.user.quick), 13)
+        self.assertEqual(self.engine._waiting._of_flow, {})
+
+    def test_last_words(self) -> None:
+        """Who sends a REGISTER and ends his side at once is answered."""
+        phone, _ = self.waiting_phones(6)[-1]
+        number = self.engine._waiting._queue[-1][0].cseq
+        phone.finish()
+        self.until(lambda: len(self.user.quick) == 6)
+        self.ready()
+        self.assertEqual(phone.look(), an_answer_to(number))
+
+    def test_connections_say_nothing(self) -> None:
+        """It is not said that nobody waits because somebody connects while others do."""
+        phones = [phone for phone, _ in self.phones(4)]
+        self.turn()
+        self.quiet = 0.5
+        self.register(*phones[:1])
+        self.phone()
+        self.register(*phones[1:])
+        self.turn()
+        self.assertEqual(self.waits, [0.5])
+
     def test_after_a_proxy(self) -> None:
         """A REGISTER that came together with a PROXY header waits as others do, and is answered."""
         self.restart(EngineConfig(coalesce_ms=0, max_events_per_turn=2), proxy_protocol_from=("127.0.0.0/8",))
