@@ -146,7 +146,11 @@ class Waking:
 
     async def _wake_life(self, life: Epoch) -> None:
         key = ends_key(life)
-        for end in sorted(await self._redis.ask(key, b"SMEMBERS", key)):
+        ends = await self._redis.ask(key, b"SMEMBERS", key)
+        if not ends:
+            # Nobody notes anything for it any more, unless it goes on: then its end is told again.
+            self._ended.pop(life, None)
+        for end in sorted(ends):
             local = address_of(end)
             if local is not None and self._may_wake(life, local):
                 await self._wake(life, local)

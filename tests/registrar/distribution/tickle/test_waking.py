@@ -121,6 +121,13 @@ class WhenTests(WakingCase):
         self.run_for(5)
         self.assertEqual((self.outlet.records, self.clock.getDelayedCalls()), ([], []))
 
+    def test_nothing_noted(self) -> None:
+        """A life that has noted nothing is looked for once, not each second: there may be very many of them."""
+        self.waking.ended([("n2", epoch) for epoch in range(50)])
+        self.run_for(5)
+        self.assertEqual(len(self.redis.asked), 50)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_waits(self) -> None:
         """Where a director has to notice first, nobody is woken before it can have done so."""
         self.waking = self.a_waking(TickleConfig(wait_seconds=15))
