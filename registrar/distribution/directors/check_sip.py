@@ -6,8 +6,8 @@ keepalived's MISC_CHECK with misc_dynamic expects:
     2 to 255   it answers, and its weight is this less 2: 2 means that it is drained or not ready
 
 With an agent (the line that registrar.distribution.health.agent says) the weight is the one that the node wishes for.
-keepalived keeps the last weight it was told when it hears 0. So when a node may have been drained, `--weight` is given,
-and a node that serves and says no weight has that one again.
+Of 0 keepalived's manual says that the weight is unchanged: 2.2 goes back to the configured one, older versions keep the
+last, be it that of a drain. So with `--weight` a node that serves and says no weight has that one, in so many words.
 keepalived starts this program every second or so for each real server, so only the standard library is imported, and
 of it little: `python -m registrar.distribution.directors.check_sip` does the same as `rollcall check-sip`.
 """

@@ -189,7 +189,7 @@ class AgentTests(CheckCase):
         self.assertIn("the agent does not answer", said)
 
     def test_weight_again(self) -> None:
-        """A node that serves again has its weight again, for 0 would leave keepalived with that of its drain."""
+        """A node that serves again has its weight again: 0 would leave an old keepalived with that of its drain."""
         for more in ((), ("--agent", self.nobody())):
             found, _ = self.checked(self.stream(saying("200 OK")), "--transport", "tcp", "--weight", "50", *more)
             self.assertEqual(found, WEIGHT_0 + 50)
