@@ -29,8 +29,8 @@ class AcceptBudget:
         if self._filled_at is not None and now > self._filled_at:
             self._left = min(self._left + (now - self._filled_at) * self._rate, self._most)
         self._filled_at = now
-        # One that costs more than is ever saved up is accepted when all is there.
-        return max(int(self._left / cost), int(self._left >= self._most))
+        # One that costs more than is left is paid for afterwards: else cheap ones would leave nothing for dear ones.
+        return max(int(self._left / cost), int(self._left > 0))
 
     def spend(self, cost: float) -> None:
         """Take the cost of what was accepted."""

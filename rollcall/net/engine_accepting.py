@@ -37,8 +37,7 @@ class EngineAccepting(Entrance):
         self._pause: Any = None
 
     def start(self) -> None:
-        """Begin to accept."""
-        self._pause = None
+        """Begin to accept. Raises OSError."""
         self.engine.enlist(self._socket.fileno())
         self.engine.watch(self._socket.fileno(), self._accept_some)
 
@@ -123,7 +122,14 @@ class EngineAccepting(Entrance):
 
     def _pause_for(self, seconds: float) -> None:
         self.engine.delist(self._socket.fileno())
-        self._pause = self.engine.call_later(seconds, self.start)
+        self._pause = self.engine.call_later(seconds, self._go_on)
+
+    def _go_on(self) -> None:
+        self._pause = None
+        try:
+            self.start()
+        except OSError as error:  # others took what the system has for epoll sets
+            self._rest(error)
 
 
 class EnginePreface:

@@ -41,12 +41,25 @@ class AcceptBudgetTests(SynchronousTestCase):
         self.assertEqual(budget.pause_seconds(1), LEAST_PAUSE_SECONDS)
 
     def test_dear(self) -> None:
-        """One that costs more than can be saved up is accepted when all is there, and paid for afterwards."""
+        """One that costs more than can be saved up is accepted when something is there, and paid for afterwards."""
         budget = AcceptBudget(50)
         self.assertEqual(budget.room(10, NOW), 1)
         budget.spend(10)
-        self.assertEqual(budget.room(10, NOW + 0.15), 0)
-        self.assertEqual(budget.room(10, NOW + 0.21), 1)
+        self.assertEqual(budget.room(10, NOW + 0.09), 0)
+        self.assertEqual(budget.room(10, NOW + 0.11), 1)
+
+    def test_dear_beside_cheap(self) -> None:
+        """However many cheap ones come, and however early in each turn, a fair part is left for dear ones."""
+        for turn_seconds in (0.005, 0.01, 0.02):
+            budget, units = AcceptBudget(5000), {1: 0, 10: 0}
+            for turn in range(round(2 / turn_seconds)):
+                for cost in units:
+                    for _ in range(budget.room(cost, NOW + turn * turn_seconds) or 0):
+                        budget.spend(cost)
+                        units[cost] += cost
+            self.assertGreater(units[10], 500)
+            self.assertGreater(units[1], 500)
+            self.assertTrue(9_500 <= sum(units.values()) <= 10_600, units)
 
     def test_no_limit(self) -> None:
         """Without a rate as many are accepted as come."""

@@ -130,6 +130,19 @@ class DescriptorTests(EngineTestCase):
         self.reactor.advance(1)
         self.assertRaises(ConnectionRefusedError, self.phone)
 
+    def test_no_room_to_go_on(self) -> None:
+        """A listener that cannot be looked at after its pause, because the system has no room for it, tries again."""
+        self.accepting._put_off(0.01)
+        full = OSError(28, "No space left on device")
+        with patch.object(self.engine, "enlist", side_effect=full):
+            self.reactor.advance(0.02)
+            self.reactor.advance(0.55)
+        self.assertEqual(self.tallies.accept_pauses, 2)
+        self.phone().send(OPTIONS)
+        self.reactor.advance(0.55)
+        self.until(lambda: self.user.messages)
+        self.assertEqual(self.tallies.accepted, 1)
+
     def test_gone_before_it_was_accepted(self) -> None:
         """A connection that is reset before it was accepted does nobody harm."""
         self.phone().reset()
