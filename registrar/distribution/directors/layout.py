@@ -180,7 +180,9 @@ def _wrong_agents(layout: Layout, health: HealthConfig) -> Iterable[str]:
         if is_address(host) and ip_address(host).is_loopback and layout.config.directors:
             yield f"[health] agent is bound to {host}, where directors cannot ask it"
     networks = [ip_network(each) for each in health.agent_networks]
-    for holder in layout.config.directors if health.agent else ():
+    # Nodes with virtual addresses of their own are asked by themselves alone.
+    asking = layout.holders if any(layout.means(each) != "none" for each in layout.services) else ()
+    for holder in asking if health.agent else ():
         own = [ip_address(each) for each in holder.addresses if ip_address(each).version in layout.agent_ports]
         if not all(any(each in network for network in networks) for each in own):
             yield f"[health] agent_networks has not the address of {holder.name}: the agents do not answer it"

@@ -57,6 +57,8 @@ class Agent(Factory):
         self._state = state
         self._reuse_port = reuse_port
         self._networks = [ip_network(network) for network in config.agent_networks]
+        # Who comes from an address that is listened at is on this machine, as keepalived beside the registrar is.
+        self._own = {place.rpartition(":")[0].strip("[]") for place in config.agent}
         self._open = 0
         self._ports: list[IListeningPort] = []
 
@@ -115,7 +117,7 @@ class Agent(Factory):
 
     def _is_near(self, host: str) -> bool:
         address = ip_address(host.partition("%")[0])
-        return any(address in network for network in self._networks)
+        return str(address) in self._own or any(address in network for network in self._networks)
 
 
 class _Saying(Protocol):

@@ -139,6 +139,14 @@ class WarningTests(SynchronousTestCase):
         self.assertEqual(found, ["[health] agent_networks has not the address of lb2: the agents do not answer it"])
         self.assertEqual(warned(), [])
 
+    def test_nodes_that_ask(self) -> None:
+        """Nodes that are directors ask each other; those that only hold virtual addresses ask themselves."""
+        health = HealthConfig(agent=("192.0.2.11:5090",), agent_networks=("203.0.113.0/24",))
+        lvs = a_layout(evolve(BOTH, directors=()))
+        self.assertEqual(len([each for each in warnings(lvs, (), health) if "agent_networks" in each]), len(NODES))
+        alone = a_layout(evolve(BOTH, directors=(), streams_by="none", datagrams_by="none"))
+        self.assertEqual(warnings(alone, (), health), [])
+
 
 class ConfigTests(SynchronousTestCase):
     def test_priorities(self) -> None:

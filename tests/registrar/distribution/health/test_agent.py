@@ -49,6 +49,14 @@ class AgentTests(SynchronousTestCase):
         asked = [self.ask(host) is not None for host in ("127.0.0.1", "::1", "fd00::5", "203.0.113.5", "2001:db8::1")]
         self.assertEqual((asked, self.agent.refused), ([True, True, True, False, False], 2))
 
+    def test_own_address(self) -> None:
+        """Who comes from an address that is listened at stands on this machine, in whatever network that is."""
+        agent = Agent(None, HealthConfig(agent=("192.0.2.11:5090", "[2001:db8::11]:5090")), lambda: 30, State)
+        near = [agent.buildProtocol(IPv4Address("TCP", "192.0.2.11", 40000)),
+                agent.buildProtocol(IPv6Address("TCP", "2001:db8::11", 40000))]
+        self.assertNotIn(None, near)
+        self.assertIsNone(agent.buildProtocol(IPv4Address("TCP", "192.0.2.12", 40000)))
+
     def test_bounded(self) -> None:
         """No more connections are there at a time than may be, and the next one is answered when one has ended."""
         first, second = self.ask("127.0.0.1"), self.ask("127.0.0.1")
