@@ -2,7 +2,7 @@
 
 from attrs import field, frozen
 
-from rollcall.ops.allowed import above, at_least, between, non_empty
+from rollcall.ops.allowed import above, at_least, between, matching
 
 
 @frozen(kw_only=True)
@@ -12,7 +12,8 @@ class TickleConfig:
     enabled: bool = False
     """Whether connections are noted in Redis, and those of dead nodes woken."""
 
-    socket: str = field(default="/run/rollcall/tickle.sock", validator=non_empty())
+    socket: str = field(default="/run/rollcall/tickle.sock",
+                        validator=matching(r"/.{1,106}", "an absolute path of at most 107 letters"))
     """Where the process listens that sends the packets, see etc/systemd/rollcall-tickle.service."""
 
     flows_per_second: float = field(default=1000.0, validator=above(0))

@@ -79,6 +79,12 @@ agent = ["127.0.0.1:8060", "127.0.0.1:5090", "127.0.0.2:8060"]
         self.assertEqual([each.split(" is not used")[0] for each in found],
                          ["warning: [rebalance]", "warning: [tickle]"])
 
+    def test_socket(self) -> None:
+        """The place of the sender of tickles is an absolute path: it is another process, which stands elsewhere."""
+        self.config.write_text(self.config.read_text() + '[tickle]\nsocket = "run/tickle.sock"\n')
+        self.assertIn('tickle.socket: "run/tickle.sock" is not allowed; allowed: an absolute path',
+                      self.run_failing("check"))
+
     def test_access(self) -> None:
         """The name server uses [access], so it is not called unused, and files that are missing are a problem."""
         self.assertEqual(self.findings('[access]\nprefix_file = "prefixes.txt"\n[dns]\nlisten = ["127.0.0.1:5353"]\n'),
