@@ -27,9 +27,9 @@ SECOND_VIRTUAL = "10.78.0.11"
 
 
 class Slowly(AbstractContextManager[None]):
-    """Lets a process run for a fifth of the time only, inside a with statement."""
+    """Lets a process rest until many wait for it, then run for a twenty-fifth of the time, inside a with statement."""
 
-    RUN_SECONDS, REST_SECONDS = 0.004, 0.016
+    FIRST_REST_SECONDS, RUN_SECONDS, REST_SECONDS = 1.0, 0.002, 0.048
 
     def __init__(self, node: Node) -> None:
         self._pid = node.pid
@@ -37,10 +37,12 @@ class Slowly(AbstractContextManager[None]):
         self._thread = threading.Thread(target=self._go)
 
     def _go(self) -> None:
+        seconds = self.FIRST_REST_SECONDS
         while not self._ends.wait(self.RUN_SECONDS):
             os.kill(self._pid, signal.SIGSTOP)
-            time.sleep(self.REST_SECONDS)
+            time.sleep(seconds)
             os.kill(self._pid, signal.SIGCONT)
+            seconds = self.REST_SECONDS
 
     def __enter__(self) -> None:
         self._thread.start()
