@@ -6,7 +6,7 @@ of them, from the leases that they have in Redis. Without leases it answers for 
 
 from collections.abc import Callable, Iterable, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.logger import Logger
 
 from registrar.distribution.health.weight import Weight
@@ -44,8 +44,8 @@ class Standing:
                  of: str = "") -> None:
         """`connections` counts those of phones here.
 
-        `nodes` gives all that have leases; `me` is our name there, and `of` that of the registrar that we are a worker
-        of, empty when it has no workers.
+        `nodes` gives all that have leases, none while they cannot be known; `me` is our name there, and `of` that of
+        the registrar that we are a worker of, empty when it has no workers.
         """
         self.not_ready: Callable[[], str | None] = lambda: STARTING
         """Why this node can serve nobody now; None when it can. Drained is another matter."""
@@ -98,7 +98,10 @@ class Standing:
         if any(not node.draining for node in rest):
             return State()
         # A drained one is there at least: what hangs on it goes on.
-        return State(draining=True) if rest and own.not_ready else own
+        if rest and own.not_ready:
+            return State(draining=True)
+        # Our own lease is among them: when there is none at all nothing is known, and siblings may have phones.
+        return evolve(own, has_served=True) if self._of and not self._nodes() else own
 
     # --- details
 

@@ -96,6 +96,17 @@ class StandingTests(SynchronousTestCase):
         self.nodes = ()
         self.assertEqual(self.standing.machine_state(), State(not_ready="starting"))
 
+    def test_begun_while_redis_is_away(self) -> None:
+        """A worker that begins while nothing is known of its siblings does not call a machine down that has phones."""
+        self.not_ready = "Redis is away"
+        standing = self.a_standing()
+        standing.not_ready = lambda: self.not_ready
+        self.assertEqual(standing.machine_state(), State(not_ready="Redis is away"))
+        self.nodes = (a_worker("sip-1", 0),)
+        self.assertEqual(standing.machine_state(), State(not_ready="Redis is away", has_served=False))
+        alone = Standing(TimerWheel(self.clock), Weight(100), lambda: 0, lambda: False)
+        self.assertEqual(alone.machine_state(), State(not_ready=STARTING, has_served=False))
+
     def test_mean(self) -> None:
         """The weight of several is 0 only when each one's is, whatever rounding makes of it."""
         self.assertEqual([mean_weight(parts) for parts in (
