@@ -184,7 +184,14 @@ def _run(words: list[str], text: str, good: tuple[int, ...] = (0,)) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file that others see whole or not at all."""
+    """Write a file that others see whole or not at all. Raises ClickException."""
+    try:
+        _put(path, text)
+    except OSError as problem:
+        raise click.ClickException(f"{path} cannot be written: {problem.strerror}") from problem
+
+
+def _put(path: Path, text: str) -> None:
     with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", encoding="utf-8", delete=False) as new:
         try:
             new.write(text)

@@ -37,6 +37,10 @@ def render(layout: Layout, role: Role, name: str) -> str:
             raise CannotRender("nothing is spread by LVS, so keepalived has nothing to do on a node")
         return _text([*lines, *_addresses_of_node(layout)])
     holder = layout.holder(name)
+    if role == "director" and not layout.config.directors:
+        # Without that a node would hold addresses whatever becomes of its registrar.
+        raise CannotRender(f"[directors] directors is empty, so {name} is a node that holds the virtual addresses: "
+                           "its role is \"both\"")
     lines += [*_tracked(layout, role, name), *_group(layout, role)]
     for family in layout.families():
         lines += _instance(layout, role, holder, family)

@@ -62,7 +62,7 @@ check_command = "/bin/true"
         nowhere = Path("nowhere") / "keepalived.conf"
         said = self.run_failing("keepalived", "render", "--role", "director", "--name", "lb1", "--output",
                                 str(self.directory / nowhere))
-        self.assertIn("No such file or directory", said)
+        self.assertIn(f"{nowhere} cannot be written: No such file or directory", said)
         self.assertEqual(self.files(), {"registrar.toml"})
 
     def test_nobody(self) -> None:

@@ -136,6 +136,12 @@ class NodeTests(SynchronousTestCase):
                 self.assertRaises(CannotRender, render, a_layout(), role, name)
         self.assertRaises(CannotRender, render, a_layout(ALONE), "node", "node1")
 
+    def test_node_that_is_called_a_director(self) -> None:
+        """A node that holds virtual addresses gets no file without checks of its registrar: both roles are its own."""
+        for config in (ALONE, evolve(BOTH, directors=())):
+            refused = self.assertRaises(CannotRender, render, a_layout(config), "director", "node1")
+            self.assertIn('its role is "both"', str(refused))
+
     def test_one_word_of_a_keyword(self) -> None:
         """keepalived 2.2 wants each keyword on a line of its own: no line has a brace and something behind it."""
         roles: tuple[tuple[Role, str], ...] = (("director", DIRECTORS[0].name), ("node", NODES[0].name))
