@@ -1,10 +1,11 @@
 """A registrar is killed behind a balancer: all its phones come back, in an order, and no call waits for them."""
 
+import contextlib
 import os
 import signal
 import threading
 import time
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import ClassVar
 
@@ -38,7 +39,7 @@ class Slowly(AbstractContextManager[None]):
 
     def _go(self) -> None:
         # Before all others, or the process would run on for as long as this thread waits for a processor.
-        with suppress(PermissionError):
+        with contextlib.suppress(PermissionError):
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
         seconds = self.FIRST_REST_SECONDS
         while not self._ends.wait(self.RUN_SECONDS):
