@@ -12,6 +12,9 @@ _port = and_(ge(0), le(65535))
 
 _SITE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38}[A-Za-z0-9])?")
 
+MOST_CONNECTIONS = 2**30
+"""More than a process of Linux can have descriptors."""
+
 
 def _not_empty(instance: object, attribute: object, value: object) -> None:
     if not value:
@@ -226,7 +229,7 @@ class ClusterConfig:
     max_site_negatives: int = field(default=20_000, validator=ge(1))
     """Of so many addresses-of-record; the oldest are forgotten first."""
 
-    capacity: int = field(default=20_000, validator=ge(1))
+    capacity: int = field(default=20_000, validator=and_(ge(1), le(MOST_CONNECTIONS)))
     """How many connections of phones this node, each worker of it, is to carry; what is free of it is its weight."""
 
     def __attrs_post_init__(self) -> None:

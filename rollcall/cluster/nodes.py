@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import msgspec
 from attrs import field, frozen
 
+from rollcall.cluster.config import MOST_CONNECTIONS
 from rollcall.cluster.redis import Script
 
 MOST_SECONDS = 2.0**41
@@ -18,9 +19,6 @@ MOST_SECONDS = 2.0**41
 
 HIGHEST_EPOCH = 2**53
 """Lua, which compares epochs, counts exactly no further: in milliseconds, until the year 287396."""
-
-MOST_CONNECTIONS = 2**31
-"""More than any process has."""
 
 FULL_WEIGHT = 100
 
@@ -124,8 +122,8 @@ def _is_sound(lease: Lease) -> bool:
     if isinstance(lease, Ended):
         return True
     # Who spreads phones counts with these.
-    if not (0 <= lease.weight <= FULL_WEIGHT and 0 <= lease.capacity < MOST_CONNECTIONS
-            and 0 <= lease.connections < MOST_CONNECTIONS):
+    if not (0 <= lease.weight <= FULL_WEIGHT and 0 <= lease.capacity <= MOST_CONNECTIONS
+            and 0 <= lease.connections <= MOST_CONNECTIONS):
         return False
     return (0 <= lease.port < 2**16 and _HOST.fullmatch(lease.host) is not None
             and all(map(_FACE.fullmatch, lease.faces.values())))

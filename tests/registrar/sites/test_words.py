@@ -105,6 +105,14 @@ class AnswerTests(SynchronousTestCase):
             self.assertLessEqual(10, len(read_nodes(body)))
             self.assertLessEqual(len(read_nodes(body)), MOST_NODES)
 
+    def test_large_site(self) -> None:
+        """A hundred nodes that have a lot to say of themselves are all told."""
+        faces = dict.fromkeys(("udp", "tcp", "tls", "ws", "wss"), "203.0.113.110:5061")
+        nodes = tuple(a_node(f"registrar-fra-{one}", faces=faces, admin="http://192.168.100.111:8060",
+                             of="registrar-fra", site="fra", capacity=20_000, connections=12_345)
+                      for one in range(100, 240))
+        self.assertEqual(read_nodes(nodes_answer(nodes)), nodes)
+
     def test_no_nodes(self) -> None:
         """What no node can have written in a lease is not taken for one."""
         for lease in ({"node": "a1"}, {"node": "a1", "epoch": -1, "host": "h", "port": 1},

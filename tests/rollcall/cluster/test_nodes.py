@@ -39,8 +39,8 @@ class LeaseTests(SynchronousTestCase):
         leases += [evolve(NODE, epoch=epoch) for epoch in (-1, 2**53)]
         leases += [evolve(NODE, started_at=moment) for moment in (-1.0, 1e300)]
         leases += [evolve(NODE, weight=weight) for weight in (-1, 101)]
-        leases += [evolve(NODE, capacity=count) for count in (-1, 2**31)]
-        leases += [evolve(NODE, connections=count) for count in (-1, 2**31)]
+        leases += [evolve(NODE, capacity=count) for count in (-1, 2**30 + 1)]
+        leases += [evolve(NODE, connections=count) for count in (-1, 2**30 + 1)]
         leases += [Ended(node="a", epoch=7, ended_at=1e300), Ended(node="a", epoch=2**53, ended_at=8.5)]
         for odd in leases:
             self.assertRaises(ValueError, decode_lease, encode_lease(odd))
