@@ -4,6 +4,10 @@ A queue is judged as CoDel does (RFC 8289 §3.2): by the shortest wait within a 
 makes some wait long, but only a standing queue makes everybody wait. It stands when that was above the target twice in
 succession. Then the rate is what was done meanwhile; it follows what is seen from there: down while the target is
 missed, up while it holds and the rate is used.
+
+A store may be slow by itself, because it is far away or ill: then nothing gets better for anybody who is turned away.
+It is known by this: answers take as long although much less is done, while a store with a queue goes on at its full
+pace until that is empty. What a store takes by itself does not count from then on.
 """
 
 from collections.abc import Callable
@@ -30,6 +34,10 @@ SETTLING = 2.0
 """The rate goes down once in so many times what answers take."""
 USED = 0.5
 """A rate of which less than this part is used is not known to be too low."""
+FADING = 0.8
+"""What was done is forgotten by this factor in a period."""
+MOST_BY_ITSELF = 2.0
+"""A store that takes longer is taken for one with a queue, whatever it does: phones begin to ask again."""
 EASY = 0.5
 """The rate goes up while waits are below this part of the target."""
 
@@ -42,7 +50,9 @@ class Load:
         self.rate = max(start_rate, LEAST_RATE)
         """REGISTERs a second that this process can take, as far as is known."""
         self.latency = 0.0
-        """The shortest wait of the latest period in which there was one, in seconds."""
+        """The shortest wait of the latest period in which there was one, in seconds, without `by_itself`."""
+        self.by_itself = 0.0
+        """What stores take however little they have to do, as far as that made answers late."""
         self.is_late = False
         """Whether the target is missed."""
         self.least_answer = inf
@@ -63,6 +73,8 @@ class Load:
         self._slowed_at = 0.0
         self._late_periods = 0
         self._calm_periods = 0
+        # How much was done in a second lately, and how much at most since answers are late.
+        self._done = self._most_done = 0.0
 
     def waited(self, seconds: float, now: float) -> None:
         """Take note how long the one waits who has waited longest to be read; 0 when nobody does."""
@@ -82,16 +94,35 @@ class Load:
         """Judge the period if it is over, and begin the next one."""
         if now < self.ends_at and now >= self._began_at:
             return
-        least = (self._least_wait, self.least_answer)
+        seconds, self._began_at, self.ends_at = now - self._began_at, now, now + PERIOD_SECONDS
+        count = self._answered()
+        done, self._count = count - self._count, count
+        is_known = 0 < seconds <= MOST_SECONDS
+        pace = done / seconds if is_known else 0.0
+        self._done = max(pace, self._done * FADING)
+        if is_known:
+            self._learn()
+        least = (self._least_wait, self.least_answer - self.by_itself)
         seen = [each for each in least if each < inf]
         if seen:
             self._seen_at = now
         self.latency = max(seen, default=self.latency if abs(now - self._seen_at) < MOST_SECONDS else 0.0)
-        seconds, self._began_at, self.ends_at = now - self._began_at, now, now + PERIOD_SECONDS
         self._least_wait = self.least_answer = inf
-        count = self._answered()
-        done, self._count = count - self._count, count
-        self._judge(done / seconds if 0 < seconds <= MOST_SECONDS else 0.0, bool(seen), now)
+        self._judge(pace, bool(seen), now)
+
+    def _learn(self) -> None:
+        """Find out what stores take by themselves."""
+        answer = self.least_answer
+        if answer == inf:
+            return
+        self.by_itself = min(self.by_itself, answer)
+        if answer - self.by_itself <= self._target:
+            self._most_done = 0.0
+            return
+        self._most_done = max(self._most_done, self._done)
+        is_read_in_time = self._least_wait == inf or self._least_wait <= self._target
+        if self._late_periods and is_read_in_time and self._done <= max(self._most_done * HALF, LEAST_RATE):
+            self.by_itself = min(answer, MOST_BY_ITSELF)
 
     def _judge(self, done: float, is_news: bool, now: float) -> None:
         """Take the period into account, in which so many were answered in a second; `is_news` says that some waited."""

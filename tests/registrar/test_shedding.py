@@ -212,12 +212,15 @@ class SlowStoreTests(SheddingCase):
     location = LaterLocation
 
     def test_slow_answers(self) -> None:
-        """Answers that waited for the store for too long turn strangers away."""
+        """Many answers that waited for the store for too long turn strangers away."""
         location: Any = self.registrar.location
         self.alice.take_challenge(self.ask(self.alice))
+        self.alice.send(self.alice.a_register(CONTACT))
+        location.settle(True)
         self.shedding.load.look(self.registrar.clock.seconds())
         for _ in range(3):
-            self.alice.send(self.alice.a_register(CONTACT))
+            for _ in range(20):
+                self.alice.send(self.alice.a_register(CONTACT))
             self.registrar.clock.advance(LATE)
             location.settle(True)
         self.assertTrue(self.shedding.load.is_late)

@@ -61,6 +61,47 @@ class LoadTests(SynchronousTestCase):
         self.assertTrue(self.load.is_late)
         self.assertAlmostEqual(self.load.latency, 0.7)
 
+    def test_slow_by_itself(self) -> None:
+        """A store that takes as long when it has half as much to do is slow by itself: that counts no more."""
+        for _ in range(5):
+            self.pass_period(0.0, 20, took=0.5)
+        self.assertTrue(self.load.is_late)
+        for _ in range(10):
+            self.pass_period(0.0, 8, took=0.5)
+        self.assertFalse(self.load.is_late)
+        self.assertAlmostEqual(self.load.by_itself, 0.5)
+        for _ in range(3):
+            self.pass_period(0.0, 8, took=0.9)
+        self.assertTrue(self.load.is_late)
+
+    def test_store_with_a_queue(self) -> None:
+        """A store that works at its full pace and is late nevertheless has a queue."""
+        for _ in range(100):
+            self.pass_period(0.0, 20, took=0.5)
+        self.assertTrue(self.load.is_late)
+
+    def test_slow_store_with_little_to_do(self) -> None:
+        """Nobody is turned away because the store is slow while there is next to nothing to do."""
+        for _ in range(20):
+            self.pass_period(0.0, 1, took=0.5)
+        self.assertEqual(self.changes, [])
+
+    def test_store_is_well_again(self) -> None:
+        """What a store took while it was ill is forgotten with the first answer that comes sooner."""
+        for _ in range(20):
+            self.pass_period(0.0, 1, took=0.5)
+        self.pass_period(0.0, 1, took=0.01)
+        self.assertAlmostEqual(self.load.by_itself, 0.01)
+        for _ in range(3):
+            self.pass_period(0.0, 20, took=0.5)
+        self.assertTrue(self.load.is_late)
+
+    def test_much_too_slow(self) -> None:
+        """A store that takes longer than phones wait is not waited for, however little is done."""
+        for _ in range(3):
+            self.pass_period(0.0, 1, took=2.5)
+        self.assertTrue(self.load.is_late)
+
     def test_rate_goes_down(self) -> None:
         """While the target is missed less is believed to be possible, but never nothing."""
         rates = []
