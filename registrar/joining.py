@@ -369,8 +369,8 @@ class _Joining:
         config, observing = self.config, self.observing
         shedding = Shedding(
             config.avalanche, config.bindings.expiry_jitter, domains=self.domains, records=self.location.records,
-            authentication=self.authentication, has_left=self.guarding.has_left, now=self.now,
-            answered=observing.registers_answered, later=self.wheel.call_later)
+            authentication=self.authentication, has_left=self.guarding.has_left, admits=self.admission.admits,
+            now=self.now, answered=observing.registers_answered, later=self.wheel.call_later)
         shedding.on_jitter += [self.registering.spread, self.short_way.spread]
         self.requests.shed_by(shedding)
         self.transports.tell_of_waits(shedding.load.waited)

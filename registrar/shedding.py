@@ -64,7 +64,12 @@ class _Asking:
     @property
     def name(self) -> int:
         """What he is remembered by: the same user from another host is another one, for anybody may name any user."""
-        return hash(self.key + self.address[PORT_BYTES:])
+        return hash(self.key + self.source)
+
+    @property
+    def source(self) -> bytes:
+        """The host."""
+        return self.address[PORT_BYTES:]
 
 
 class Shedding:
@@ -74,10 +79,12 @@ class Shedding:
 
     def __init__(self, config: AvalancheConfig, usual_jitter: float, *, domains: Domains,
                  records: Mapping[bytes, bytes], authentication: Authentication | None,
-                 has_left: Callable[[bytes, float], bool], answered: Callable[[], int], now: Callable[[], float],
+                 has_left: Callable[[bytes, float], bool], admits: Callable[[bytes, float], bool],
+                 answered: Callable[[], int], now: Callable[[], float],
                  later: Callable[[float, Callable[[], None]], object]) -> None:
-        """`has_left(key, now)` says whether the connection of a record has ended a short while ago; `answered` counts
-        the REGISTERs that were answered by 200 or 401; `later(seconds, call)` calls then.
+        """`has_left(key, now)` says whether the connection of a record has ended a short while ago; `admits(source,
+        now)` counts a request; `answered` counts the REGISTERs that were answered by 200 or 401; `later(seconds, call)`
+        calls then.
         """
         self.load = Load(config.target_seconds, config.start_rate, answered)
         self.appointments = Appointments(config.max_retry_seconds, config.late_seconds, config.max_appointments)
@@ -96,6 +103,7 @@ class Shedding:
         self._records = records
         self._authentication = authentication
         self._has_left = has_left
+        self._admits = admits
         self._now = now
         self._later = later
         self._began_at = 0.0
@@ -128,15 +136,16 @@ class Shedding:
     # --- while it lasts
 
     def turns_away(self, register: UsualRegister, domain: str, address: PackedAddress, now: float) -> int | None:
-        """Return the seconds after which a usual REGISTER may come again; None when it is let in."""
+        """Return the seconds after which a usual REGISTER may come again; None when it is let in, and counted there."""
         key = register.user + b"@" + domain.encode()
         nonce = register.nonce.decode("ascii", "replace") if register.has_credentials else None
         record = self._records.get(key)
         is_bound = record is not None and record.startswith(address, HEAD_SIZE)
-        return self._verdict(self._asking(key, address, is_bound, record is not None, nonce, now), now)
+        asking = self._asking(key, address, is_bound, record is not None, nonce, now)
+        return self._verdict(asking, now, self._admits)
 
     def refuses(self, request: Request, flow: Flow, now: float) -> int | None:
-        """Do the same for any REGISTER for a domain of ours."""
+        """Do the same for any REGISTER for a domain of ours, which was counted before."""
         try:
             uri = parse_uri(parse_name_addr(request.get("To") or "").uri)
             domain = self._domains.served(uri) if isinstance(uri, SipUri) else None
@@ -159,24 +168,26 @@ class Shedding:
         units = CHALLENGED_UNITS if nonce is None and authentication is not None else 1.0
         return _Asking(key, address, kind, units)
 
-    def _verdict(self, asking: _Asking, now: float) -> int | None:
+    def _verdict(self, asking: _Asking, now: float,
+                 admits: Callable[[bytes, float], bool] = lambda source, now: True) -> int | None:
         load, book = self.load, self.appointments
         standing, seconds = book.standing(asking.name, now)
         if standing is Standing.DUE:
             return None
         if standing is Standing.EARLY:
+            admits(asking.source, now)
             self.refused["early"] += 1
             return seconds
         room = load.rate / SLOTS_PER_SECOND
         is_in_time = not load.is_late or load.latency <= PATIENCE[asking.kind] * self._config.target_seconds
         # Whoever is let in takes of the room; but known devices do not have to wait for some.
-        has_room = book.has_room(asking.units, room, now)
-        if is_in_time and (has_room or asking.kind is not Kind.UNKNOWN):
+        if is_in_time and (book.has_room(asking.units, room, now) or asking.kind is not Kind.UNKNOWN):
             return None
         self.refused[asking.kind.value] += 1
-        booked = book.book(asking.name, asking.units, room * self._config.appointments, now)
-        if booked is not None:
-            return booked
+        if admits(asking.source, now):  # who sends too much shall not take the times of others
+            booked = book.book(asking.name, asking.units, room * self._config.appointments, now)
+            if booked is not None:
+                return booked
         self.unbooked += 1
         most = self._config.max_retry_seconds
         return round(uniform(most / 2, most))

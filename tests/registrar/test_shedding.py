@@ -4,6 +4,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from registrar.admission import AdmissionConfig
 from registrar.avalanche.config import AvalancheConfig
 from registrar.records import BindingConfig
 from registrar.shedding import Shedding, watch_shedding
@@ -25,17 +26,19 @@ class SheddingCase(SynchronousTestCase):
     takes_short_way = True
     config = AvalancheConfig(start_rate=20.0)
     location: Any = None
+    admission: AdmissionConfig | None = None
 
     def setUp(self) -> None:
         """Join everything."""
         settings = {} if self.location is None else {"location": self.location}
         self.registrar = Registrar(bindings=BindingConfig(expiry_jitter=JITTER), takes_short_way=self.takes_short_way,
-                                   **settings)
+                                   admission=self.admission, **settings)
         registrar = self.registrar
         requests: Any = registrar.requests
         self.shedding = Shedding(
             self.config, JITTER, domains=registrar.domains, records=registrar.location.records,
             authentication=requests._registering._authentication, has_left=registrar.guarding.has_left,
+            admits=requests._admission.admits,
             answered=registrar.observing.registers_answered, now=registrar.clock.seconds,
             later=registrar.layer.wheel.call_later)
         self.shedding.on_jitter += [requests._registering.spread, requests._short_way.spread]
@@ -204,6 +207,25 @@ class AppointmentTests(SheddingCase):
                 for name in range(300)]
         self.assertLessEqual(max(told), self.config.max_retry_seconds)
         self.assertGreater(self.shedding.unbooked, 0)
+
+
+class FloodTests(SheddingCase):
+    """Who sends more than admission lets him while others are turned away."""
+
+    admission = AdmissionConfig(requests_per_source=5)
+
+    def test_who_floods(self) -> None:
+        """One host gets no more appointments than admission.requests_per_source; each REGISTER is counted once."""
+        self.be_late(LATE)
+        self.registrar.clock.advance(1.0 - self.registrar.clock.seconds() % 1.0)
+        for name in range(20):
+            answer = self.ask(self.registrar.client(f"user{name}", port=50000 + name))
+            self.assertEqual(answer.status, 503)
+        self.assertEqual(self.shedding.appointments.booked, 5)
+        self.assertEqual(self.registrar.counted("rollcall_admission_refused_total", kind="beginning",
+                                                limit="requests_per_source"), 15)
+        self.assertEqual(self.ask(self.registrar.client("alice", host="198.51.100.9")).status, 503)
+        self.assertEqual(self.shedding.appointments.booked, 6)
 
 
 class SlowStoreTests(SheddingCase):
