@@ -1,7 +1,8 @@
 """What a configuration value may be: validators for attrs fields that say what they allow."""
 
 import re
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -114,7 +115,13 @@ def each(*validators: Validator) -> Validator:
 
 def unique(of: Callable[[Any], object] = lambda item: item, what: str = "items") -> Validator:
     """Allow lists in which `of(item)` is never the same twice; `what` names it for the operator."""
-    return where(lambda items: len({of(item) for item in items}) == len(items), f"{what} that differ from one another")
+
+    def validate(instance: object, attribute: object, items: Iterable[Any]) -> None:
+        twice = [str(key) for key, times in Counter(map(of, items)).items() if times > 1]
+        if twice:
+            raise NotAllowed(f"{what} that differ from one another: more than one is {', '.join(twice)}")
+
+    return validate
 
 
 def is_address(text: str) -> bool:

@@ -43,6 +43,11 @@ class AllowedTests(SynchronousTestCase):
             for value in good:
                 make()(None, None, value)
 
+    def test_what_is_there_twice(self) -> None:
+        """It is named, for of a list of tables nothing else is shown."""
+        refused = self.assertRaises(allowed.NotAllowed, allowed.unique(str.lower, "names"), None, None, ("fra", "Fra"))
+        self.assertEqual(refused.allowed, "names that differ from one another: more than one is fra")
+
     def test_what_is_refused(self) -> None:
         """Each validator refuses the rest and says what is allowed."""
         for make, _, bad in CASES:
