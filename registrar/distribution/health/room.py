@@ -17,5 +17,6 @@ def room(capacity: int) -> int:
 def warn_when_short(capacity: int) -> None:
     """Say so when there is room for less than the operator thinks."""
     if room(capacity) < capacity:
-        Logger().warn("[cluster] capacity is {capacity}, but there are file descriptors for {room} connections only: "
-                      "raise LimitNOFILE, or lower it", capacity=capacity, room=room(capacity))
+        Logger().warn("this process has file descriptors for {room} connections only, and [cluster] capacity is "
+                      "{capacity}: raise its limit (ulimit -n, LimitNOFILE), or lower capacity",
+                      capacity=capacity, room=room(capacity))
