@@ -51,9 +51,10 @@ run: $(RUN_READY) $(COMPILED)
 
 test: lint test-compiled test-pure
 
-# Three at a time, for most of them wait most of the time. Tried once is what has no compiled part: whole clusters, media, tools.
+# Three at a time, for most of them wait most of the time. Tried once is what has no compiled part: whole clusters, media, tools,
+# and processes that start others.
 SIDE_BY_SIDE := -n 3 --dist loadfile
-TRIED_ONCE := $(addprefix --ignore=tests/,cluster balancer tools rollcall/media) --ignore-glob='tests/interop/test_media_*'
+TRIED_ONCE := $(addprefix --ignore=tests/,cluster balancer tools rollcall/media) $(addprefix --ignore-glob=tests/interop/test_,'media_*' 'workers*' 'regevent_workers*' 'demo*')
 
 test-compiled: $(BROWSER_READY) $(COMPILED)
 	@$(BIN)/python -m pytest $(or $(PYTEST),$(SIDE_BY_SIDE))

@@ -15,7 +15,7 @@ from tests.rollcall.sip.scanner_oracle import compiled_scanner, differences
 from tests.vectors import torture
 from tools.fuzz_scanner import search
 
-FUZZ_SECONDS = 20
+FUZZ_SECONDS = 8
 START = USUAL["start"][0]
 SCANNERS = [plain_scanner.scan_register] + ([] if compiled_scanner is None else [compiled_scanner.scan_register])
 SPLITTERS = [] if compiled_scanner is None else [compiled_scanner.split_fields]
