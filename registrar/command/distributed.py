@@ -47,9 +47,13 @@ def unfit(config: RegistrarConfig) -> tuple[list[str], list[str]]:
     if not (used.addresses or used.directors or used.nodes):
         return [], []
     try:
-        return [], warnings(described(config), config.listeners, config.health)
+        layout = described(config)
     except CannotRender as problem:
         return str(problem).splitlines(), []
+    virtual = {str(each.ip) for each in layout.addresses}
+    absent = [f"[dns] listens at {text} without free_bind = true: the node does not start while it does not have that "
+              "address" for text in config.dns.listen if place_of(text)[0] in virtual and not config.dns.free_bind]
+    return [], [*warnings(layout, config.listeners, config.health), *absent]
 
 
 def unused(config: RegistrarConfig) -> Iterator[str]:

@@ -163,7 +163,11 @@ def warnings(layout: Layout, listeners: Iterable[ListenerConfig], health: Health
 def _wrong_listeners(layout: Layout, listeners: Iterable[ListenerConfig]) -> Iterable[str]:
     own = " or ".join(str(each.ip) for each in layout.addresses)
     from_node = not layout.config.directors or layout.config.datagrams_by == "lvs"
+    virtual = {str(each.ip) for each in layout.addresses}
     for listener in listeners:
+        if listener.host in virtual and not listener.free_bind:
+            yield (f"[[listen]] {listener.name} is bound to {listener.host} without free_bind = true: the node does "
+                   "not start while it does not have that address")
         if listener.transport == "udp" and listener.host in ("0.0.0.0", "::") and from_node:
             yield (f"[[listen]] {listener.name} is bound to {listener.host}: what it sends has the node's own address "
                    f"as its source, not {own}. Have one with host = \"(the virtual address)\" and free_bind = true, "

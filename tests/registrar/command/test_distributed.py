@@ -73,6 +73,18 @@ agent = ["127.0.0.1:8060", "127.0.0.1:5090", "127.0.0.2:8060"]
         self.assertEqual([each.partition(":")[0] for each in found], ["warning"])
         self.assertIn("proxy_protocol_from", found[0])
 
+    def test_addresses_that_are_elsewhere(self) -> None:
+        """What is bound to a virtual address without free_bind would not start: the other machine may have it."""
+        listener = LISTENERS.replace("tcp", "virtual", 1).replace("0.0.0.0", "192.0.2.10").replace("5070", "5062")
+        directors = DIRECTORS.format(streams_by="lvs", nodes=NODE)
+        found = self.findings(LISTENERS, listener, directors, '[dns]\nlisten = ["192.0.2.10:53"]\naddresses = '
+                                                              '["192.0.2.10"]\n')
+        self.assertEqual([each.split(" without free_bind")[0] for each in found], [
+            "warning: [[listen]] virtual is bound to 192.0.2.10", "warning: [dns] listens at 192.0.2.10:53"])
+        self.config.write_text(self.config.read_text().replace("port = 5062", "port = 5062\nfree_bind = true").replace(
+            "[dns]", "[dns]\nfree_bind = true"))
+        self.assertEqual(self.findings(), [])
+
     def test_not_used(self) -> None:
         """Sections that need several nodes are of no use without Redis."""
         found = self.findings("[rebalance]\nenabled = true\n[tickle]\nenabled = true\n")

@@ -26,7 +26,7 @@ def a_listener(transport: str, host: str, port: int = 5060, **more: Any) -> List
                           port=port, **more)
 
 
-UDP4, UDP6 = a_listener("udp", VIRTUAL4), a_listener("udp", VIRTUAL6)
+UDP4, UDP6 = (a_listener("udp", each, free_bind=True) for each in (VIRTUAL4, VIRTUAL6))
 UDP_OWN = a_listener("udp", "192.0.2.11")
 TCP4, TCP6 = a_listener("tcp", "0.0.0.0"), a_listener("tcp", "::")
 TLS4, WS4 = a_listener("tls", "0.0.0.0", 5061), a_listener("ws", "0.0.0.0", 80)

@@ -119,6 +119,11 @@ class WarningTests(SynchronousTestCase):
         self.assertEqual(self.warned(ALONE, everywhere), [everywhere.name])
         self.assertEqual(self.warned(evolve(BOTH, datagrams_by="nftables"), everywhere), [])
 
+    def test_address_that_is_elsewhere(self) -> None:
+        """A socket for a virtual address alone has to be bound while another machine has that address."""
+        bound = evolve(UDP4, free_bind=False)
+        self.assertEqual(self.warned(BOTH, bound, UDP4), [bound.name])
+
     def test_proxies_not_listed(self) -> None:
         """With HAProxy a listener that does not expect PROXY headers of every director is warned of."""
         config = evolve(BOTH, streams_by="haproxy")
