@@ -52,9 +52,9 @@ run: $(RUN_READY) $(COMPILED)
 test: lint test-compiled test-pure
 
 # Three at a time, for most of them wait most of the time. Tried once is what has no compiled part: whole clusters, media, tools,
-# and processes that start others.
+# wheels, and processes that start others or are killed.
 SIDE_BY_SIDE := -n 3 --dist loadfile
-TRIED_ONCE := $(addprefix --ignore=tests/,cluster balancer tools rollcall/media) $(addprefix --ignore-glob=tests/interop/test_,'media_*' 'workers*' 'regevent_workers*' 'demo*')
+TRIED_ONCE := $(addprefix --ignore=tests/,cluster balancer tools rollcall/media packaging/test_wheel.py) $(addprefix --ignore-glob=tests/interop/test_,'media_*' 'workers*' 'regevent_workers*' 'demo*' 'crash*')
 
 test-compiled: $(BROWSER_READY) $(COMPILED)
 	@$(BIN)/python -m pytest $(or $(PYTEST),$(SIDE_BY_SIDE))

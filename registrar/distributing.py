@@ -109,6 +109,7 @@ class Distribution:
         if around.clustering is not None:
             around.clustering.weight = self.standing.weight
             self.standing.on_change.append(around.clustering.leases.announce)
+        self._agent_is_asked = bool(config.health.agent)
         self._agent = Agent(around.reactor, config.health, self.standing.machine_weight, self.standing.machine_state,
                             reuse_port=config.registrar.workers > 1)
         self._naming = NameServing(config, around) if config.dns.listen else None
@@ -137,7 +138,8 @@ class Distribution:
 
     def start(self) -> None:
         """Begin, once phones are listened for. Raises OSError that names the place that cannot be listened at."""
-        warn_when_short(self._capacity)
+        if self._clustering is not None or self._naming is not None or self._agent_is_asked:
+            warn_when_short(self._capacity)  # somebody goes by it
         # First, for phones that are woken come at once.
         if self._tickling is not None:
             self._tickling.start()
