@@ -122,6 +122,11 @@ class Shedding:
         self.load.look(self._now())
         return self.load.rate
 
+    def wait_seconds(self) -> float:
+        """Return the shortest wait for an answer a moment ago."""
+        self.load.look(self._now())
+        return self.load.latency
+
     def pace(self) -> float:
         """Return how many who sleep may be woken in a second, who come at once then.
 
@@ -247,7 +252,7 @@ def watch_shedding(metrics: Metrics, shedding: Shedding) -> None:
     metrics.gauge("rollcall_avalanche_rate", "REGISTERs a second that this process can take, as far as is known.", (),
                   lambda: load.rate)
     metrics.gauge("rollcall_avalanche_wait_seconds", "The shortest wait for an answer in the latest tenth of a second "
-                  "in which there was one, without what stores take by themselves.", (), lambda: load.latency)
+                  "in which there was one, without what stores take by themselves.", (), shedding.wait_seconds)
     metrics.gauge("rollcall_avalanche_shedding", "1 while REGISTERs are turned away.", (),
                   lambda: int(load.is_shedding))
     metrics.total("rollcall_avalanche_refused_total", "REGISTERs turned away, by who sent them.", ("kind",),

@@ -115,7 +115,7 @@ class Load:
         answer = self.least_answer
         if answer == inf:
             return
-        self.by_itself = min(self.by_itself, answer)
+        self.by_itself = max(min(self.by_itself, answer), 0.0)  # the clock may have been set back meanwhile
         if answer - self.by_itself <= self._target:
             self._most_done = 0.0
             return

@@ -282,6 +282,12 @@ class EndTests(SheddingCase):
         self.assertAlmostEqual(self.registrar.counted("rollcall_avalanche_wait_seconds"), LATE)
         self.assertEqual(self.registrar.counted("rollcall_avalanche_rate"), self.shedding.rate())
 
+    def test_nobody_comes(self) -> None:
+        """When nobody has come for a while nobody waits, as far as is exported."""
+        self.be_late(0.2)
+        self.registrar.clock.advance(100)
+        self.assertEqual(self.registrar.counted("rollcall_avalanche_wait_seconds"), 0)
+
 
 class DisabledTests(SheddingCase):
     """An operator may have none of it."""

@@ -166,3 +166,12 @@ class LoadTests(SynchronousTestCase):
             self.load.waited(0.4, self.now)
             self.now += PERIOD + 0.001
         self.assertTrue(self.load.is_late)
+
+    def test_asked_before_that(self) -> None:
+        """Who had asked before the clock was set back, and is answered after it, makes nobody late."""
+        self.now -= 3600
+        self.pass_period(took=-3600.0)
+        self.pass_period(took=-3599.0)
+        for _ in range(5):
+            self.pass_period(0.0, 50, took=0.01)
+        self.assertEqual(self.changes, [])
