@@ -4,7 +4,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
 
-from registrar.distribution.dns.keeping import Keeping
+from registrar.distribution.dns.keeping import WHY, Keeping
 from rollcall.cluster.sites import Sites
 from rollcall.ops.api import ApiError, Call, Reply, Routes
 from rollcall.ops.metrics import Metrics
@@ -42,7 +42,9 @@ class DnsListed:
     def _site(self, name: str, addresses: tuple[str, ...]) -> dict[str, Any]:
         standing, state = self._keeping.standings.get(name), self._sites.states().get(name)
         return {"site": name, "addresses": addresses, "fitness": standing.fitness.value if standing else None,
-                "weight": standing.weight if standing else None, "share": standing.share if standing else None,
+                "weight": standing.weight if standing else None,
+                # That of a site that nobody hears of means nothing.
+                "share": standing.share if standing and standing.fitness not in WHY else None,
                 "nodes": len(state.nodes) if state is not None else None,
                 "heard_seconds_ago": round(self._now() - state.heard_at, 1) if state and state.heard_at else None}
 

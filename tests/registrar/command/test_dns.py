@@ -37,7 +37,7 @@ class DnsTests(AskingCase):
         """Sites stand with their state and weight, and each access group with what it is told."""
         self.name_server()
         lines = (await self.ask("dns")).stdout.splitlines()
-        self.assertEqual(lines[1].split(), ["fra", "empty", "0", "0", "100%", "192.0.2.10,", "2001:db8::10"])
+        self.assertEqual(lines[1].split(), ["fra", "empty", "0", "0", "-", "192.0.2.10,", "2001:db8::10"])
         self.assertIn("telekom/DE, all others", next(line for line in lines if "telekom" in line))
         self.assertIn("5 s", lines[-4])
         self.assertIn("ams 10/200, nyc 20/300", "\n".join(lines))
