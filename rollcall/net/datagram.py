@@ -4,19 +4,7 @@ Datagrams are read and answered by the batch. A usual REGISTER is answered witho
 """
 
 import os
-from errno import (
-    EAGAIN,
-    ECONNREFUSED,
-    EHOSTDOWN,
-    EHOSTUNREACH,
-    EMSGSIZE,
-    ENETDOWN,
-    ENETUNREACH,
-    ENOBUFS,
-    ENOMEM,
-    ENOPROTOOPT,
-    EPROTO,
-)
+from errno import EAGAIN, ENOBUFS
 from socket import if_indextoname, if_nametoindex, socket
 from typing import Any
 
@@ -24,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rollcall.net import stun
-from rollcall.net.batches import SLOTS, receive, send
+from rollcall.net.batches import send, take_batches
 from rollcall.net.coalescing import Coalescing, Found
 from rollcall.net.config import EngineConfig
 from rollcall.net.connections import Connections
@@ -41,11 +29,6 @@ UNSCOPED_BYTES = 18
 SCOPE_BYTES = 4
 
 NO_ROOM = frozenset((EAGAIN, ENOBUFS))
-
-# What reading may fail with for once: routers' complaints about what was sent before (ip(7)), and a lack of memory.
-PASSING = frozenset(
-    (ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, EMSGSIZE, ENETDOWN, ENETUNREACH, ENOBUFS, ENOMEM, ENOPROTOOPT, EPROTO)
-)
 
 
 class DatagramPort:
@@ -107,26 +90,15 @@ class DatagramPort:
 
     def _turn(self) -> Found:
         """Take what waits, so much and so long as one turn may."""
-        left, ends_at = self._most, self._reactor.seconds() + self._turn_seconds
-        while left > 0:
-            wanted = min(left, SLOTS)
-            try:
-                batch = receive(self._socket, wanted)
-            except OSError as error:
-                if error.errno not in PASSING:
-                    raise
-                left -= 1
-                continue
-            try:
-                self._take(batch)
-            except Exception:  # the rest of this batch is lost, the listener is not
-                self._log.failure("while datagrams to {name} were taken", name=self.listener.name)
-            left -= len(batch)
-            if len(batch) < wanted or not self.is_open:
-                return Found.ALL if left < self._most else Found.NOTHING
-            if self._reactor.seconds() >= ends_at:
-                break
-        return Found.MORE
+        return take_batches(self._socket, self._most, self._reactor.seconds, self._turn_seconds, self._took)
+
+    def _took(self, batch: list[tuple[bytes, PackedAddress]]) -> bool:
+        """Take a batch, and say whether there may be another one."""
+        try:
+            self._take(batch)
+        except Exception:  # the rest of this batch is lost, the listener is not
+            self._log.failure("while datagrams to {name} were taken", name=self.listener.name)
+        return self.is_open
 
     def _take(self, batch: list[tuple[bytes, PackedAddress]]) -> None:
         """Answer usual REGISTERs in one call to the kernel, and hand over the other messages."""

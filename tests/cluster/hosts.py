@@ -4,10 +4,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
-from unittest import SkipTest
 
 from tests.cluster.fleet import Behaviour, Fleet
-from tests.cluster.namespaces import Host, Network, NoNamespaces
+from tests.cluster.namespaces import Host, Network, network_or_skip
 from tests.cluster.test_redis_away import AwayCase
 from tests.interop.process import LOOPBACK
 from tests.rollcall.net.certificates import an_authority
@@ -157,10 +156,7 @@ class HostsCase(AwayCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        try:
-            cls._network = Network()
-        except NoNamespaces as problem:
-            raise SkipTest(f"network namespaces need root: {problem}") from problem
+        cls._network = network_or_skip()
         cls._folder = tempfile.TemporaryDirectory()
         cls.lab = HostLab(cls._network, Path(cls._folder.name), cls.registrars, cls.users, cls.sections, cls.own,
                           cls.has_ipv6, cls.has_tls)

@@ -147,6 +147,14 @@ def namespace_or_skip() -> Namespace:
         raise SkipTest(f"network namespaces need root: {problem}") from problem
 
 
+def network_or_skip() -> Network:
+    """Return a switch for the hosts of a test. Raises SkipTest where there can be none."""
+    try:
+        return Network()
+    except NoNamespaces as problem:
+        raise SkipTest(f"network namespaces need root: {problem}") from problem
+
+
 def _current() -> int:
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY)
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from itertools import product
 from pathlib import Path
 from typing import ClassVar
-from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,7 +17,7 @@ from tests.cluster.case import FIGURE, TROUBLE
 from tests.cluster.fleet import Behaviour, Fleet
 from tests.cluster.fleet_phone import FleetPhone
 from tests.cluster.hosts import PHONES_HOST, HostLab, HostRedis
-from tests.cluster.namespaces import Host, Network, NoNamespaces
+from tests.cluster.namespaces import Host, Network, network_or_skip
 from tests.interop.phone import Phone
 from tests.interop.process import wait_until
 from tools.laboratory.node import Node
@@ -91,10 +90,7 @@ class SitesCase(SynchronousTestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        try:
-            cls._network = Network()
-        except NoNamespaces as problem:
-            raise SkipTest(f"network namespaces need root: {problem}") from problem
+        cls._network = network_or_skip()
         cls._folder = tempfile.TemporaryDirectory()
         cls.fra, cls.ams = [
             SiteLab(cls._network, Path(cls._folder.name) / site, site, cls.sites, number, cls.users, cls.sections,

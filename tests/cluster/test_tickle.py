@@ -4,14 +4,13 @@ import tempfile
 from pathlib import Path
 from time import sleep
 from typing import ClassVar
-from unittest import SkipTest
 
 import pytest
 
 from rollcall.cluster.config import ClusterConfig
 from tests.cluster.case import ClusterCase
 from tests.cluster.fleet import Behaviour, Fleet
-from tests.cluster.namespaces import Network, NoNamespaces
+from tests.cluster.namespaces import Network, network_or_skip
 from tests.interop.process import wait_until
 from tools.laboratory.virtual_hosts import PORT, VIRTUAL, VirtualLab
 
@@ -32,10 +31,7 @@ class TwoHostsCase(ClusterCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        try:
-            cls._network = Network()
-        except NoNamespaces as problem:
-            raise SkipTest(f"network namespaces need root: {problem}") from problem
+        cls._network = network_or_skip()
         cls._folder = tempfile.TemporaryDirectory()
         sections = {"tickle": {"repeats": REPEATS}}
         cls.lab = VirtualLab(cls._network, Path(cls._folder.name), PHONES, sections, ADVERT_SECONDS, has_tickles=True)

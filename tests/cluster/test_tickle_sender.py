@@ -5,12 +5,11 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
-from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.distribution.tickle.packets import ACK, SYN_ACK, pack_record
-from tests.cluster.namespaces import DEVICE, Host, Namespace, Network, NoNamespaces
+from tests.cluster.namespaces import DEVICE, Host, Namespace, network_or_skip
 from tests.interop.process import Process, wait_until
 
 PORT = 5060
@@ -36,10 +35,7 @@ table ip nat {
 
 class SenderCase(SynchronousTestCase):
     def setUp(self) -> None:
-        try:
-            self.network = Network()
-        except NoNamespaces as problem:
-            raise SkipTest(f"network namespaces need root: {problem}") from problem
+        self.network = network_or_skip()
         self.addCleanup(self.network.close)
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)

@@ -8,9 +8,8 @@ from twisted.python.failure import Failure
 
 from registrar.distribution.dns.answers import Answers
 from registrar.distribution.dns.config import DnsConfig
-from rollcall.net.batches import SLOTS, receive, send
+from rollcall.net.batches import send, take_batches
 from rollcall.net.coalescing import Coalescing, Found
-from rollcall.net.datagram import PASSING
 
 
 class DatagramService:
@@ -46,24 +45,12 @@ class DatagramService:
 
     def _turn(self) -> Found:
         """Answer what waits, so much and so long as one turn may."""
-        left, ends_at = self._most, self._reactor.seconds() + self._turn_seconds
-        while left > 0:
-            wanted = min(left, SLOTS)
-            try:
-                batch = receive(self._socket, wanted)
-            except OSError as error:
-                if error.errno not in PASSING:
-                    raise
-                left -= 1
-                continue
-            left -= len(batch)
-            if batch:
-                self._answer(batch)
-            if len(batch) < wanted:
-                return Found.ALL if left < self._most else Found.NOTHING
-            if self._reactor.seconds() >= ends_at:
-                break
-        return Found.MORE
+        return take_batches(self._socket, self._most, self._reactor.seconds, self._turn_seconds, self._take)
+
+    def _take(self, batch: list[tuple[bytes, bytes]]) -> bool:
+        if batch:
+            self._answer(batch)
+        return self._is_open
 
     def _answer(self, batch: list[tuple[bytes, bytes]]) -> None:
         self.queries += len(batch)

@@ -13,6 +13,7 @@ from registrar.distribution.dns import serving_udp
 from registrar.distribution.dns.answers import Answers
 from registrar.distribution.dns.config import DnsConfig
 from registrar.distribution.dns.serving_udp import DatagramService
+from rollcall.net import batches
 from rollcall.net.batches import receive
 from tests.registrar.distribution.dns.zones import a_query, a_snapshot
 from tests.rollcall.net.test_coalescing import Watching
@@ -104,7 +105,7 @@ class DatagramServiceTests(SynchronousTestCase):
                 raise OSError(errors.pop(), "x")
             return receive(bound, most)
 
-        self.patch(serving_udp, "receive", failing)
+        self.patch(batches, "receive", failing)
         self.client.send(a_query().to_wire())
         self.assertIsNone(self.turn())
         self.assertEqual(len(self.heard()), 1)
