@@ -3,8 +3,9 @@
 A node that is to drain first says so to whoever asks for its health, and serves as ever for a while, for directors look
 once a second or so: until they have, they lead phones here, and a connection that is refused or closed comes back.
 Then it takes no new connections and no first bindings, and closes its connections one after the other: each phone
-hears that at once and registers elsewhere. Connections on which somebody waits for an answer come last. A phone that
-sends datagrams has no connection to close: it moves over when its next REGISTER is answered 503.
+hears that at once and registers elsewhere. Connections on which somebody waits for an answer, or has just said what
+nobody has read, come last. A phone that sends datagrams has no connection to close: it moves over when its next
+REGISTER is answered 503.
 """
 
 from collections import deque
@@ -208,7 +209,7 @@ class Draining:
         waited_on = self._waited_on() if now < self._impatient_at else frozenset()
         while self._queue and allowed:
             flow = self._queue.popleft()
-            if flow.is_open and flow not in waited_on:
+            if flow.is_open and flow not in waited_on and not flow.has_unread():
                 flow.close(REASON)
                 self.closed += 1
                 self._pace.done(now)

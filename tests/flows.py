@@ -55,6 +55,8 @@ class MemoryFlow(Flow):
         self.holds = 0
         self.written: list[bytes] = []
         self.close_reason = ""
+        self.unread = b""
+        """What has come that nobody has read."""
 
     def __repr__(self) -> str:
         return f"<flow {self.transport} {self.peer[0]}:{self.peer[1]}>"
@@ -69,6 +71,10 @@ class MemoryFlow(Flow):
         """Break the flow; its user is told by the test, as the reactor would."""
         self.is_open = False
         self.close_reason = reason
+
+    def has_unread(self) -> bool:
+        """Say whether something has come that nobody has read."""
+        return bool(self.unread)
 
     def confirm(self) -> None:
         """Remember that a valid request came."""

@@ -271,7 +271,7 @@ class Rebalancing:
             each = self._chosen.pop()
             is_idle = each.flow.is_open and not each.flow.holds and each.flow not in waited_on
             # The other connection of a phone that was closed just now stays, too.
-            if is_idle and not self._was_closed(each.key):
+            if is_idle and not self._was_closed(each.key) and not each.flow.has_unread():
                 self._close(each, now)
                 allowed -= 1
         if not self._chosen:

@@ -7,8 +7,11 @@ import os
 import socket
 import struct
 import sys
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fcntl import ioctl
+from termios import FIONREAD
 
 from rollcall.net.flow import Address
 
@@ -45,6 +48,14 @@ def quiet_seconds(descriptor: int) -> float:
         told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LAST_DATA_RECEIVED + 4)
         return int.from_bytes(told[LAST_DATA_RECEIVED:], sys.byteorder) / 1000
     return 0.0
+
+
+def unread_bytes(descriptor: int) -> int:
+    """Return how much has come that nobody has read yet (tcp(7), FIONREAD)."""
+    count = array("i", [0])
+    with suppress(OSError):
+        ioctl(descriptor, FIONREAD, count)
+    return count[0]
 
 
 def pending_error(descriptor: int) -> str:

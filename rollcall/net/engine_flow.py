@@ -58,6 +58,10 @@ class EngineFlow(StreamReading):
     # The slot itself, under another name: it is asked for with every request.
     address = Flow.__dict__["_peer"]
 
+    def has_unread(self) -> bool:
+        """See Flow."""
+        return self._state is not State.CLOSED and descriptors.unread_bytes(descriptor_of(self.id)) > 0
+
     # --- what the engine says
 
     def begin(self) -> None:

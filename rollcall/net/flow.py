@@ -140,6 +140,10 @@ class Flow(ABC):
         """Return how long ago the kernel received the latest data; 0 where that cannot be told."""
         return 0.0
 
+    def has_unread(self) -> bool:
+        """Say whether something has come that nobody has read yet; False where that cannot be told."""
+        return False
+
     @abstractmethod
     def write(self, data: bytes) -> None:
         """Send one whole SIP message. Raises FlowClosed."""

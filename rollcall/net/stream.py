@@ -59,11 +59,21 @@ class WireFlow(ConnectionFlow):
 
     def quiet_seconds(self) -> float:
         """See Flow."""
+        descriptor = self._descriptor()
+        return descriptors.quiet_seconds(descriptor) if descriptor is not None else 0.0
+
+    def has_unread(self) -> bool:
+        """See Flow."""
+        descriptor = self._descriptor()
+        return descriptor is not None and descriptors.unread_bytes(descriptor) > 0
+
+    def _descriptor(self) -> int | None:
+        """Return that of the connection, if it has one."""
         wire = self._wire
         while isinstance(wire, ProtocolWrapper):
             wire = wire.transport
         get_handle = getattr(wire, "getHandle", None)
-        return descriptors.quiet_seconds(get_handle().fileno()) if get_handle is not None else 0.0
+        return get_handle().fileno() if get_handle is not None else None
 
     @abstractmethod
     def dataReceived(self, data: bytes) -> None:

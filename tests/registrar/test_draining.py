@@ -154,6 +154,17 @@ class DrainingTests(SynchronousTestCase):
         self.wait(1.1)
         self.assertFalse(waited_on.is_open)
 
+    def test_unread(self) -> None:
+        """A phone that has just said something hears the answer before its connection is closed."""
+        asking, _ = self.connect(2)
+        asking.unread = b"INVITE"
+        self.draining.wish(True)
+        self.wait(3)
+        self.assertEqual([flow for flow in self.connections if flow.is_open], [asking])
+        asking.unread = b""
+        self.wait(1.2)
+        self.assertFalse(asking.is_open)
+
     def test_patience(self) -> None:
         """A request that nobody answers holds its connection only for so long."""
         (flow,) = self.connect(1)

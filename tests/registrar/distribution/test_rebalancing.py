@@ -184,9 +184,9 @@ class RebalancingTests(SynchronousTestCase):
         self.assertEqual(closed, list(range(300 - len(closed), 300)))
 
     def test_left_alone(self) -> None:
-        """Who is waited for, or needed, is left alone, and so are trunks, strangers and phones that have just come."""
-        waited_on, held, trunk, *others = self.connect(300)
-        self.waited_on, held.holds = {waited_on}, 1
+        """Who is waited for, needed or heard just now is left alone, and trunks, strangers, phones that just came."""
+        waited_on, held, trunk, asking, *others = self.connect(300)
+        self.waited_on, held.holds, asking.unread = {waited_on}, 1, b"INVITE"
         for number in range(11):
             tie(trunk, b"line%d@example.com" % number)
         stranger = a_flow("TCP")
@@ -195,7 +195,7 @@ class RebalancingTests(SynchronousTestCase):
         self.others = (a_node("n2", 0, 100_000),)
         self.begin()
         self.wait(60)
-        self.assertTrue(all(flow.is_open for flow in (waited_on, held, trunk, stranger, *young)))
+        self.assertTrue(all(flow.is_open for flow in (waited_on, held, trunk, asking, stranger, *young)))
         self.assertFalse(any(flow.is_open for flow in others))
 
     def test_chosen_in_parts(self) -> None:

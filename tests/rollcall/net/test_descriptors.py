@@ -57,6 +57,9 @@ class DescriptorTests(SynchronousTestCase):
         self.theirs.send(b"waiting")
         sleep(0.03)
         self.assertGreater(descriptors.quiet_seconds(self.fd), 0.015)
+        self.assertEqual(descriptors.unread_bytes(self.fd), 7)
+        os.read(self.fd, 7)
+        self.assertEqual(descriptors.unread_bytes(self.fd), 0)
 
     def test_gone(self) -> None:
         """For a descriptor that is no more nothing is done, and nothing is raised."""
@@ -65,4 +68,5 @@ class DescriptorTests(SynchronousTestCase):
         descriptors.reset_at_close(self.fd)
         self.assertEqual(descriptors.own_address(self.fd), ("", 0))
         self.assertEqual(descriptors.quiet_seconds(self.fd), 0.0)
+        self.assertEqual(descriptors.unread_bytes(self.fd), 0)
         self.assertEqual(descriptors.pending_error(self.fd), "hung up")

@@ -45,6 +45,16 @@ class TurnTests(EngineTestCase):
         self.assertLess(len(self.user.messages), 10)
         self.until(lambda: len(self.user.messages) == sent + 1)
 
+    def test_unread(self) -> None:
+        """It can be told whether a phone has said something that was not read yet."""
+        ((phone, flow),) = self.phones(1)
+        self.assertFalse(flow.has_unread())
+        phone.send(OPTIONS)
+        self.ready()
+        self.assertTrue(flow.has_unread())
+        self.turn()
+        self.assertFalse(flow.has_unread())
+
     def test_bounded_turn(self) -> None:
         """A turn serves so many connections; the next one goes on with others."""
         self.restart(EngineConfig(coalesce_ms=0, max_events_per_turn=2))
