@@ -25,6 +25,9 @@ KNOWN_METHODS = frozenset({"INVITE", "ACK", "CANCEL", "BYE", "REGISTER", "OPTION
 
 REGISTERED = "REGISTER", 200
 
+TOLD_TOGETHER = 8
+"""A herd is hundreds; to tell of each one would cost as much as to count it."""
+
 # A phone rings for a minute or so, a REGISTER takes a millisecond.
 ANSWER_SECONDS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 180.0)
 
@@ -38,8 +41,9 @@ class Observing:
                  later: Callable[[Callable[[], None]], object]) -> None:
         """`later(call)` calls soon, but not at once."""
         self._now = now
-        self.bound_first: Callable[[], None] = lambda: None
-        """Told of each first binding."""
+        self.bound_first: Callable[[int], None] = lambda count: None
+        """Told of first bindings, TOLD_TOGETHER at a time."""
+        self._untold = 0
         self.register_took: Callable[[float, float], None] = lambda seconds, now: None
         """Told how long a REGISTER took that was answered by 200, and when, unless the compiled way answered it."""
         self._metrics = metrics
@@ -71,7 +75,14 @@ class Observing:
         """Count a registration: new, refreshed, removed, fetched or unbound."""
         self.registrations.cell(transport, kind).value += 1
         if kind == "new":
-            self.bound_first()
+            self.count_first()
+
+    def count_first(self) -> None:
+        """Count a first binding, for who wants to know of herds."""
+        self._untold += 1
+        if self._untold == TOLD_TOGETHER:
+            self._untold = 0
+            self.bound_first(TOLD_TOGETHER)
 
     def registers_answered(self) -> int:
         """Return how many REGISTERs were answered by 200 or 401 since the start."""
@@ -152,7 +163,7 @@ class Face:
     def bound(self, aor: str, address: PackedAddress) -> None:
         """Count and log a first binding."""
         self._new.value += 1
-        self._observing.bound_first()
+        self._observing.count_first()
         host, port = unpack_address(address)
         self._tell(aor=aor, transport=self.transport, host=host, port=port)
 

@@ -199,10 +199,10 @@ class Shedding:
 
     # --- how it begins and ends
 
-    def bound_first(self) -> None:
-        """Count a first binding."""
+    def bound_first(self, count: int = 1) -> None:
+        """Count first bindings."""
         now = self._now()
-        if self._herd.bound(now, self.load.rate) and self._config.enabled:
+        if self._herd.bound(now, self.load.rate, count) and self._config.enabled:
             self._spread()
             self._watch()
 

@@ -34,12 +34,12 @@ class Herd:
         """Whether there is one."""
         return self.jitter != self._usual
 
-    def bound(self, now: float, rate: float) -> bool:
-        """Count a first binding, where `rate` can be done in a second; return whether the jitter is another now."""
+    def bound(self, now: float, rate: float, count: int = 1) -> bool:
+        """Count first bindings, where `rate` can be done in a second; return whether the jitter is another now."""
         second = int(now)
         if second != self._second:
             self._second, self._count = second, 0
-        self._count += 1
+        self._count += count
         step = min(int(self._count / (rate * FULL_SHARE) * STEPS), STEPS)
         if step:
             self._seen_at = now
