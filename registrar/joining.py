@@ -1,7 +1,5 @@
 """How the parts of a registrar are joined: each step makes what the next ones need. `registrar.service` runs them."""
 
-import os
-import sys
 from collections.abc import Callable, Iterable
 from random import uniform
 from typing import Any
@@ -31,10 +29,7 @@ from registrar.keys import derive, load_or_create_secret
 from registrar.location.at_once import Location
 from registrar.location.changes import Changes
 from registrar.location.held import HeldLocation
-from registrar.location.memory import MemoryLocation
-from registrar.location.rows import BUSY_SECONDS, Rows
-from registrar.location.sqlite import SqliteLocation
-from registrar.location.writer import WriterThread
+from registrar.location_parts import make_location
 from registrar.media_parts import MediaParts
 from registrar.observing import Observing, watch, watch_admission
 from registrar.observing_nodes import watch_draining, watch_nodes
@@ -63,7 +58,7 @@ from registrar.subscribers.store import CachedSubscribers
 from registrar.subscribers_api import Users
 from registrar.workers.draining import Draining as Ending
 from registrar.workers.member import Membership
-from registrar.workers.processes import stop_reactor
+from registrar.workers.processes import exit_with_failure, stop_reactor
 from registrar.workers.receiving import Receiving
 from rollcall.cluster.nodes import Node
 from rollcall.cluster.sites import OnePlace, Sites
@@ -170,7 +165,7 @@ class _Joining:
                                          lambda why: _fall(reactor, why))
             self.location = self.clustering.location
         else:
-            self.location = _location(config, reactor, self.wheel, self.membership, self.changes)
+            self.location = make_location(config, reactor, self.wheel, self.membership, self.changes)
         self.databases = Databases(
             config, reactor, self.domains, self.observing, self.me.node, self.secret, self.clustering)
         self.guarding = Guarding(config.bans, self.location)
@@ -389,41 +384,11 @@ class _Joining:
         return self.transports.datagram_flow(listener.name, *unpack_address(address))
 
 
-def exit_with_failure() -> None:
-    """End this process at once, so that whoever watches it sees that this was no clean end."""
-    sys.stdout.flush()
-    os._exit(1)
-
-
 def _fall(reactor: Any, why: str) -> None:
     """End this process, so that whoever watches it starts it anew."""
     Logger().critical("this process ends: {why}", why=why)
     reactor.addSystemEventTrigger("after", "shutdown", exit_with_failure)
     stop_reactor(reactor)
-
-
-def _location(config: RegistrarConfig, reactor: Any, wheel: TimerWheel, membership: Membership | None,
-              changes: Changes) -> Location:
-    if membership is None:
-        return _store(config, reactor, wheel, False, lambda key: None, changes)
-
-    def forgotten(key: bytes) -> None:
-        held.forgotten(key)
-
-    store = _store(config, reactor, wheel, True, forgotten, changes)
-    held = HeldLocation(store, membership, membership.me.node, wheel, reactor.seconds, config.workers,
-                        membership.siblings.release)
-    return held
-
-
-def _store(config: RegistrarConfig, reactor: Any, wheel: TimerWheel, shared: bool,
-           forgotten: Callable[[bytes], None], changes: Changes) -> MemoryLocation | SqliteLocation:
-    if config.location.kind == "memory":
-        return MemoryLocation(wheel, reactor.seconds, forgotten=forgotten, changes=changes)
-    busy_seconds = config.workers.patience_seconds if shared else BUSY_SECONDS
-    rows = Rows(config.path(config.location.file, "location.sqlite"), config.location.synchronous, busy_seconds)
-    return SqliteLocation(rows, WriterThread(reactor, "location"), wheel, reactor.seconds, config.location.max_waiting,
-                          shared, forgotten, changes)
 
 
 def _authentication(config: RegistrarConfig, subscribers: CachedSubscribers, guarding: Guarding,

@@ -12,8 +12,9 @@ from twisted.python.usage import Options as UsageOptions
 
 from registrar.config import RegistrarConfig
 from registrar.draining import DRAINED
-from registrar.joining import Parts, build, exit_with_failure
+from registrar.joining import Parts, build
 from registrar.supervision import WorkersService
+from registrar.workers.processes import exit_with_failure
 from rollcall.ops.config import ConfigError, load
 from rollcall.ops.logs import LoggedService
 from rollcall.sip.scanner import COMPILED

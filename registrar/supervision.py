@@ -5,7 +5,6 @@ It binds no SIP socket and answers no phone. It claims the data directory, start
 
 import os
 import sqlite3
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from signal import SIGHUP, SIGUSR2, signal
@@ -29,7 +28,7 @@ from registrar.workers.bans import AllBans
 from registrar.workers.contacts import AllContacts
 from registrar.workers.media import AllMedia
 from registrar.workers.nodes import FLOWS, SUBSCRIPTIONS, AllNodes, Walk
-from registrar.workers.processes import Launcher
+from registrar.workers.processes import Launcher, exit_with_failure
 from registrar.workers.site import WorkersSite
 from registrar.workers.supervisor import CannotRestart, Supervisor
 from registrar.workers.users import AllUsers
@@ -140,7 +139,7 @@ class WorkersService(LoggedService):
         self._not_ready = why
         self._log.critical("cannot start: {why}", why=why)
         # Whoever has started us must see that this was no clean end.
-        self._reactor.addSystemEventTrigger("after", "shutdown", _exit_with_failure)
+        self._reactor.addSystemEventTrigger("after", "shutdown", exit_with_failure)
         if not self._is_stopping:
             self._is_stopping = True
             self._reactor.stop()
@@ -192,8 +191,3 @@ def _log_options(twistd: Mapping[str, Any]) -> str:
     if options.get("logfile") and options["logfile"] != "-":
         options["logfile"] = os.path.abspath(options["logfile"])
     return msgspec.json.encode(options).decode()
-
-
-def _exit_with_failure() -> None:
-    sys.stdout.flush()
-    os._exit(1)

@@ -101,6 +101,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "registrar.clustering",
         "registrar.databases",
         "registrar.media_parts",
+        "registrar.location_parts",
         "registrar.distributing",
         "registrar.joining",
         "registrar.supervision",

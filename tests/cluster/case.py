@@ -9,6 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster.fleet import Behaviour, Fleet
 from tests.cluster.fleet_phone import FleetPhone
+from tests.cluster.namespaces import Namespace
+from tools.laboratory.filling import LabUser
 from tools.laboratory.lab import Lab, MysqlKind, RedisKind
 from tools.laboratory.node import Node
 
@@ -52,9 +54,19 @@ class ClusterCase(SynchronousTestCase):
 
     def fleet(self, number: int | None = None, behaviour: Behaviour | None = None) -> Fleet:
         """Return phones for the first users of the lab, spread over all registrars; they end with the test."""
-        made = Fleet(self.lab.tcp, self.lab.users[:number], self.lab.domain, behaviour)
+        return self.fleet_of(self.lab.tcp, self.lab.users[:number], behaviour)
+
+    def fleet_of(self, faces: Sequence[tuple[str, int]], users: Iterable[LabUser], behaviour: Behaviour | None = None,
+                 host: Namespace | None = None, sources: Sequence[str] = ("",)) -> Fleet:
+        """Return phones that know these faces alone, on a host of their own if one is given; they end with the test.
+
+        `sources` are the addresses that they speak from, in turn.
+        """
+        made = Fleet(faces, users, self.lab.domain, behaviour, sources=sources)
         made.start()
         self.addCleanup(made.stop)
+        if host is not None:
+            made.loop.do(host.enter)
         return made
 
     def figure(self, text: str) -> None:

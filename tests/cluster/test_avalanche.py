@@ -66,11 +66,8 @@ class StormCase(DirectedCase):
 
     def registered(self) -> Fleet:
         """Return phones that wait when they are asked to, and have registered by way of the virtual addresses."""
-        users = self.lab.users[CALLERS:]
-        made = Fleet([(virtual, SIP_PORT) for virtual in self.virtuals], users, self.lab.domain, PATIENT)
-        made.loop.do(self.lab.phones_host.enter)
-        made.start()
-        self.addCleanup(made.stop)
+        faces = [(virtual, SIP_PORT) for virtual in self.virtuals]
+        made = self.fleet_of(faces, self.lab.users[CALLERS:], PATIENT, self.lab.phones_host)
         made.register_all(self.rate, self.users / self.rate + 60)
         return made
 

@@ -55,11 +55,7 @@ class DeadPhoneTests(HostsCase):
 
     def fleet_at(self, host: Host, face: tuple[str, int], first: int, number: int) -> Fleet:
         """Return phones of a host of their own, all at one registrar."""
-        made = Fleet([face], self.lab.users[first:first + number], self.lab.domain)
-        made.start()
-        self.addCleanup(made.stop)
-        made.loop.do(host.enter)
-        return made
+        return self.fleet_of([face], self.lab.users[first:first + number], host=host)
 
     def watch(self, clock: Fleet, phones: Sequence[FleetPhone]) -> dict[str, dict[str, float]]:
         """Return when each phone was unbound: at its own registrar, at the other one, and in Redis."""

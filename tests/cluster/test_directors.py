@@ -74,10 +74,8 @@ class DirectedCase(HostsCase):
 
     def registered(self) -> Fleet:
         """Return phones that have registered by way of the virtual address."""
-        made = Fleet([(VIRTUAL, SIP_PORT)], self.lab.users, self.lab.domain, Behaviour(refused_seconds=0.1))
-        made.loop.do(self.lab.phones_host.enter)
-        made.start()
-        self.addCleanup(made.stop)
+        behaviour = Behaviour(refused_seconds=0.1)
+        made = self.fleet_of([(VIRTUAL, SIP_PORT)], self.lab.users, behaviour, self.lab.phones_host)
         made.register_all(REGISTRATIONS_PER_SECOND)
         return made
 

@@ -85,11 +85,7 @@ class LvsCase(ClusterCase):
         `first` leaves out so many users.
         """
         users = self.lab.users[first:None if number is None else first + number]
-        made = Fleet([(VIRTUAL, SIP_PORT)], users, self.lab.domain, behaviour, sources=PHONES)
-        made.start()
-        self.addCleanup(made.stop)
-        made.loop.do(self.lab.phones_host.enter)
-        return made
+        return self.fleet_of([(VIRTUAL, SIP_PORT)], users, behaviour, self.lab.phones_host, PHONES)
 
     def udp_phones(self, number: int) -> list[Phone]:
         """Return phones for the last users of the lab that speak UDP, each from an address of its own in turn."""
