@@ -184,8 +184,11 @@ def _run(words: list[str], text: str, good: tuple[int, ...] = (0,)) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file that others see whole or not at all. Raises ClickException."""
+    """Write a file that others see whole or not at all, through links to it. Raises ClickException."""
     try:
+        path = path.resolve()
+        if path.exists() and not path.is_file():
+            raise click.ClickException(f"{path} is no file")
         _put(path, text)
     except OSError as problem:
         raise click.ClickException(f"{path} cannot be written: {problem.strerror}") from problem

@@ -141,12 +141,15 @@ def _said(problem: Exception) -> str:
 
 
 def _found(database: maxminddb.Reader | None, address: str) -> dict[str, Any]:
-    """Return the record of this address, empty where there is none: an IPv4 database knows no IPv6."""
+    """Return the record of this address, empty where there is none: an IPv4 database knows no IPv6.
+
+    A file that is damaged may be found out only now, and says nothing of this address then.
+    """
     if database is None:
         return {}
     try:
         record = database.get(address)
-    except ValueError:
+    except (ValueError, maxminddb.InvalidDatabaseError):
         return {}
     return record if isinstance(record, dict) else {}
 

@@ -100,8 +100,17 @@ def run(words: list[str]) -> int:
         code = ALIVE
     if not asked.quiet:
         place = f"{shown(target)} {asked.transport}"
-        sys.stdout.write(_as_json(found, place, code) if asked.json else f"{place}: {found.why}\n")
+        _say(_as_json(found, place, code) if asked.json else f"{place}: {found.why}\n")
     return code
+
+
+def _say(text: str) -> None:
+    """Tell it if that can be done: on a full disk Python would end with 120, which is a weight."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def check(target: Place, transport: str, timeout: float, agent: Place | None = None, domain: str = "") -> Found:
@@ -130,11 +139,16 @@ def weight_of(said: str) -> int | None:
 
 
 def ask_agent(place: Place, timeout: float) -> str:
-    """Return the line that an agent says, empty when there is none."""
+    """Return the line that an agent says, empty when there is none, or not in time."""
+    until = monotonic() + timeout
     try:
         with _reached(place, socket.SOCK_STREAM, timeout) as connection:
             heard = b""
-            while b"\n" not in heard and len(heard) < MOST_LINE and (more := connection.recv(MOST_LINE)):
+            while b"\n" not in heard and len(heard) < MOST_LINE:
+                connection.settimeout(max(0.001, until - monotonic()))
+                more = connection.recv(MOST_LINE)
+                if not more:
+                    break
                 heard += more
     except (OSError, UnicodeError):
         return ""

@@ -76,7 +76,7 @@ class Notifying:
         except DNSException:
             return
         for key, news in tuple(self._news.items()):
-            if key[0] == place and news.message.is_response(message):
+            if news.message.id == message.id and key[0] == place and news.message.is_response(message):
                 self.told += 1
                 self._forget(key)
 

@@ -7,6 +7,7 @@ the same number of the same content.
 """
 
 import os
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -75,4 +76,6 @@ class Serials:
             beside.write_bytes(msgspec.json.encode(kept))
             beside.replace(self._file)
         except OSError as problem:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
             self._log.warn("the serial number {serial} cannot be kept: {problem}", serial=kept.serial, problem=problem)

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from registrar.bans import network_of
 from registrar.distribution.dns.config import DnsConfig
 from registrar.distribution.dns.wire import HEADER_BYTES
 from rollcall.net.flow import PORT_BYTES, pack_address
@@ -48,22 +49,24 @@ class StreamService(Factory):
     def buildProtocol(self, addr: Any) -> "StreamConnection | None":
         """Let a connection in unless there are too many, altogether or from there."""
         source = pack_address(addr.host, addr.port)[PORT_BYTES:]
-        if len(self._open) >= self._most or self._sources[source] >= self._most_per_source:
+        network = network_of(source)
+        if len(self._open) >= self._most or self._sources[network] >= self._most_per_source:
             self.refused += 1
             self._log.info("dns does not let {host} in by TCP: too many connections", host=addr.host,
                            log_rationed=True)
             return None
         connection = StreamConnection(self, source)
         self._open.add(connection)
-        self._sources[source] += 1
+        self._sources[network] += 1
         return connection
 
     def left(self, connection: "StreamConnection", source: bytes) -> None:
         """Count the end of a connection."""
         self._open.discard(connection)
-        self._sources[source] -= 1
-        if not self._sources[source]:
-            del self._sources[source]
+        network = network_of(source)
+        self._sources[network] -= 1
+        if not self._sources[network]:
+            del self._sources[network]
 
     def stop(self) -> None:
         """End all connections."""
@@ -151,7 +154,8 @@ class StreamConnection(Protocol):
             if answer is None:
                 self._wait()
                 return
-            transport.write(len(answer).to_bytes(LENGTH_BYTES) + answer)
+            if answer:
+                transport.write(len(answer).to_bytes(LENGTH_BYTES) + answer)
             left -= 1 + len(answer) // ANSWER_BYTES
         if not self._is_blocked:
             self._later = self._service.reactor.callLater(0, self._go_on)
@@ -175,17 +179,17 @@ class StreamConnection(Protocol):
         self._work()
 
     def _next_answer(self) -> bytes | None:
-        """Return what is to be written next; None when a query has to come first."""
-        while True:
-            answer = next(self._answers, None)
-            if answer is not None:
-                return answer
-            query = self._next_query()
-            if query is None:
-                return None
-            self._service.queries += 1
-            self._alive()
-            self._answers = self._service.respond(query, self._source)
+        """Return what is to be written next, empty for what gets no answer; None when a query has to come first."""
+        answer = next(self._answers, None)
+        if answer is not None:
+            return answer
+        query = self._next_query()
+        if query is None:
+            return None
+        self._service.queries += 1
+        self._alive()
+        self._answers = self._service.respond(query, self._source)
+        return next(self._answers, b"")
 
     def _next_query(self) -> bytes | None:
         """Take one query from the buffer, if there is a whole one."""

@@ -56,7 +56,7 @@ class DatagramService:
         self.queries += len(batch)
         try:
             answers = self._answers.datagrams(batch, self._reactor.seconds())
-        except Exception:  # the rest of this batch is lost, the server is not
+        except Exception:  # this batch is lost, the server is not
             self._log.failure("while queries to {place} were answered", place=self._place, log_rationed=True)
             return
         if answers:

@@ -1,5 +1,6 @@
 """`rollcall keepalived`, `haproxy`, `nftables` and `sysctl`: what they write, where, and what they warn of."""
 
+import os
 from os import geteuid
 from pathlib import Path
 
@@ -64,6 +65,20 @@ check_command = "/bin/true"
                                 str(self.directory / nowhere))
         self.assertIn(f"{nowhere} cannot be written: No such file or directory", said)
         self.assertEqual(self.files(), {"registrar.toml"})
+
+    def test_what_is_no_file(self) -> None:
+        """A link stays, and what it leads to is written; a device or a pipe is never replaced by a file."""
+        self.having("lvs")
+        words = ("keepalived", "render", "--role", "director", "--name", "lb1", "--output")
+        path, link, pipe = (self.directory / name for name in ("keepalived.conf", "link", "pipe"))
+        path.write_text("old")
+        link.symlink_to(path)
+        os.mkfifo(pipe)
+        self.run_ok(*words, str(link))
+        self.assertTrue(link.is_symlink())
+        self.assertIn("virtual_server", path.read_text())
+        self.assertIn("is no file", self.run_failing(*words, str(pipe)))
+        self.assertTrue(pipe.is_fifo())
 
     def test_nobody(self) -> None:
         """A machine that is not listed gets no file, and neither does a cluster that is not described."""

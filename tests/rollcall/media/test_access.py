@@ -4,6 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from maxminddb import InvalidDatabaseError, open_database
 from twisted.trial.unittest import SynchronousTestCase
 
 from rollcall.media.access import AccessConfig, AccessGroups
@@ -56,6 +57,15 @@ class AccessGroupsTests(SynchronousTestCase):
             ("203.0.113.200", "/GB", "GB"), ("2001:db9::5", "/FR", "FR"), ("10.0.0.1", "", ""),
         ]:
             self.assertEqual((groups.group(host), region_of(groups.group(host))), (expected, region), host)
+
+    def test_damaged_database(self) -> None:
+        """Where a file turns out to be damaged nothing is known, and nobody is kept from an answer."""
+        path = write_database(self.directory / "asn.mmdb", {"192.0.2.0/24": {"autonomous_system_number": 1}})
+        whole = path.read_bytes()
+        start = whole.index(b"autonomous_system_number") - 2
+        path.write_bytes(whole[:start] + b"\xff" * 4 + whole[start + 4:])
+        self.assertRaises(InvalidDatabaseError, open_database(path).get, "192.0.2.1")
+        self.assertEqual(self.groups(asn_file=path).group("192.0.2.1"), "")
 
     def test_an_old_database(self) -> None:
         """A database of IPv4 alone knows no IPv6 address."""

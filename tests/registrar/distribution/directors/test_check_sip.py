@@ -1,5 +1,6 @@
 """`rollcall check-sip`, against servers that are real and small; where one answers the check has time enough."""
 
+import contextlib
 import json
 import re
 import socket
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from threading import Thread
+from time import sleep
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -193,6 +195,32 @@ class AgentTests(CheckCase):
         for more in ((), ("--agent", self.nobody())):
             found, _ = self.checked(self.stream(saying("200 OK")), "--transport", "tcp", "--weight", "50", *more)
             self.assertEqual(found, WEIGHT_0 + 50)
+
+    def test_slow_line(self) -> None:
+        """An agent that never comes to an end is waited for no longer than one that says nothing."""
+        found, said = self.checked(self.stream(saying("200 OK")), "--transport", "tcp", "--timeout", "0.3", "--agent",
+                                   self.trickling())
+        self.assertEqual(found, ALIVE)
+        self.assertIn("the agent does not answer", said)
+
+    def trickling(self) -> str:
+        """Return the place of an agent that says one letter after the other, and no line feed, until nobody listens."""
+        server = socket.create_server((LOOPBACK, 0))
+
+        def serve() -> None:
+            with server, server.accept()[0] as connection, contextlib.suppress(OSError):
+                while True:
+                    connection.sendall(b"u")
+                    sleep(0.02)
+        return self._begin(server, serve)
+
+    def test_full_disk(self) -> None:
+        """That nobody can be told changes nothing of the exit code."""
+        words = (sys.executable, "-m", "registrar.distribution.directors.check_sip", self.nobody(), "--transport",
+                 "tcp")
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(words, stdout=full, check=False, timeout=20)
+        self.assertEqual(done.returncode, DEAD)
 
     def test_long_line(self) -> None:
         """What an agent says is neither endless nor steers a terminal."""

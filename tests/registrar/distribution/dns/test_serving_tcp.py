@@ -196,6 +196,24 @@ class StreamServiceTests(SynchronousTestCase):
         self.lose(connections[0])
         self.connect("192.0.2.1")
 
+    def test_one_network(self) -> None:
+        """Who has an IPv6 address has its whole /64, and no more connections for that."""
+        connection, _ = self.connect("2001:db8::1")
+        self.connect("2001:db8::2")
+        self.assertIsNone(self.service.buildProtocol(IPv4Address("TCP", "2001:db8::3", 1)))
+        self.lose(connection)
+        self.connect("2001:db8::3")
+
+    def test_nothing(self) -> None:
+        """What gets no answer takes its part of a turn, too; what comes after it is answered in a later one."""
+        connection, wire = self.connect()
+        connection.dataReceived(framed(*[b"nothing comes of this"] * 50, QUERY))
+        self.assertLess(len(self.asked), 10)
+        self.assertEqual(wire.value(), b"")
+        self.clock.pump([0.0] * 10)
+        self.assertEqual(len(self.asked), 51)
+        self.assertEqual(wire.value(), framed(b"re: " + QUERY))
+
     def test_stop(self) -> None:
         """When the server stops its connections end."""
         wires: list[Any] = [self.connect(f"192.0.2.{number}")[1] for number in range(3)]
