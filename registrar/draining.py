@@ -206,10 +206,11 @@ class Draining:
             self._log.info("drained: no connection is left")
 
     def _close_some(self, allowed: int, now: float) -> None:
-        waited_on = self._waited_on() if now < self._impatient_at else frozenset()
+        is_patient = now < self._impatient_at
+        waited_on = self._waited_on() if is_patient else frozenset()
         while self._queue and allowed:
             flow = self._queue.popleft()
-            if flow.is_open and flow not in waited_on and not flow.has_unread():
+            if flow.is_open and flow not in waited_on and not (is_patient and flow.has_unread()):
                 flow.close(REASON)
                 self.closed += 1
                 self._pace.done(now)

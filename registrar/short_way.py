@@ -206,9 +206,15 @@ class ShortWay:
         served = self._serve(register.request_uri)
         if served is None or (came_from is not None and not (register.wants_rport or _is_from(register, came_from))):
             return None
-        if came_from is not None and self._later is not None and register.transaction_key in self._later.datagrams:
+        if came_from is not None and self._is_repeat(register):
             return None
         return served.domain
+
+    def _is_repeat(self, register: UsualRegister) -> bool:
+        """Say whether a datagram came before: it gets, or waits for, the same answer (RFC 3261 §17.2.2)."""
+        later = self._later
+        return self._transactions.knows(register.transaction_key) or (
+            later is not None and register.transaction_key in later.datagrams)
 
     def _granted(self, asked: int) -> int:
         """Return the seconds to grant; 0 when they are none, or too few (RFC 3261 §10.3 step 7)."""

@@ -165,6 +165,16 @@ class DrainingTests(SynchronousTestCase):
         self.wait(1.2)
         self.assertFalse(asking.is_open)
 
+    def test_never_read(self) -> None:
+        """What is never read holds a connection only for so long."""
+        (flow,) = self.connect(1)
+        flow.unread = b"INVITE"
+        self.draining.wish(True)
+        self.wait(PATIENCE - 1)
+        self.assertTrue(flow.is_open)
+        self.wait(3)
+        self.assertFalse(flow.is_open)
+
     def test_patience(self) -> None:
         """A request that nobody answers holds its connection only for so long."""
         (flow,) = self.connect(1)

@@ -200,6 +200,17 @@ class AppointmentTests(SheddingCase):
         self.assertEqual(self.ask(phone).status, 503)
         self.assertEqual(self.shedding.appointments.booked, 1)
 
+    def test_repeated_datagram(self) -> None:
+        """A datagram that was answered before is answered the same again, whatever others hear by then (§17.2.2)."""
+        phone = self.registrar.client("alice", "UDP")
+        asked = phone.a_register(CONTACT)
+        phone.send(asked)
+        self.assertEqual(phone.flow.take_response().status, 401)
+        self.be_late(LATE)
+        phone.send(asked)
+        self.assertEqual(phone.flow.take_response().status, 401)
+        self.assertEqual(self.refused(), {})
+
     def test_no_room(self) -> None:
         """When there is no room for an appointment the phone is asked for some long time, others for another."""
         self.be_late(LATE)

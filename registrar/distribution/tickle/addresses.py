@@ -75,3 +75,5 @@ class AddressWatch:
         else:
             self._log.error("addresses of this host are not heard of any more: {why}", why=problem.strerror)
             self.stop()
+            self._addresses = HeldAddresses()  # what is not known any more is not ours
+            self._changed()

@@ -8,6 +8,8 @@ All keys of one life of a node lie on one server of Redis Cluster, by their brac
 - `flows:{NODE:EPOCH}:ADDRESS:PORT`: the set of the packed addresses of the phones connected to there.
 """
 
+from ipaddress import ip_address
+
 from rollcall.cluster.lives import Epoch
 from rollcall.net.flow import Address
 
@@ -41,6 +43,10 @@ def end_of(local: Address) -> bytes:
 def address_of(end: bytes) -> Address | None:
     """Return the address that is written so; None for what nobody of us has written."""
     host, colon, port = end.decode("ascii", "replace").rpartition(":")
-    if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 2**16):
+    if not (colon and port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 2**16):
+        return None
+    try:
+        ip_address(host)
+    except ValueError:
         return None
     return host, int(port)

@@ -44,12 +44,14 @@ class HeldAddresses:
         self.addresses: frozenset[bytes] = frozenset()
         self._places: set[tuple[int, bytes]] = set()
         self._anew: set[tuple[int, bytes]] | None = None
+        self._is_answered = False
+        """Whether the answer has begun: what was told before it is older than it."""
         self._sequence = 0
 
     def question(self) -> bytes:
         """Return what has to be sent to learn all of them, at first and after changes were lost (ENOBUFS)."""
         self._sequence += 1
-        self._anew = set()
+        self._anew, self._is_answered = set(), False
         body = _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
         return _HEADER.pack(
             _HEADER.size + len(body), RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, self._sequence, 0) + body
@@ -57,6 +59,7 @@ class HeldAddresses:
     def receive_data(self, data: bytes) -> bool:
         """Take what the kernel has said; say whether `addresses` is another than before."""
         for kind, sequence, body in _messages(data):
+            self._is_answered = self._is_answered or sequence == self._sequence
             if kind in (RTM_NEWADDR, RTM_DELADDR):
                 self._learn(kind, body)
             elif kind in (NLMSG_DONE, NLMSG_ERROR) and sequence == self._sequence and self._anew is not None:
@@ -71,7 +74,7 @@ class HeldAddresses:
         if read is None:
             return
         place, is_usable = read
-        for places in (self._places, self._anew):
+        for places in (self._places, self._anew if self._is_answered else None):
             if places is not None:
                 if kind == RTM_NEWADDR and is_usable:
                     places.add(place)

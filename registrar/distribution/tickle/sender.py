@@ -123,12 +123,16 @@ def _serve_one(waiting: selectors.BaseSelector, client: socket.socket, sender: S
                tell: Callable[[str], object]) -> None:
     try:
         message = client.recv(MAX_RECORDS * RECORD.size + 1, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return
+    except OSError as problem:
+        tell(f"a client is lost: {problem}")
+        message = b""
+    try:
         if message:
             sender.take(message)
             return
-    except BlockingIOError:
-        return
-    except (OSError, ValueError) as problem:
+    except ValueError as problem:
         tell(f"a client is refused: {problem}")
     waiting.unregister(client)
     client.close()
@@ -158,6 +162,8 @@ def main() -> None:
     parser.add_argument("--user", default="", help="who to become, when started as root")
     parser.add_argument("--rate", type=float, default=DEFAULT_RATE, help="packets in a second at most")
     options = parser.parse_args()
+    if not options.rate > 0:
+        parser.error("--rate has to be more than 0")
     signal.signal(signal.SIGTERM, _end)
     try:
         sender = Sender(options.rate, _tell)

@@ -19,6 +19,9 @@ from rollcall.cluster.redis import Redis, RedisRefused, RedisUnavailable
 from rollcall.net.transports import Transports
 from rollcall.ops.metrics import Metrics
 
+EPOCH_DIGITS = 16
+"""Those of the highest epoch; a longer number is none."""
+
 
 class Tickling:
     """What one process does for its own phones, should its host die, and for those of others that have."""
@@ -119,7 +122,13 @@ class Tickling:
         for name in {own.encode(), *await self._redis.ask(NAMES, b"SMEMBERS", NAMES)}:
             node = name.decode(errors="replace")
             key = epochs_key(node)
-            epochs = [int(each) for each in await self._redis.ask(key, b"SMEMBERS", key) if each.isdigit()]
+            try:
+                noted = await self._redis.ask(key, b"SMEMBERS", key)
+            except RedisRefused as problem:
+                self._log.warn("{key} is none of ours: {problem}", key=key.decode(errors="replace"),
+                               problem=str(problem), log_rationed=True)
+                continue
+            epochs = [int(each) for each in noted if each.isdigit() and len(each) <= EPOCH_DIGITS]
             ended = [epoch for epoch in epochs if self._is_over(node, epoch)]
             self.waking.ended([(node, epoch) for epoch in ended])
             if node == own and ended:

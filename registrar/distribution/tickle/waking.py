@@ -142,7 +142,20 @@ class Waking:
                 if is_late or self._lives.is_living(*life):
                     self._ended.pop(life, None)
                 elif now >= begins:
-                    await self._wake_life(life)
+                    await self._wake_or_leave(life)
+
+    async def _wake_or_leave(self, life: Epoch) -> None:
+        """Wake the phones of one life; what is odd about it keeps nobody from those of others."""
+        try:
+            await self._wake_life(life)
+        except RedisUnavailable:
+            raise
+        except RedisRefused as problem:
+            self._log.warn("phones of node {node}, epoch {epoch}, are not woken yet: {why}", node=life[0],
+                           epoch=life[1], why=str(problem), log_rationed=True)
+        except Exception:
+            self._log.failure("phones of node {node}, epoch {epoch}, are not woken", node=life[0], epoch=life[1])
+            self._ended.pop(life, None)
 
     async def _wake_life(self, life: Epoch) -> None:
         key = ends_key(life)
@@ -172,7 +185,8 @@ class Waking:
                            count=self.waiting, node=life[0], epoch=life[1], at=end_of(local).decode(),
                            pace=round(self._pace.per_second))
         while self._may_wake(life, local):
-            lot = self._pace.lot(self._reactor.seconds(), MAX_LOT)
+            # What the sender does not take stays in Redis, for others or for later.
+            lot = 0 if len(self._unsent) >= MAX_LOT else self._pace.lot(self._reactor.seconds(), MAX_LOT)
             if lot:
                 phones = await self._redis.ask(key, b"SPOP", key, lot)
                 if not phones:

@@ -21,5 +21,5 @@ class KeysTests(SynchronousTestCase):
     def test_rubbish(self) -> None:
         """What nobody of us has written is no address."""
         for end in (b"", b"192.0.2.1", b":5060", b"192.0.2.1:0", b"192.0.2.1:65536", b"192.0.2.1:x", b"\xff:1x",
-                    b"192.0.2.1:999999999999999999999"):
+                    b"192.0.2.1:999999999999999999999", b"192.0.2.1:0000015060000", b"192.0.2.1\0:5060", b"host:5060"):
             self.assertIsNone(address_of(end), end)

@@ -85,13 +85,22 @@ class HeldAddressesTests(SynchronousTestCase):
         self.assertTrue(self.held.receive_data(told(RTM_NEWADDR, SIX, attribute(IFA_FLAGS, bytes(4)))))
 
     def test_asked_again(self) -> None:
-        """What has gone while nobody heard of it is not here after the next answer; what comes meanwhile is."""
+        """What has gone while nobody heard of it is not here after the next answer; what comes amid the answer is."""
         self.held.receive_data(told(RTM_NEWADDR, ONE))
         self.ask()
-        self.held.receive_data(told(RTM_NEWADDR, SIX))
-        self.assertEqual(self.held.addresses, {ONE, SIX})
-        self.assertTrue(self.answer(OTHER))
+        sequence = struct.unpack_from("=I", self.question, 8)[0]
+        self.held.receive_data(told(RTM_NEWADDR, OTHER, sequence=sequence) + told(RTM_NEWADDR, SIX))
+        self.assertEqual(self.held.addresses, {ONE, OTHER, SIX})
+        self.assertTrue(self.answer())
         self.assertEqual(self.held.addresses, {OTHER, SIX})
+
+    def test_old_news(self) -> None:
+        """What was told before the answer begins is older than it: when its end was lost it does not stay."""
+        self.ask()
+        self.held.receive_data(told(RTM_NEWADDR, ONE))
+        self.assertEqual(self.held.addresses, {ONE})
+        self.assertTrue(self.answer(OTHER))
+        self.assertEqual(self.held.addresses, {OTHER})
 
     def test_refused(self) -> None:
         """A question that the kernel refuses leaves everything as it was."""

@@ -8,8 +8,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from registrar.distribution.tickle.config import TickleConfig
+from registrar.distribution.tickle.keys import ends_key
 from registrar.distribution.tickle.packets import unpack_records
-from registrar.distribution.tickle.waking import LOOK_SECONDS, MAX_UNSENT, REPEAT_SECONDS, TICK_SECONDS, Waking
+from registrar.distribution.tickle.waking import LOOK_SECONDS, MAX_LOT, MAX_UNSENT, REPEAT_SECONDS, TICK_SECONDS, Waking
 from rollcall.net.flow import pack_address
 from tests.registrar.distribution.tickle.sets import SetsRedis
 
@@ -297,6 +298,31 @@ class HowTests(WakingCase):
         self.run_for(3)
         self.assertEqual(sorted(self.outlet.phones()), sorted([*range(10_000, 10_100)] * 2))
         self.assertLess(100, MAX_UNSENT)
+
+    def test_sender_hangs(self) -> None:
+        """What the sender does not take stays in Redis, but for one lot, until it takes something again."""
+        self.outlet.most = 0
+        self.note(5000)
+        self.take_over()
+        self.die()
+        self.run_for(20)
+        self.assertGreaterEqual(len(self.redis.sets[PHONES]), 5000 - 2 * MAX_LOT)
+        self.outlet.most = 1_000_000
+        self.run_for(10)
+        self.assertEqual(set(self.outlet.phones()), set(range(10_000, 15_000)))
+
+    def test_odd_life(self) -> None:
+        """A life whose keys are none of ours keeps nobody from waking the phones of another."""
+        other = ("a", 1)
+        self.living.add(other)
+        self.redis.sets[ends_key(other)] = cast(Any, {1})
+        self.note(3)
+        self.take_over()
+        self.living.clear()
+        self.waking.ended([other, DEAD])
+        self.run_for(1)
+        self.assertEqual(len(set(self.outlet.phones())), 3)
+        self.assertEqual(len(self.flushLoggedErrors()), 1)
 
     def test_metrics(self) -> None:
         """Operators see how many are still to be woken."""
